@@ -1,0 +1,1 @@
+//! OpenEnv's wire protocol.

@@ -1,0 +1,93 @@
+//! The policy seam's data: a turn asks for an action, a decision answers it.
+//!
+//! Batches of [`Turn`] go to a policy and batches of [`Decision`] come back, in any order and at any
+//! time. A built-in policy, a remote trainer and an agent around a language model all sit behind
+//! these two types.
+
+use bytes::Bytes;
+
+use crate::{EpisodeIndex, Generation, JobId, Observed, PolicyVersion, Slot};
+
+/// A request for one action: an environment showed something and waits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn {
+    /// The session that waits.
+    pub slot: Slot,
+    /// Names this turn together with `slot`; the decision must echo it.
+    pub generation: Generation,
+    /// The job the episode belongs to.
+    pub job: JobId,
+    /// The episode within the job.
+    pub episode: EpisodeIndex,
+    /// The episode's own seed, the same for each attempt at it. What a policy draws at random must
+    /// come from this and `step` alone, so that an attempt can be repeated.
+    pub seed: u64,
+    /// Steps taken so far in this episode.
+    pub step: u32,
+    /// Which environment of the configuration this is, from 0; names the action schema.
+    pub environment: u32,
+    /// What the environment showed last.
+    pub observed: Observed,
+}
+
+/// The answer to a [`Turn`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The session.
+    pub slot: Slot,
+    /// The turn's generation. A decision with another one is too late and is ignored.
+    pub generation: Generation,
+    /// The action (the text of one JSON object), or why there is none.
+    pub action: Result<Bytes, PolicyError>,
+    /// What the policy generated to come to this action; empty where it is no language model.
+    pub generations: Vec<Generated>,
+}
+
+/// Why a policy has no action for a turn. The episode fails with this as its cause.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the policy has no action: {message}")]
+pub struct PolicyError {
+    /// What went wrong and what the reader can do.
+    pub message: String,
+}
+
+/// One call of a language model: token ids in, token ids out, as the inference engine counted them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Generated {
+    /// The prompt as token ids.
+    pub prompt_token_ids: Vec<u32>,
+    /// The sampled token ids.
+    pub token_ids: Vec<u32>,
+    /// The log-probability (natural logarithm) of each sampled token; as long as `token_ids`, or
+    /// empty where unknown.
+    pub logprobs: Vec<f32>,
+    /// 1 where a sampled token is to be trained on; as long as `token_ids`.
+    pub loss_mask: Vec<u8>,
+    /// Which policy version sampled which tokens, in order, covering `token_ids`.
+    pub policy_versions: Vec<VersionSpan>,
+    /// The index, within the episode, of the generation that this one's prompt continues.
+    pub parent: Option<u32>,
+    /// What part this generation plays in the episode.
+    pub kind: GeneratedKind,
+}
+
+/// A run of tokens sampled by one policy version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionSpan {
+    /// The version.
+    pub version: PolicyVersion,
+    /// How many tokens.
+    pub tokens: u32,
+}
+
+/// What part a generation plays in its episode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum GeneratedKind {
+    /// The agent's own turn: it led to the action.
+    #[default]
+    Agent,
+    /// A side call (a summary, a judge) whose tokens are no part of the conversation.
+    Auxiliary,
+    /// Generated and thrown away (an unparsable action that was asked for again).
+    Discarded,
+}

@@ -1,0 +1,103 @@
+//! How an episode ended. There is one end for each requested episode, and no episode without one.
+
+use crate::Failure;
+
+/// How an episode ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// The environment said that it is over.
+    Completed {
+        /// Whether the environment's word for it could tell a natural end from a limit. `false`
+        /// reads `terminated (unmapped)` in the record: OpenEnv has one flag for both.
+        mapped: bool,
+    },
+    /// It was cut short by a limit, and what was played counts.
+    Truncated(Truncation),
+    /// Every attempt at it failed; the last one's failure.
+    Failed(Failure),
+    /// It was given up before its end, by someone's wish.
+    Cancelled(Cancellation),
+    /// It was played, but on policy versions older than the job accepts.
+    Stale,
+    /// It was played and scored, and then filtered out with its group; the filter's name.
+    Filtered(String),
+}
+
+impl End {
+    /// The kind of end as one stable word: `completed`, `truncated`, `failed`, `cancelled`,
+    /// `stale` or `filtered`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Completed { .. } => "completed",
+            Self::Truncated(_) => "truncated",
+            Self::Failed(_) => "failed",
+            Self::Cancelled(_) => "cancelled",
+            Self::Stale => "stale",
+            Self::Filtered(_) => "filtered",
+        }
+    }
+
+    /// Why, as one stable word or phrase.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Completed { mapped: true } => "terminated".into(),
+            Self::Completed { mapped: false } => "terminated (unmapped)".into(),
+            Self::Truncated(why) => why.name().into(),
+            Self::Failed(failure) => failure.kind.name(),
+            Self::Cancelled(why) => why.name().into(),
+            Self::Stale => "stale".into(),
+            Self::Filtered(filter) => filter.clone(),
+        }
+    }
+}
+
+/// What cut an episode short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Truncation {
+    /// A limit inside the environment.
+    Environment,
+    /// The job's limit on steps.
+    MaxSteps,
+    /// The job's limit on an episode's time.
+    EpisodeDeadline,
+}
+
+impl Truncation {
+    /// The name in records and summaries.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Environment => "environment",
+            Self::MaxSteps => "max_steps",
+            Self::EpisodeDeadline => "episode_deadline",
+        }
+    }
+}
+
+/// Who gave an episode up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cancellation {
+    /// The job was drained before the episode started.
+    Drained,
+    /// The job was cancelled while the episode was under way.
+    Cancelled,
+    /// The job's deadline passed.
+    JobDeadline,
+    /// The job stopped by its own rule (a changed environment, a sink that cannot write).
+    Stopped,
+}
+
+impl Cancellation {
+    /// The name in records and summaries.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::Cancelled => "cancelled",
+            Self::JobDeadline => "job_deadline",
+            Self::Stopped => "stopped",
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The worker seam: a submission queue and a completion queue, as in `io_uring`.
+//!
+//! Start at [`Worker`]. The suite that every worker passes is in `conformance` (feature of the same
+//! name).
+//!
+//! Deliberately absent: scheduling, retries and deadlines. A worker does what it is told, at once,
+//! and says what came of it; everything it could decide is decided in the engine's core.
+
+mod waker;
+mod worker;
+
+pub use waker::{Wake, Waker};
+pub use worker::Worker;
