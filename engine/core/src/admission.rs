@@ -1,0 +1,315 @@
+//! How many sessions a server gets, and how fast: learned, never read from its configuration.
+//!
+//! Two numbers are kept for each server. The *window* bounds how many sessions may be waiting for
+//! their first reply: it grows by one with each reply that comes fast, so it doubles each round
+//! trip on a server that builds thousands of sessions a second, and stays at one or two on one that
+//! takes seconds for each. The *limit* is how many sessions the server was seen to hold when it
+//! refused another; it is probed from time to time, because a refusal may have come from one
+//! process of several behind the URL, or from someone else's sessions.
+
+use std::time::Duration;
+
+use envmill_protocol::{Failure, FailureKind, Phase, Retry};
+
+use crate::{Time, random::Random};
+
+/// How servers are admitted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdmissionOptions {
+    /// Sessions that may wait for their first reply at the start, and again after a failure.
+    /// Default 2: a Python server builds sessions one after another anyway, and its running
+    /// sessions suffer from more.
+    pub window_start: u32,
+    /// The most sessions waiting for their first reply. Default 512: below the backlog of common
+    /// servers (uvicorn's is 2,048).
+    pub window_max: u32,
+    /// A first reply within this time lets the window grow, a slower one shrinks it. Default 100 ms.
+    pub first_reply_target: Duration,
+    /// The pause after a first failure to reach a server; doubles up to `backoff_max`. Default
+    /// 100 ms.
+    pub backoff_min: Duration,
+    /// The longest pause before an unreachable server is tried again. Default 10 s. A longer
+    /// `Retry-After` is kept to, up to 60 s.
+    pub backoff_max: Duration,
+    /// The pause before a full server is asked for one more session; doubles with each refusal up
+    /// to `probe_max`. Default 250 ms.
+    pub probe_min: Duration,
+    /// The longest pause between two such questions. Default 30 s.
+    pub probe_max: Duration,
+}
+
+impl Default for AdmissionOptions {
+    fn default() -> Self {
+        Self {
+            window_start: 2,
+            window_max: 512,
+            first_reply_target: Duration::from_millis(100),
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+            probe_min: Duration::from_millis(250),
+            probe_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What is known of a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdmissionStatus {
+    /// Sessions whose first reply is outstanding.
+    pub opening: u32,
+    /// Sessions admitted.
+    pub admitted: u32,
+    /// Sessions being closed.
+    pub closing: u32,
+    /// Sessions abandoned in mid-command, counted as occupied until proven free.
+    pub ghosts: u32,
+    /// The learned limit, if the server ever refused.
+    pub limit: Option<u32>,
+    /// Sessions that may wait for their first reply.
+    pub window: u32,
+    /// Refusals so far.
+    pub refusals: u64,
+    /// Failures to reach it so far, and sessions lost.
+    pub failures: u64,
+    /// Whether it is given a rest after failures.
+    pub down: bool,
+}
+
+/// Which of a server's counts a session is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    None,
+    Opening,
+    Admitted,
+    Closing,
+}
+
+/// Whether a server can be asked for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    Now,
+    At(Time),
+    /// When one of the commands under way has been answered.
+    AfterAnswer,
+}
+
+/// `Retry-After` is kept to, up to this.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// A refusal this soon after a session was closed may only mean that the server has not yet
+/// noticed.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// The first pause after such a refusal (a real server frees a slot within ~6 ms).
+const GRACE_PAUSE: Duration = Duration::from_millis(20);
+/// So many failures in a row that no retry can mend: the server is what it is.
+const PERMANENT_AFTER: u32 = 3;
+
+#[derive(Debug)]
+pub(crate) struct Admission {
+    options: AdmissionOptions,
+    status: AdmissionStatus,
+    window_cut_at: Time,
+    retry_at: Time,
+    failures_in_a_row: u32,
+    permanent_in_a_row: u32,
+    probe_at: Time,
+    probe_pause: Duration,
+    grace_pause: Duration,
+    closed_at: Option<Time>,
+    /// The last time a session was admitted or a command answered.
+    alive_at: Time,
+    last_failure: Option<Failure>,
+}
+
+impl Admission {
+    pub(crate) fn new(options: AdmissionOptions) -> Self {
+        Self {
+            options,
+            status: AdmissionStatus { window: options.window_start.max(1), ..Default::default() },
+            window_cut_at: Time::ZERO,
+            retry_at: Time::ZERO,
+            failures_in_a_row: 0,
+            permanent_in_a_row: 0,
+            probe_at: Time::ZERO,
+            probe_pause: options.probe_min,
+            grace_pause: GRACE_PAUSE,
+            closed_at: None,
+            alive_at: Time::ZERO,
+            last_failure: None,
+        }
+    }
+
+    pub(crate) const fn status(&self) -> &AdmissionStatus {
+        &self.status
+    }
+
+    pub(crate) const fn alive_at(&self) -> Time {
+        self.alive_at
+    }
+
+    pub(crate) const fn last_failure(&self) -> Option<&Failure> {
+        self.last_failure.as_ref()
+    }
+
+    /// Whether everything it answers is of a kind that another try does not change.
+    pub(crate) const fn is_hopeless(&self) -> bool {
+        self.permanent_in_a_row >= PERMANENT_AFTER
+    }
+
+    /// Whether no further session is to be expected for now: the learned limit is reached.
+    pub(crate) fn is_full(&self) -> bool {
+        self.status.limit.is_some_and(|limit| self.occupied() >= limit)
+    }
+
+    pub(crate) const fn occupied(&self) -> u32 {
+        let status = &self.status;
+        status.opening + status.admitted + status.closing + status.ghosts
+    }
+
+    pub(crate) fn room(&self, now: Time) -> Room {
+        let status = &self.status;
+        if now < self.retry_at {
+            return Room::At(self.retry_at);
+        }
+        if status.opening >= if status.down { 1 } else { status.window } {
+            return Room::AfterAnswer;
+        }
+        match status.limit {
+            Some(limit) if self.occupied() >= limit => match status.opening {
+                0 if now >= self.probe_at => Room::Now,
+                0 => Room::At(self.probe_at),
+                _ => Room::AfterAnswer,
+            },
+            _ => Room::Now,
+        }
+    }
+
+    /// Moves one session from one count to another.
+    pub(crate) const fn moved(&mut self, from: Standing, to: Standing) {
+        if let Some(count) = self.count(from) {
+            *count -= 1;
+        }
+        if let Some(count) = self.count(to) {
+            *count += 1;
+        }
+    }
+
+    const fn count(&mut self, standing: Standing) -> Option<&mut u32> {
+        match standing {
+            Standing::None => None,
+            Standing::Opening => Some(&mut self.status.opening),
+            Standing::Admitted => Some(&mut self.status.admitted),
+            Standing::Closing => Some(&mut self.status.closing),
+        }
+    }
+
+    /// A command was answered: the server lives.
+    pub(crate) fn answered(&mut self, now: Time) {
+        self.alive_at = self.alive_at.max(now);
+    }
+
+    /// A first reset was answered, `took` after the opening began, and its session is among the
+    /// admitted. True if the server was down.
+    pub(crate) fn admitted(&mut self, now: Time, took: Duration) -> bool {
+        let recovered = self.status.down;
+        self.answered(now);
+        self.status.down = false;
+        self.failures_in_a_row = 0;
+        self.permanent_in_a_row = 0;
+        self.grace_pause = GRACE_PAUSE;
+        if took <= self.options.first_reply_target {
+            self.status.window = (self.status.window + 1).min(self.options.window_max);
+        } else if now.since(self.window_cut_at) > took {
+            // At most one cut for all the replies that were under way together.
+            self.window_cut_at = now;
+            self.status.window = (self.status.window * 3 / 4).max(1);
+        }
+        if let Some(limit) = self.status.limit
+            && self.status.admitted + self.status.ghosts > limit
+        {
+            // One more than was thought possible: a ghost is gone, or there is more room.
+            if self.status.ghosts > 0 {
+                self.status.ghosts -= 1;
+            } else {
+                self.status.limit = Some(self.status.admitted);
+            }
+            self.probe_pause = self.options.probe_min;
+            self.probe_at = now;
+        }
+        recovered
+    }
+
+    /// An opening was refused for want of room. The limit, if this taught a new one.
+    pub(crate) fn refused(
+        &mut self,
+        now: Time,
+        failure: Failure,
+        random: &mut Random,
+    ) -> Option<u32> {
+        self.status.refusals += 1;
+        let retry_after = failure.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+        self.retry_at = self.retry_at.max(now + retry_after);
+        self.last_failure = Some(failure);
+        self.status.window = (self.status.window / 2).max(1);
+        let held = self.status.admitted + self.status.ghosts;
+        let known = self.status.limit;
+        let just_closed = self.closed_at.is_some_and(|at| now.since(at) < CLOSE_GRACE);
+        if known.is_some_and(|limit| held < limit) && just_closed {
+            self.retry_at = self.retry_at.max(now + random.jitter(self.grace_pause));
+            self.grace_pause = (self.grace_pause * 2).min(CLOSE_GRACE);
+            return None;
+        }
+        self.probe_at = now + random.jitter(self.probe_pause);
+        self.probe_pause = (self.probe_pause * 2).min(self.options.probe_max);
+        if known.is_none_or(|limit| held < limit) {
+            self.status.limit = Some(held);
+            return Some(held);
+        }
+        None
+    }
+
+    /// An opening failed in another way. True if the server was thought to be up until now.
+    pub(crate) fn open_failed(&mut self, now: Time, failure: Failure, random: &mut Random) -> bool {
+        self.status.failures += 1;
+        self.failures_in_a_row += 1;
+        if matches!(failure.kind.retry(Phase::Connect), Retry::Never) {
+            self.permanent_in_a_row += 1;
+        } else {
+            self.permanent_in_a_row = 0;
+        }
+        let doublings = (self.failures_in_a_row - 1).min(16);
+        let pause = (self.options.backoff_min * (1 << doublings)).min(self.options.backoff_max);
+        let retry_after = failure.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+        self.retry_at = now + random.jitter(pause).max(retry_after);
+        self.status.window = self.options.window_start.max(1);
+        if matches!(failure.kind, FailureKind::Deadline(_)) && self.status.admitted > 0 {
+            // It serves those it has and has no time for more.
+            self.status.window = 1;
+            self.status.limit = Some(self.status.admitted + self.status.ghosts);
+            self.probe_at = now + random.jitter(self.probe_pause);
+            self.probe_pause = (self.probe_pause * 2).min(self.options.probe_max);
+        }
+        self.last_failure = Some(failure);
+        !std::mem::replace(&mut self.status.down, true)
+    }
+
+    /// A session that had been admitted is gone without having been closed by us.
+    pub(crate) const fn lost(&mut self, now: Time) {
+        self.status.failures += 1;
+        self.closed_at = Some(now);
+    }
+
+    /// A session was closed; `abandoned` if the server may still be busy with its last command.
+    pub(crate) fn closed(&mut self, now: Time, abandoned: bool) {
+        self.status.ghosts += u32::from(abandoned);
+        self.closed_at = Some(now);
+    }
+
+    /// It was restarted: what it held is gone, and it may be tried at once.
+    pub(crate) const fn restarted(&mut self) {
+        self.retry_at = Time::ZERO;
+        self.probe_at = Time::ZERO;
+        self.probe_pause = self.options.probe_min;
+        self.status.ghosts = 0;
+        self.permanent_in_a_row = 0;
+    }
+}

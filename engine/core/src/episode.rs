@@ -1,0 +1,169 @@
+//! An episode that has been started and is not recorded yet.
+
+use bytes::Bytes;
+use envmill_protocol::{
+    EpisodeIndex, Failure, Generated, Observed, PolicyVersion, ServerId, Slot, Trajectory,
+    record::{Attempt, ContentHash, End, Provenance, Step, Timing, Tokens, content_hash},
+};
+
+use crate::{Counts, State, Time, Trigger, job::Job};
+
+/// Where an episode lies in the core's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EpisodeKey(pub(crate) u32);
+
+#[derive(Debug)]
+pub(crate) struct Episode {
+    pub(crate) job: usize,
+    pub(crate) index: EpisodeIndex,
+    pub(crate) policy_seed: u64,
+    pub(crate) parameters: Bytes,
+    state: State,
+    /// Past attempts, and at the end the last.
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) started_at: Time,
+    pub(crate) play: Play,
+}
+
+/// What belongs to the attempt under way; begun anew with each.
+#[derive(Debug, Default)]
+pub(crate) struct Play {
+    pub(crate) slot: Option<Slot>,
+    pub(crate) server: Option<ServerId>,
+    pub(crate) session_serial: u64,
+    pub(crate) episode_in_session: u32,
+    pub(crate) began_at: Time,
+    /// When the episode's own deadline comes.
+    pub(crate) deadline: Option<Time>,
+    pub(crate) reset_at: Time,
+    pub(crate) reset: Option<Observed>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) generations: Vec<Generated>,
+    pub(crate) turn_opened_at: Time,
+    /// The action that is out, and how long the policy took for it.
+    pub(crate) action: Bytes,
+    pub(crate) policy_us: u32,
+    pub(crate) policy_version_started: PolicyVersion,
+    /// Whether the reset went out: from then on it counts as an attempt.
+    pub(crate) is_attempt: bool,
+}
+
+impl Episode {
+    pub(crate) fn new(
+        job: usize,
+        index: EpisodeIndex,
+        policy_seed: u64,
+        parameters: Bytes,
+        now: Time,
+        counts: &mut Counts,
+    ) -> Self {
+        counts.started += 1;
+        counts.episodes_by_state[State::Queued as usize] += 1;
+        Self {
+            job,
+            index,
+            policy_seed,
+            parameters,
+            state: State::Queued,
+            attempts: Vec::new(),
+            started_at: now,
+            play: Play::default(),
+        }
+    }
+
+    pub(crate) const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Moves on by the table. False, and nothing happens, if the table has no such move.
+    pub(crate) fn advance(&mut self, trigger: Trigger, counts: &mut Counts) -> bool {
+        let Some(next) = self.state.on(trigger) else {
+            debug_assert!(false, "{trigger:?} cannot happen in {:?}", self.state);
+            return false;
+        };
+        counts.episodes_by_state[self.state as usize] -= 1;
+        counts.episodes_by_state[next as usize] += 1;
+        self.state = next;
+        true
+    }
+
+    /// Writes the attempt under way into the list, if there is one.
+    pub(crate) fn close_attempt(&mut self, now: Time, server: &str, failure: Option<&Failure>) {
+        if self.play.is_attempt {
+            self.attempts.push(Attempt {
+                server: server.to_owned(),
+                started_us: self.play.began_at.as_micros(),
+                ended_us: now.as_micros(),
+                steps: u32::try_from(self.play.steps.len()).unwrap_or(u32::MAX),
+                cause: failure.map_or_else(String::new, |failure| failure.kind.name()),
+                message: failure.map_or_else(String::new, |failure| failure.message.clone()),
+            });
+            self.play.is_attempt = false;
+        }
+    }
+
+    /// The record of this episode. The attempt under way must have been closed.
+    pub(crate) fn into_record(
+        self,
+        server: Option<(&str, &str)>,
+        end: End,
+        jobs: &[Job],
+        now: Time,
+        run_started_unix_us: u64,
+        policy_version: PolicyVersion,
+    ) -> Trajectory {
+        let job = &jobs[self.job];
+        let play = self.play;
+        let (server, fingerprint) = server.unwrap_or_default();
+        let rewards = play.reset.iter().map(|observed| &observed.reward);
+        let reward = rewards
+            .chain(play.steps.iter().map(Step::reward))
+            .filter_map(|reward| reward.value)
+            .fold(None, |sum, reward| Some(sum.unwrap_or(0.0) + reward));
+        let mut trajectory = Trajectory {
+            trajectory_id: job.trajectory_id(self.index),
+            job_id: job.options.name.clone(),
+            group_id: self.index.0,
+            sample_index: 0,
+            task_id: String::new(),
+            environment: job.options.environment_name.clone(),
+            branch_id: 0,
+            parent_branch: None,
+            agent_id: 0,
+            seed: job.environment_seed(self.index),
+            reset_parameters: self.parameters,
+            provenance: Provenance {
+                server: server.to_owned(),
+                session_id: play
+                    .server
+                    .map_or_else(String::new, |_| format!("session-{}", play.session_serial)),
+                episode_in_session: play.episode_in_session,
+                environment_fingerprint: fingerprint.to_owned(),
+            },
+            attempts: self.attempts,
+            reset: play.reset,
+            steps: play.steps,
+            reward,
+            reward_components: Vec::new(),
+            end,
+            tokens: Tokens::default(),
+            generations: play.generations,
+            turns: Vec::new(),
+            messages: Bytes::new(),
+            sampling: Bytes::new(),
+            blobs: Vec::new(),
+            metrics: Vec::new(),
+            timing: Timing {
+                run_started_unix_us,
+                started_us: self.started_at.as_micros(),
+                reset_us: play.reset_at.as_micros(),
+                ended_us: now.as_micros(),
+                policy_version_started: play.policy_version_started,
+                policy_version_ended: policy_version,
+            },
+            content_hash: ContentHash::default(),
+        };
+        trajectory.content_hash = content_hash(&trajectory);
+        trajectory
+    }
+}

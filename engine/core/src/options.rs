@@ -1,0 +1,225 @@
+//! What an engine, a server and a job are told at their start.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use envmill_protocol::Phase;
+
+use crate::AdmissionOptions;
+
+/// Settings of one core.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Wall-clock time of [`Time::ZERO`](crate::Time::ZERO), in microseconds since 1970 (UTC); goes
+    /// into the records and decides nothing.
+    pub run_started_unix_us: u64,
+    /// Seeds the core's own draws (jitter of delays). Not the episodes' seed.
+    pub seed: u64,
+    /// The most slots: sessions open, opening or closing at one time. A slot costs about 200 bytes
+    /// before its episode.
+    pub slots_max: u32,
+    /// How servers are admitted to; the same for all.
+    pub admission: AdmissionOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            run_started_unix_us: 0,
+            seed: 0,
+            slots_max: 1 << 20,
+            admission: AdmissionOptions::default(),
+        }
+    }
+}
+
+/// A server of an environment's pool.
+#[derive(Clone, Debug, Default)]
+pub struct ServerOptions {
+    /// Its URL, or the name of a local worker; goes into the records.
+    pub name: String,
+    /// The environment that it serves, from 0. Servers of one environment form a pool.
+    pub environment: u32,
+    /// What identifies the environment's code; empty where unknown.
+    pub fingerprint: String,
+}
+
+/// A request for episodes.
+#[derive(Clone, Debug)]
+pub struct JobOptions {
+    /// Names the job in records and in the trajectory ids, which are `NAME-00000000` and so on.
+    pub name: String,
+    /// The environment, from 0; its servers are the job's pool.
+    pub environment: u32,
+    /// The environment's name, for the records.
+    pub environment_name: String,
+    /// How many episodes; each ends in exactly one record.
+    pub episodes: u64,
+    /// The most sessions at one time.
+    pub sessions_max: u32,
+    /// Episode `i` is reset with the seed `(seed + i) mod 2^31`, and its policy draws from a seed
+    /// derived from both.
+    pub seed: u64,
+    /// Whether a `seed` is sent with the reset. Off for environments that refuse the key.
+    pub send_seed: bool,
+    /// Reset parameters for every episode: the text of one JSON object, or empty for none.
+    pub reset_parameters: Bytes,
+    /// An episode that has taken this many steps is truncated.
+    pub max_steps: Option<u32>,
+    /// How long things may take.
+    pub deadlines: Deadlines,
+    /// The most attempts at one episode, the first included; at least 1. Sessions that were refused
+    /// before they began (a full or unreachable server) are no attempts.
+    pub attempts_max: u32,
+    /// How many episodes one session may play.
+    pub session_reuse: SessionReuse,
+    /// Who opens the turns.
+    pub driver: Driver,
+    /// What to do when a server's fingerprint changes during the job.
+    pub on_fingerprint_change: FingerprintChange,
+}
+
+impl Default for JobOptions {
+    fn default() -> Self {
+        Self {
+            name: "job".into(),
+            environment: 0,
+            environment_name: String::new(),
+            episodes: 1,
+            sessions_max: 1,
+            seed: 0,
+            send_seed: true,
+            reset_parameters: Bytes::new(),
+            max_steps: None,
+            deadlines: Deadlines::default(),
+            attempts_max: 3,
+            session_reuse: SessionReuse::default(),
+            driver: Driver::Policy,
+            on_fingerprint_change: FingerprintChange::Stop,
+        }
+    }
+}
+
+/// How long each part of an episode may take. `None`: as long as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Making the connection, up to the WebSocket upgrade. Default 10 s.
+    pub connect: Option<Duration>,
+    /// The first reset of a session, in which many servers construct the environment. Default 120 s.
+    pub first_reset: Option<Duration>,
+    /// A later reset. Default 60 s.
+    pub reset: Option<Duration>,
+    /// A step. Default 60 s.
+    pub step: Option<Duration>,
+    /// The policy's decision on one turn. Default 600 s.
+    pub policy: Option<Duration>,
+    /// From the start of an attempt to the episode's end; past it the episode is truncated, or
+    /// failed if it has no observation yet. Default none.
+    pub episode: Option<Duration>,
+    /// The whole job; past it what is unfinished is cancelled. Default none.
+    pub job: Option<Duration>,
+    /// How long the whole pool may be without any sign of life before what is waiting for a session
+    /// fails. Default 60 s.
+    pub no_server: Duration,
+}
+
+impl Deadlines {
+    /// The limit on one phase.
+    #[must_use]
+    pub const fn of(&self, phase: Phase) -> Option<Duration> {
+        match phase {
+            Phase::Connect => self.connect,
+            Phase::FirstReset => self.first_reset,
+            Phase::Reset => self.reset,
+            Phase::Step => self.step,
+            Phase::Policy => self.policy,
+            Phase::Episode => self.episode,
+            Phase::Job => self.job,
+        }
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Some(Duration::from_secs(10)),
+            first_reset: Some(Duration::from_secs(120)),
+            reset: Some(Duration::from_secs(60)),
+            step: Some(Duration::from_secs(60)),
+            policy: Some(Duration::from_secs(600)),
+            episode: None,
+            job: None,
+            no_server: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How many episodes one session may play. After an error a session is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionReuse {
+    /// One: a new session for each episode.
+    Never,
+    /// At most this many; 0 reads as 1.
+    Episodes(u32),
+    /// No limit.
+    Unlimited,
+}
+
+impl SessionReuse {
+    /// Whether a session that has played `played` episodes may play another.
+    #[must_use]
+    pub const fn allows(self, played: u32) -> bool {
+        match self {
+            Self::Never => played == 0,
+            Self::Episodes(most) => played < most || played == 0,
+            Self::Unlimited => true,
+        }
+    }
+}
+
+impl Default for SessionReuse {
+    fn default() -> Self {
+        Self::Episodes(32)
+    }
+}
+
+/// Who opens the turns of an episode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// The engine: it asks the policy and steps the environment.
+    Policy,
+    /// Someone outside (a black-box harness, a trainer): the core keeps the deadlines, the capacity
+    /// and the record, and is told of turns through [`Input::External`](crate::Input::External).
+    External,
+}
+
+/// What to do when an environment turns out to be another one than at the job's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FingerprintChange {
+    /// Stop the job: what is unfinished is cancelled.
+    Stop,
+    /// Go on; the records carry the fingerprint they were played on.
+    Mark,
+}
+
+/// Why a job or an engine cannot be set up as asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// The job names an environment that no server serves.
+    #[error("no server serves environment {0}: add one before the job")]
+    NoServer(u32),
+    /// A count that must be at least 1 is 0.
+    #[error("{0} is 0; it must be at least 1")]
+    Zero(&'static str),
+    /// The reset parameters are not the text of a JSON object.
+    #[error("the reset parameters must be one JSON object such as {{\"split\":\"train\"}}")]
+    ResetParameters,
+    /// More sessions than the core has slots for.
+    #[error("{asked} sessions asked for, and the engine was set up for at most {most}")]
+    Slots {
+        /// How many the job wants.
+        asked: u32,
+        /// [`Options::slots_max`].
+        most: u32,
+    },
+}

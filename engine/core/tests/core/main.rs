@@ -1,0 +1,8 @@
+//! The core under test: its table, its decisions one by one, and whole worlds in virtual time.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod decisions;
+mod table;
+mod world;
+mod worlds;
