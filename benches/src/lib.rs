@@ -1,1 +1,14 @@
-//! Placeholder while the workspace is laid out.
+//! What the benchmarks share: CPU time, statistics over interleaved runs, and tables.
+//!
+//! `README.md` here names the question that each benchmark answers and the command that runs it.
+
+mod statistics;
+
+pub use statistics::{Interval, median, ratio_interval};
+
+/// User and system CPU seconds of this process so far.
+#[must_use]
+pub fn cpu_seconds() -> f64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+}
