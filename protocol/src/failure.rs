@@ -5,6 +5,8 @@
 
 use std::{fmt, time::Duration};
 
+use bytes::Bytes;
+
 /// The longest message a failure carries, in bytes; the rest of a server's text is cut.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
@@ -20,13 +22,23 @@ pub struct Failure {
     pub message: String,
     /// How long the server asked to be left alone (`Retry-After`), where it said so.
     pub retry_after: Option<Duration>,
+    /// What is wrong with which field, for [`Kind::Invalid`]: the text of a JSON array of errors in
+    /// pydantic's shape (`type`, `loc`, `msg`, `input`), or empty where unknown. It is for the
+    /// clients of a server that Envmill itself is; records do not keep it.
+    pub details: Bytes,
 }
 
 impl Failure {
     /// A failure after which the session is gone. The message is cut to [`MESSAGE_BYTES_MAX`].
     #[must_use]
     pub fn lost(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, session: SessionFate::Lost, message: cut(message.into()), retry_after: None }
+        Self {
+            kind,
+            session: SessionFate::Lost,
+            message: cut(message.into()),
+            retry_after: None,
+            details: Bytes::new(),
+        }
     }
 
     /// A failure after which the session is still there. The message is cut to
@@ -74,6 +86,23 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase, in the order of a session's life.
+    pub const ALL: [Self; 7] = [
+        Self::Connect,
+        Self::FirstReset,
+        Self::Reset,
+        Self::Step,
+        Self::Policy,
+        Self::Episode,
+        Self::Job,
+    ];
+
+    /// The phase that [`name`](Self::name) calls so, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name)
+    }
+
     /// The name as it stands in causes and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -160,9 +189,9 @@ impl Kind {
             Self::Closed { .. } | Self::Disconnected | Self::Protocol | Self::Session => {
                 Retry::NewSession
             }
-            Self::Deadline(
-                Phase::Connect | Phase::FirstReset | Phase::Reset | Phase::Step,
-            ) => Retry::NewSession,
+            Self::Deadline(Phase::Connect | Phase::FirstReset | Phase::Reset | Phase::Step) => {
+                Retry::NewSession
+            }
             // An exception in a reset is often a hiccup of what the environment itself starts; in a
             // step it is the environment's own answer to the action.
             Self::Environment => match phase {
@@ -210,6 +239,48 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The kind that [`name`](Self::name) calls so, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        // `+7` is a number to Rust; it is no name of ours.
+        let number = |prefix| {
+            let digits = name.strip_prefix(prefix)?;
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            if plain { digits.parse().ok() } else { None }
+        };
+        if let Some(status) = number("upgrade_refused_") {
+            return Some(Self::UpgradeRefused { status });
+        }
+        if let Some(code) = number("closed_") {
+            return Some(Self::Closed { code });
+        }
+        if let Some(phase) = name.strip_prefix("deadline_") {
+            return Phase::from_name(phase).map(Self::Deadline);
+        }
+        Some(match name {
+            "name_resolution" => Self::NameResolution,
+            "unreachable" => Self::Unreachable,
+            "tls" => Self::Tls,
+            "not_openenv" => Self::NotOpenEnv,
+            "capacity" => Self::Capacity,
+            "factory" => Self::Factory,
+            "refused" => Self::Refused,
+            "invalid" => Self::Invalid,
+            "environment" => Self::Environment,
+            "session" => Self::Session,
+            "disconnected" => Self::Disconnected,
+            "protocol" => Self::Protocol,
+            "too_large" => Self::TooLarge,
+            "policy" => Self::Policy,
+            "driver" => Self::Driver,
+            "no_server" => Self::NoServer,
+            "limit" => Self::Limit,
+            _ => return None,
+        })
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())
@@ -232,6 +303,37 @@ pub enum Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_its_name() {
+        let kinds = [
+            Kind::NameResolution,
+            Kind::Unreachable,
+            Kind::Tls,
+            Kind::UpgradeRefused { status: 503 },
+            Kind::NotOpenEnv,
+            Kind::Capacity,
+            Kind::Factory,
+            Kind::Refused,
+            Kind::Invalid,
+            Kind::Environment,
+            Kind::Session,
+            Kind::Closed { code: 1012 },
+            Kind::Disconnected,
+            Kind::Protocol,
+            Kind::TooLarge,
+            Kind::Policy,
+            Kind::Driver,
+            Kind::NoServer,
+            Kind::Limit,
+        ];
+        for kind in kinds.into_iter().chain(Phase::ALL.map(Kind::Deadline)) {
+            assert_eq!(Kind::from_name(&kind.name()), Some(kind));
+        }
+        for unknown in ["", "Tls", "closed_", "closed_+1", "closed_65536", "deadline_x"] {
+            assert_eq!(Kind::from_name(unknown), None, "{unknown}");
+        }
+    }
 
     #[test]
     fn long_messages_are_cut_at_a_character() {

@@ -11,6 +11,7 @@ mod command;
 mod event;
 mod failure;
 mod ids;
+mod json_text;
 mod observed;
 pub mod openenv;
 mod policy;

@@ -20,11 +20,44 @@ pub struct Observed {
 /// A reward with both of its faces: the number that trainers use, and the text that was received.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reward {
-    /// The number; `None` where the reward is missing, `null` or no number at all. Missing is not
-    /// zero. `true` is 1 and `false` is 0; integers beyond 2^53 are rounded; never NaN.
+    /// The number; `None` where the reward is missing, `null`, no number at all or too large for an
+    /// `f64`. Missing is not zero. `true` is 1 and `false` is 0; integers beyond 2^53 are rounded;
+    /// always finite.
     pub value: Option<f64>,
     /// The JSON text as received; empty where the key was missing.
     pub raw: Bytes,
+}
+
+impl Reward {
+    /// A reward as received: the text of one JSON value, or empty where the key was missing.
+    #[must_use]
+    pub fn from_raw(raw: Bytes) -> Self {
+        let value = match raw.first() {
+            Some(b't') => Some(1.0),
+            Some(b'f') => Some(0.0),
+            Some(b'-' | b'0'..=b'9') => {
+                // JSON's numbers are a part of what Rust parses, rounded correctly; what is beyond
+                // the range becomes infinite.
+                str::from_utf8(&raw).ok().and_then(|text| text.parse().ok()).filter(is_finite)
+            }
+            _ => None,
+        };
+        Self { value, raw }
+    }
+
+    /// A reward that an environment of ours gives as a number; one that is not finite is `null`, as
+    /// on OpenEnv's wire.
+    #[must_use]
+    pub fn from_number(value: f64) -> Self {
+        let mut raw = Vec::with_capacity(24);
+        crate::json_text::put(&mut raw, &value);
+        Self { value: Some(value).filter(is_finite), raw: raw.into() }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that `Option::filter` takes")]
+fn is_finite(value: &f64) -> bool {
+    value.is_finite()
 }
 
 /// How an environment said that an episode is over.
@@ -37,4 +70,37 @@ pub enum Ended {
     TerminatedUnmapped,
     /// It was cut short by a limit inside the environment.
     Truncated,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(raw: &'static str) -> Option<f64> {
+        let reward = Reward::from_raw(Bytes::from_static(raw.as_bytes()));
+        assert_eq!(reward.raw, raw);
+        reward.value
+    }
+
+    #[test]
+    fn rewards_are_numbers_or_nothing() {
+        assert_eq!(value("true"), Some(1.0));
+        assert_eq!(value("false"), Some(0.0));
+        assert_eq!(value("3"), Some(3.0));
+        assert_eq!(value("-0.25e1"), Some(-2.5));
+        assert_eq!(value("1180591620717411303424"), Some(2f64.powi(70)));
+        assert_eq!(value("5e-324"), Some(5e-324));
+        for nothing in ["", "null", "\"1\"", "[1]", "{}", "1e400", "-1e400"] {
+            assert_eq!(value(nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn numbers_become_rewards() {
+        assert_eq!(Reward::from_number(1.0).raw, "1.0");
+        assert_eq!(Reward::from_number(0.1), Reward::from_raw("0.1".into()));
+        for wild in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(Reward::from_number(wild), Reward::from_raw("null".into()));
+        }
+    }
 }

@@ -6,6 +6,8 @@
 //! Deliberately absent: scheduling, retries and deadlines. A worker does what it is told, at once,
 //! and says what came of it; everything it could decide is decided in the engine's core.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod waker;
 mod worker;
 

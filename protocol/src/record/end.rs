@@ -65,6 +65,15 @@ pub enum Truncation {
 }
 
 impl Truncation {
+    /// Every cause.
+    pub const ALL: [Self; 3] = [Self::Environment, Self::MaxSteps, Self::EpisodeDeadline];
+
+    /// The cause that [`name`](Self::name) calls so, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.name() == name)
+    }
+
     /// The name in records and summaries.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -90,6 +99,15 @@ pub enum Cancellation {
 }
 
 impl Cancellation {
+    /// Every cause.
+    pub const ALL: [Self; 4] = [Self::Drained, Self::Cancelled, Self::JobDeadline, Self::Stopped];
+
+    /// The cause that [`name`](Self::name) calls so, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.name() == name)
+    }
+
     /// The name in records and summaries.
     #[must_use]
     pub const fn name(self) -> &'static str {

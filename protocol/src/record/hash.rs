@@ -43,6 +43,7 @@ pub fn content_hash(trajectory: &Trajectory) -> ContentHash {
         parts.0.update(&id.to_le_bytes());
     }
     parts.bytes(&tokens.loss_mask);
+    parts.number(tokens.logprobs.len());
     for logprob in &tokens.logprobs {
         parts.0.update(&logprob.to_le_bytes());
     }
@@ -73,5 +74,172 @@ impl Parts {
         self.bytes(&observed.observation);
         self.bytes(&observed.reward.raw);
         self.bytes(&observed.metadata);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Ended, Failure, FailureKind, PolicyVersion, Reward,
+        record::{Attempt, Cancellation, Provenance, Step, Timing, Tokens, Truncation},
+    };
+
+    fn observed(observation: &'static str, reward: &'static str) -> Observed {
+        Observed {
+            observation: observation.into(),
+            reward: Reward::from_raw(reward.into()),
+            ..Observed::default()
+        }
+    }
+
+    fn played() -> Trajectory {
+        let step = |action: &'static str, observed| Step {
+            action: action.into(),
+            observed,
+            environment_us: 1,
+            policy_us: 2,
+        };
+        Trajectory {
+            trajectory_id: "a".into(),
+            job_id: "b".into(),
+            group_id: 0,
+            sample_index: 0,
+            task_id: "task".into(),
+            environment: "maze".into(),
+            branch_id: 0,
+            parent_branch: None,
+            agent_id: 0,
+            seed: Some(7),
+            reset_parameters: r#"{"seed":7}"#.into(),
+            provenance: Provenance::default(),
+            attempts: Vec::new(),
+            reset: Some(observed("{}", "null")),
+            steps: vec![
+                step(r#"{"n":1}"#, observed(r#"{"x":1}"#, "0.5")),
+                step(r#"{"n":2}"#, observed(r#"{"x":2}"#, "1.0")),
+            ],
+            reward: Some(1.5),
+            reward_components: Vec::new(),
+            end: End::Completed { mapped: true },
+            tokens: Tokens {
+                token_ids: vec![1, 2],
+                prompt_len: 1,
+                loss_mask: vec![0, 1],
+                logprobs: vec![0.0, -0.5],
+                policy_versions: Vec::new(),
+            },
+            generations: Vec::new(),
+            turns: Vec::new(),
+            messages: "".into(),
+            sampling: "".into(),
+            blobs: Vec::new(),
+            metrics: Vec::new(),
+            timing: Timing::default(),
+            content_hash: ContentHash::default(),
+        }
+    }
+
+    fn hash_after(change: impl FnOnce(&mut Trajectory)) -> ContentHash {
+        let mut trajectory = played();
+        change(&mut trajectory);
+        content_hash(&trajectory)
+    }
+
+    #[test]
+    fn when_where_and_on_which_attempt_do_not_count() {
+        let elsewhere = hash_after(|it| {
+            it.trajectory_id = "z".into();
+            it.job_id = "y".into();
+            it.group_id = 9;
+            it.sample_index = 3;
+            it.provenance = Provenance {
+                server: "ws://elsewhere".into(),
+                session_id: "s".into(),
+                episode_in_session: 5,
+                environment_fingerprint: "f".into(),
+            };
+            it.attempts = vec![Attempt {
+                server: "ws://gone".into(),
+                started_us: 1,
+                ended_us: 2,
+                steps: 1,
+                cause: "disconnected".into(),
+                message: "gone".into(),
+            }];
+            it.steps[0].environment_us = 77;
+            it.steps[1].policy_us = 78;
+            it.timing.ended_us = 79;
+            it.timing.policy_version_ended = PolicyVersion(3);
+            it.metrics = vec![("seconds".into(), 1.0)];
+            it.content_hash = ContentHash([1; 16]);
+        });
+        assert_eq!(elsewhere, content_hash(&played()));
+        assert_eq!(elsewhere.to_string().len(), 32);
+    }
+
+    #[test]
+    fn a_failure_counts_by_its_kind_and_not_by_its_words() {
+        let failed = |kind, message: &str| {
+            let failure = Failure::lost(kind, message);
+            hash_after(|it| it.end = End::Failed(failure))
+        };
+        let disconnected = failed(FailureKind::Disconnected, "port 4711");
+        assert_eq!(disconnected, failed(FailureKind::Disconnected, "port 4712"));
+        assert_ne!(disconnected, failed(FailureKind::Closed { code: 1000 }, "port 4711"));
+    }
+
+    #[test]
+    fn every_part_of_the_play_counts() {
+        let mut hashes = vec![
+            content_hash(&played()),
+            hash_after(|it| it.task_id = "other".into()),
+            hash_after(|it| it.seed = Some(8)),
+            hash_after(|it| it.seed = None),
+            hash_after(|it| it.reset_parameters = "".into()),
+            hash_after(|it| it.reset = None),
+            hash_after(|it| it.reset = Some(Observed::default())),
+            hash_after(|it| it.steps[0].action = r#"{"n": 1}"#.into()),
+            hash_after(|it| it.steps[1].observed.observation = r#"{"x":3}"#.into()),
+            hash_after(|it| it.steps[1].observed.reward = Reward::from_raw("1".into())),
+            hash_after(|it| it.steps[1].observed.reward = Reward::from_raw("null".into())),
+            hash_after(|it| it.steps[1].observed.reward = Reward::default()),
+            hash_after(|it| it.steps[1].observed.metadata = "{}".into()),
+            hash_after(|it| it.steps.swap(0, 1)),
+            hash_after(|it| drop(it.steps.pop())),
+            hash_after(|it| it.tokens.token_ids[1] = 3),
+            hash_after(|it| it.tokens.loss_mask[1] = 0),
+            hash_after(|it| it.tokens.logprobs[1] = -0.25),
+            hash_after(|it| it.tokens.logprobs.clear()),
+            hash_after(|it| it.end = End::Completed { mapped: false }),
+            hash_after(|it| it.end = End::Truncated(Truncation::MaxSteps)),
+            hash_after(|it| it.end = End::Truncated(Truncation::Environment)),
+            hash_after(|it| it.end = End::Cancelled(Cancellation::Drained)),
+            hash_after(|it| it.end = End::Stale),
+            hash_after(|it| it.end = End::Filtered("short".into())),
+        ];
+        let all = hashes.len();
+        hashes.sort_by_key(|hash| hash.0);
+        hashes.dedup();
+        assert_eq!(hashes.len(), all);
+    }
+
+    #[test]
+    fn bytes_do_not_move_between_parts() {
+        let left = hash_after(|it| {
+            it.steps[0].action = "ab".into();
+            it.steps[0].observed.observation = "c".into();
+        });
+        let right = hash_after(|it| {
+            it.steps[0].action = "a".into();
+            it.steps[0].observed.observation = "bc".into();
+        });
+        assert_ne!(left, right);
+    }
+
+    #[test]
+    fn how_a_step_says_that_it_ended_counts_through_the_end() {
+        let said = hash_after(|it| it.steps[1].observed.ended = Some(Ended::Terminated));
+        assert_eq!(said, content_hash(&played()));
     }
 }

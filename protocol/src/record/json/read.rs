@@ -1,0 +1,434 @@
+//! Reading: the twins of the record's types, and the way from them to the record.
+
+use std::fmt;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use serde::{
+    Deserialize,
+    de::{Deserializer, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{ENDED, GENERATED, end::EndTwin, meaning};
+use crate::{
+    Generated, Observed, PolicyVersion, Reward, Trajectory, VersionSpan,
+    record::{
+        Attempt, Blob, ContentHash, Provenance, SCHEMA_VERSION, Step, Timing, Tokens, TurnSpan,
+    },
+};
+
+/// Why a line is no record.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is not JSON, or a field is missing or of another type. A last line that was cut off in
+    /// mid-write reads so, too.
+    #[error("the line is no record: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// A newer version of this program wrote it: read it with that one.
+    #[error("the record has schema version {found}; this program reads up to {SCHEMA_VERSION}")]
+    NewerSchema {
+        /// The record's version.
+        found: u32,
+    },
+    /// A field has the right type and says what this version does not know.
+    #[error("`{field}` says what is not known here: {value:?}")]
+    UnknownValue {
+        /// The field.
+        field: &'static str,
+        /// What it says.
+        value: String,
+    },
+}
+
+/// Reads what [`write_json_line`](super::write_json_line) wrote: one line, with or without its
+/// newline. Unknown fields are ignored. The record's texts are slices of one copy of the line.
+///
+/// # Errors
+///
+/// The line is not a record of a version that is known here; what to do is in [`ReadError`].
+pub fn read_json_line(line: &[u8]) -> Result<Trajectory, ReadError> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema_version: u32,
+    }
+    let Version { schema_version: found } = serde_json::from_slice(line)?;
+    if found > SCHEMA_VERSION {
+        return Err(ReadError::NewerSchema { found });
+    }
+    let line = Bytes::copy_from_slice(line);
+    serde_json::from_slice::<Line<'_>>(&line)?.trajectory(&line)
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    trajectory_id: String,
+    job_id: String,
+    group_id: u64,
+    sample_index: u32,
+    task_id: String,
+    environment: String,
+    branch_id: u32,
+    parent_branch: Option<u32>,
+    agent_id: u32,
+    seed: Option<u64>,
+    #[serde(borrow)]
+    reset_parameters: Option<&'a RawValue>,
+    provenance: ProvenanceTwin,
+    attempts: Vec<AttemptTwin>,
+    #[serde(borrow)]
+    reset: Option<ResetTwin<'a>>,
+    #[serde(borrow)]
+    steps: Vec<StepTwin<'a>>,
+    reward: Option<Number>,
+    reward_components: NamedNumbers,
+    end: EndTwin,
+    tokens: TokensTwin,
+    generations: Vec<GeneratedTwin>,
+    turns: Vec<TurnTwin>,
+    #[serde(borrow)]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sampling: Option<&'a RawValue>,
+    blobs: Vec<BlobTwin>,
+    metrics: NamedNumbers,
+    timing: TimingTwin,
+    content_hash: String,
+}
+
+impl Line<'_> {
+    fn trajectory(self, line: &Bytes) -> Result<Trajectory, ReadError> {
+        let slice = |raw: Option<&RawValue>| Present(raw).slice(line);
+        Ok(Trajectory {
+            trajectory_id: self.trajectory_id,
+            job_id: self.job_id,
+            group_id: self.group_id,
+            sample_index: self.sample_index,
+            task_id: self.task_id,
+            environment: self.environment,
+            branch_id: self.branch_id,
+            parent_branch: self.parent_branch,
+            agent_id: self.agent_id,
+            seed: self.seed,
+            reset_parameters: slice(self.reset_parameters),
+            provenance: self.provenance.provenance(),
+            attempts: self.attempts.into_iter().map(AttemptTwin::attempt).collect(),
+            reset: self.reset.map(|reset| reset.observed(line)).transpose()?,
+            steps: self.steps.into_iter().map(|step| step.step(line)).collect::<Result<_, _>>()?,
+            reward: self.reward.map(|Number(reward)| reward),
+            reward_components: self.reward_components.0,
+            end: self.end.end().map_err(unknown("end"))?,
+            tokens: self.tokens.tokens(),
+            generations: self
+                .generations
+                .into_iter()
+                .map(GeneratedTwin::generated)
+                .collect::<Result<_, _>>()?,
+            turns: self.turns.into_iter().map(TurnTwin::turn).collect(),
+            messages: slice(self.messages),
+            sampling: slice(self.sampling),
+            blobs: self.blobs.into_iter().map(BlobTwin::blob).collect::<Result<_, _>>()?,
+            metrics: self.metrics.0,
+            timing: self.timing.timing(),
+            content_hash: hash(self.content_hash)?,
+        })
+    }
+}
+
+fn unknown(field: &'static str) -> impl Fn(String) -> ReadError {
+    move |value| ReadError::UnknownValue { field, value }
+}
+
+fn hash(text: String) -> Result<ContentHash, ReadError> {
+    let mut bytes = [0; 16];
+    let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    for (index, byte) in bytes.iter_mut().enumerate().filter(|_| digits) {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).unwrap_or_default();
+    }
+    if digits { Ok(ContentHash(bytes)) } else { Err(unknown("content_hash")(text)) }
+}
+
+#[derive(Deserialize)]
+struct ProvenanceTwin {
+    server: String,
+    session_id: String,
+    episode_in_session: u32,
+    environment_fingerprint: String,
+}
+
+impl ProvenanceTwin {
+    fn provenance(self) -> Provenance {
+        let Self { server, session_id, episode_in_session, environment_fingerprint } = self;
+        Provenance { server, session_id, episode_in_session, environment_fingerprint }
+    }
+}
+
+#[derive(Deserialize)]
+struct AttemptTwin {
+    server: String,
+    started_us: u64,
+    ended_us: u64,
+    steps: u32,
+    cause: String,
+    message: String,
+}
+
+impl AttemptTwin {
+    fn attempt(self) -> Attempt {
+        let Self { server, started_us, ended_us, steps, cause, message } = self;
+        Attempt { server, started_us, ended_us, steps, cause, message }
+    }
+}
+
+#[derive(Deserialize)]
+struct ResetTwin<'a> {
+    #[serde(borrow, default)]
+    observation: Present<'a>,
+    #[serde(borrow, default)]
+    reward: Present<'a>,
+    #[serde(default)]
+    reward_missing: bool,
+    #[serde(borrow, default)]
+    metadata: Present<'a>,
+    ended: Option<String>,
+}
+
+impl ResetTwin<'_> {
+    fn observed(self, line: &Bytes) -> Result<Observed, ReadError> {
+        let reward = if self.reward_missing { Bytes::new() } else { self.reward.slice(line) };
+        let ended = self.ended.map(|text| meaning(&ENDED, &text).ok_or(text)).transpose();
+        Ok(Observed {
+            observation: self.observation.slice(line),
+            reward: Reward::from_raw(reward),
+            metadata: self.metadata.slice(line),
+            ended: ended.map_err(unknown("ended"))?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct StepTwin<'a> {
+    #[serde(borrow, default)]
+    action: Present<'a>,
+    #[serde(borrow, default)]
+    observation: Present<'a>,
+    #[serde(borrow, default)]
+    reward: Present<'a>,
+    #[serde(default)]
+    reward_missing: bool,
+    #[serde(borrow, default)]
+    metadata: Present<'a>,
+    ended: Option<String>,
+    environment_us: u32,
+    policy_us: u32,
+}
+
+impl StepTwin<'_> {
+    fn step(self, line: &Bytes) -> Result<Step, ReadError> {
+        let Self { action, observation, reward, reward_missing, metadata, ended, .. } = self;
+        let observed = ResetTwin { observation, reward, reward_missing, metadata, ended };
+        Ok(Step {
+            action: action.slice(line),
+            observed: observed.observed(line)?,
+            environment_us: self.environment_us,
+            policy_us: self.policy_us,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct TokensTwin {
+    token_ids: Vec<u32>,
+    prompt_len: u32,
+    loss_mask: Vec<u8>,
+    logprobs: Vec<SmallNumber>,
+    policy_versions: Vec<VersionsTwin>,
+}
+
+impl TokensTwin {
+    fn tokens(self) -> Tokens {
+        Tokens {
+            token_ids: self.token_ids,
+            prompt_len: self.prompt_len,
+            loss_mask: self.loss_mask,
+            logprobs: self.logprobs.into_iter().map(|SmallNumber(value)| value).collect(),
+            policy_versions: self.policy_versions.into_iter().map(VersionsTwin::span).collect(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct GeneratedTwin {
+    prompt_token_ids: Vec<u32>,
+    token_ids: Vec<u32>,
+    logprobs: Vec<SmallNumber>,
+    loss_mask: Vec<u8>,
+    policy_versions: Vec<VersionsTwin>,
+    parent: Option<u32>,
+    kind: String,
+}
+
+impl GeneratedTwin {
+    fn generated(self) -> Result<Generated, ReadError> {
+        let kind = meaning(&GENERATED, &self.kind).ok_or(self.kind);
+        Ok(Generated {
+            prompt_token_ids: self.prompt_token_ids,
+            token_ids: self.token_ids,
+            logprobs: self.logprobs.into_iter().map(|SmallNumber(value)| value).collect(),
+            loss_mask: self.loss_mask,
+            policy_versions: self.policy_versions.into_iter().map(VersionsTwin::span).collect(),
+            parent: self.parent,
+            kind: kind.map_err(unknown("generations.kind"))?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct VersionsTwin {
+    version: u64,
+    tokens: u32,
+}
+
+impl VersionsTwin {
+    const fn span(self) -> VersionSpan {
+        VersionSpan { version: PolicyVersion(self.version), tokens: self.tokens }
+    }
+}
+
+#[derive(Deserialize)]
+struct TurnTwin {
+    role: String,
+    start: u32,
+    end: u32,
+    tool: String,
+    finish_reason: String,
+    generation_us: u64,
+    environment_us: u64,
+    queue_us: u64,
+}
+
+impl TurnTwin {
+    fn turn(self) -> TurnSpan {
+        let Self { role, start, end, tool, finish_reason, .. } = self;
+        let Self { generation_us, environment_us, queue_us, .. } = self;
+        TurnSpan { role, start, end, tool, finish_reason, generation_us, environment_us, queue_us }
+    }
+}
+
+#[derive(Deserialize)]
+struct BlobTwin {
+    name: String,
+    dtype: String,
+    shape: Vec<u64>,
+    data: String,
+}
+
+impl BlobTwin {
+    fn blob(self) -> Result<Blob, ReadError> {
+        let Self { name, dtype, shape, data } = self;
+        match base64::engine::general_purpose::STANDARD.decode(&data) {
+            Ok(data) => Ok(Blob { name, dtype, shape, data: data.into() }),
+            Err(error) => Err(unknown("blobs.data")(format!("{name}: {error}"))),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct TimingTwin {
+    run_started_unix_us: u64,
+    started_us: u64,
+    reset_us: u64,
+    ended_us: u64,
+    policy_version_started: u64,
+    policy_version_ended: u64,
+}
+
+impl TimingTwin {
+    const fn timing(self) -> Timing {
+        Timing {
+            run_started_unix_us: self.run_started_unix_us,
+            started_us: self.started_us,
+            reset_us: self.reset_us,
+            ended_us: self.ended_us,
+            policy_version_started: PolicyVersion(self.policy_version_started),
+            policy_version_ended: PolicyVersion(self.policy_version_ended),
+        }
+    }
+}
+
+/// Raw JSON that may not be there. `null` is something, unlike in an `Option`.
+#[derive(Clone, Copy, Default)]
+struct Present<'a>(Option<&'a RawValue>);
+
+impl Present<'_> {
+    fn slice(self, line: &Bytes) -> Bytes {
+        self.0.map_or_else(Bytes::new, |raw| line.slice_ref(raw.get().as_bytes()))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Present<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(|raw| Self(Some(raw)))
+    }
+}
+
+/// A number, or one of the words for those that JSON does not have. It is parsed from its text
+/// because serde_json's own floats may be off by their last bit.
+struct Number(f64);
+
+/// The same for an `f32`: by way of an `f64` it could be rounded twice.
+struct SmallNumber(f32);
+
+fn parse_number<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err = std::num::ParseFloatError>,
+{
+    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    let text = match raw {
+        "\"NaN\"" => "NaN",
+        "\"Infinity\"" => "inf",
+        "\"-Infinity\"" => "-inf",
+        number => number,
+    };
+    text.parse().map_err(|_| serde::de::Error::custom(format_args!("{raw} is no number")))
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parse_number(deserializer).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SmallNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parse_number(deserializer).map(Self)
+    }
+}
+
+/// An object of numbers, in its order.
+struct NamedNumbers(Vec<(String, f64)>);
+
+impl<'de> Deserialize<'de> for NamedNumbers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = NamedNumbers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of numbers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NamedNumbers, A::Error> {
+                let mut entries = Vec::new();
+                while let Some((name, Number(value))) = map.next_entry()? {
+                    entries.push((name, value));
+                }
+                Ok(NamedNumbers(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}

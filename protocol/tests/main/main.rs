@@ -1,0 +1,14 @@
+//! Tests of what `envmill-protocol` promises to the outside: recorded frames, properties, records.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what is not there fails the test that wants it"
+)]
+
+mod codec_failures;
+mod codec_properties;
+mod frames;
+mod json_texts;
+mod recording;
+mod records;
+mod trajectories;
