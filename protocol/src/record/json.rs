@@ -7,6 +7,7 @@
 
 mod end;
 mod read;
+mod values;
 mod write;
 
 pub use read::{ReadError, read_json_line};

@@ -1,16 +1,16 @@
 //! Reading: the twins of the record's types, and the way from them to the record.
 
-use std::fmt;
-
 use base64::Engine as _;
 use bytes::Bytes;
-use serde::{
-    Deserialize,
-    de::{Deserializer, MapAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{ENDED, GENERATED, end::EndTwin, meaning};
+use super::{
+    ENDED, GENERATED,
+    end::EndTwin,
+    meaning,
+    values::{NamedNumbers, Number, Present, SmallNumber},
+};
 use crate::{
     Generated, Observed, PolicyVersion, Reward, Trajectory, VersionSpan,
     record::{
@@ -353,82 +353,5 @@ impl TimingTwin {
             policy_version_started: PolicyVersion(self.policy_version_started),
             policy_version_ended: PolicyVersion(self.policy_version_ended),
         }
-    }
-}
-
-/// Raw JSON that may not be there. `null` is something, unlike in an `Option`.
-#[derive(Clone, Copy, Default)]
-struct Present<'a>(Option<&'a RawValue>);
-
-impl Present<'_> {
-    fn slice(self, line: &Bytes) -> Bytes {
-        self.0.map_or_else(Bytes::new, |raw| line.slice_ref(raw.get().as_bytes()))
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Present<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <&RawValue>::deserialize(deserializer).map(|raw| Self(Some(raw)))
-    }
-}
-
-/// A number, or one of the words for those that JSON does not have. It is parsed from its text
-/// because serde_json's own floats may be off by their last bit.
-struct Number(f64);
-
-/// The same for an `f32`: by way of an `f64` it could be rounded twice.
-struct SmallNumber(f32);
-
-fn parse_number<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: std::str::FromStr<Err = std::num::ParseFloatError>,
-{
-    let raw = <&RawValue>::deserialize(deserializer)?.get();
-    let text = match raw {
-        "\"NaN\"" => "NaN",
-        "\"Infinity\"" => "inf",
-        "\"-Infinity\"" => "-inf",
-        number => number,
-    };
-    text.parse().map_err(|_| serde::de::Error::custom(format_args!("{raw} is no number")))
-}
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parse_number(deserializer).map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for SmallNumber {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parse_number(deserializer).map(Self)
-    }
-}
-
-/// An object of numbers, in its order.
-struct NamedNumbers(Vec<(String, f64)>);
-
-impl<'de> Deserialize<'de> for NamedNumbers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-
-        impl<'de> Visitor<'de> for Entries {
-            type Value = NamedNumbers;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of numbers")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NamedNumbers, A::Error> {
-                let mut entries = Vec::new();
-                while let Some((name, Number(value))) = map.next_entry()? {
-                    entries.push((name, value));
-                }
-                Ok(NamedNumbers(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Entries)
     }
 }
