@@ -1,9 +1,11 @@
-//! What the benchmarks share: CPU time, statistics over interleaved runs, and tables.
+//! What the benchmarks share: CPU time, statistics over interleaved runs, and the clients compared.
 //!
 //! `README.md` here names the question that each benchmark answers and the command that runs it.
 
+mod clients;
 mod statistics;
 
+pub use clients::{BENCH_ACTION, Figures, bare_loop, engine, python_client};
 pub use statistics::{Interval, median, ratio_interval};
 
 /// User and system CPU seconds of this process so far.
