@@ -1,1 +1,19 @@
-//! Placeholder while the workspace is laid out.
+//! The rollout engine: it plays episodes and keeps their trajectories.
+//!
+//! Start at [`run()`](run::run), which plays a job from its [`config::RunOptions`] to its
+//! [`report::Summary`]. Its parts: the [`driver`] (the loop around the core and a worker), the
+//! [`policy`] seam (who decides on actions), the [`sink`] seam (where records go), [`children`]
+//! (servers that a run starts), and [`command`] (the `envmill` command).
+//!
+//! Deliberately absent: decisions on who plays what and when, which are the core's
+//! (`envmill-core`), and sockets, which are the workers'.
+
+pub mod children;
+pub mod command;
+pub mod config;
+pub mod driver;
+pub mod policy;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod sink;

@@ -1,0 +1,12 @@
+//! Servers that a run starts itself.
+//!
+//! Start at [`Children`]: one thread starts them, waits for them, watches them, restarts them, and
+//! adds up what they cost. None outlives the run, even a run that is killed.
+
+mod guard;
+mod process;
+mod supervisor;
+mod usage;
+
+pub use process::Launch;
+pub use supervisor::{Children, Restarted, Settings, StartError};

@@ -1,0 +1,23 @@
+//! Ctrl-C and its kin.
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::{driver::Control, progress::say};
+
+/// Passes interrupts on to a run for as long as this process lives.
+pub(super) fn pass_on(control: Control) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in signals.forever() {
+            control.interrupt();
+            say(match control.interrupts() {
+                1 => "ending: no more episodes are started; once more to cut those that run",
+                _ => "ending now",
+            });
+        }
+    })?;
+    Ok(())
+}

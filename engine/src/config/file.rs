@@ -1,0 +1,111 @@
+//! The configuration file.
+
+use std::{fs, path::Path};
+
+use super::{ConfigError, Settings};
+
+/// Reads a TOML file of settings.
+///
+/// # Errors
+///
+/// The file cannot be read, is no TOML, has an unknown key (the error names the nearest) or a value
+/// of another type (the error names the key).
+pub fn read(path: &Path) -> Result<Settings, ConfigError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    parse(&text, path)
+}
+
+fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
+    let deserializer = toml::Deserializer::parse(text).map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        problem: error.to_string().trim_end().into(),
+    })?;
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(deserializer, &mut track);
+    let mut unknown: Option<String> = None;
+    let settings = serde_ignored::deserialize(deserializer, |key| {
+        unknown.get_or_insert_with(|| key.to_string());
+    });
+    if let Some(key) = unknown {
+        let nearest = nearest(&key, Settings::names());
+        return Err(ConfigError::UnknownKey { path: path.to_owned(), key, nearest });
+    }
+    settings.map_err(|error: toml::de::Error| ConfigError::Type {
+        path: path.to_owned(),
+        key: track.path().to_string(),
+        problem: error.to_string().trim_end().into(),
+    })
+}
+
+/// The name most like `key`, if any is like it at all.
+fn nearest(key: &str, names: Vec<String>) -> Option<String> {
+    const LIKE: f64 = 0.6;
+    let key = key.replace('_', "-");
+    names
+        .into_iter()
+        .map(|name| (strsim::normalized_damerau_levenshtein(&key, &name), name))
+        .filter(|(likeness, _)| *likeness >= LIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse(text, Path::new("job.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_setting_has_the_name_of_its_flag() {
+        let settings = parse(
+            r#"
+            env = ["http://a:1", "http://b:2"]
+            header = "X-Team: rl"
+            sessions = 8
+            session-reuse = 4
+            step-timeout-ms = 250
+            json = true
+            "#,
+            Path::new("job.toml"),
+        )
+        .unwrap();
+        assert_eq!(settings.env, ["http://a:1", "http://b:2"]);
+        assert_eq!(settings.header, ["X-Team: rl"]);
+        assert_eq!((settings.sessions, settings.step_timeout_ms), (Some(8), Some(250)));
+        assert_eq!(settings.session_reuse.unwrap().to_string(), "4");
+        assert!(settings.json && !settings.quiet);
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest() {
+        let message = error("sesions = 3");
+        assert!(message.contains("`sesions`") && message.contains("`sessions`"), "{message}");
+        let message = error("max_steps = 3");
+        assert!(message.contains("did you mean `max-steps`"), "{message}");
+        let message = error("zzz = 3");
+        assert!(message.contains("--help"), "{message}");
+        let message = error("[run]\nepisodes = 3");
+        assert!(message.contains("`run`"), "{message}");
+    }
+
+    #[test]
+    fn wrong_types_name_the_key_and_the_line() {
+        let message = error("\nsessions = \"many\"");
+        assert!(message.contains("`sessions`") && message.contains("line 2"), "{message}");
+        let message = error("session-reuse = -1");
+        assert!(message.contains("session-reuse") && message.contains("unlimited"), "{message}");
+        let message = error("env = 5");
+        assert!(message.contains("`env`") && message.contains("list of strings"), "{message}");
+    }
+
+    #[test]
+    fn what_is_no_toml_names_the_place() {
+        let message = error("sessions = \n");
+        assert!(message.contains("job.toml") && message.contains("line 1"), "{message}");
+        let message = error("sessions = 1\nsessions = 2");
+        assert!(message.contains("duplicate") && message.contains("line 2"), "{message}");
+    }
+}

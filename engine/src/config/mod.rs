@@ -1,0 +1,17 @@
+//! What a run is told: flags and a file, resolved to [`RunOptions`].
+//!
+//! Start at [`Settings`]: each of its fields is both a flag of `envmill run` and a key of the file
+//! named with `--config`. Flags win over the file, the file over the defaults.
+
+mod error;
+mod file;
+mod options;
+mod reuse;
+mod settings;
+mod source;
+
+pub use error::ConfigError;
+pub use file::read;
+pub use options::{Limits, RunOptions};
+pub use settings::Settings;
+pub use source::{Native, Source};

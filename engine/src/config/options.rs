@@ -1,0 +1,383 @@
+//! Settings, checked and complete.
+
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use envmill_core::{Deadlines, FingerprintChange, SessionReuse};
+use envmill_protocol::openenv::FieldPath;
+use serde_json::{Value, json};
+
+use super::{ConfigError, Settings, Source, reuse::Reuse};
+use crate::policy::PolicySpec;
+
+/// The most servers that one run starts.
+const REPLICAS_MAX: u32 = 1024;
+
+/// What a run does. Made from [`Settings`], or started from [`RunOptions::default`].
+#[derive(Clone)]
+pub struct RunOptions {
+    /// The servers, in the order of their ids: one pool that serves one environment.
+    pub sources: Vec<Source>,
+    /// The job's name; begins every trajectory's id.
+    pub name: String,
+    /// How many episodes.
+    pub episodes: u64,
+    /// How many sessions at one time, how often and how long.
+    pub limits: Limits,
+    /// Episode `i` is reset with the seed `seed + i`.
+    pub seed: u64,
+    /// Whether the seed is sent.
+    pub send_seed: bool,
+    /// Parameters for every reset: the text of one JSON object, or empty.
+    pub reset_parameters: Bytes,
+    /// Who plays.
+    pub policy: PolicySpec,
+    /// The output directory.
+    pub out: PathBuf,
+    /// Whether trajectories in it are replaced.
+    pub overwrite: bool,
+    /// Where an observation says that its episode was cut.
+    pub truncated_from: Option<FieldPath>,
+    /// The text that `truncated_from` was read from.
+    pub truncated_from_text: Option<String>,
+    /// Certificates to trust.
+    pub ca: Option<PathBuf>,
+    /// Headers for every request to a server. Secret.
+    pub headers: Vec<(String, String)>,
+    /// What to do when a server's environment changes.
+    pub on_fingerprint_change: FingerprintChange,
+    /// The largest message taken from a server, in bytes.
+    pub message_bytes_max: usize,
+    /// How often silent sessions are pinged.
+    pub ping: Option<Duration>,
+    /// Local addresses to connect from.
+    pub source_addresses: Vec<IpAddr>,
+    /// The program that serves native environments with `env serve`; this one if `None`.
+    pub program: Option<PathBuf>,
+}
+
+/// How many sessions at one time, how often and how long.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The most sessions at one time.
+    pub sessions: u32,
+    /// The most steps of an episode.
+    pub max_steps: Option<u32>,
+    /// The most attempts at an episode.
+    pub attempts: u32,
+    /// How many episodes a session plays.
+    pub session_reuse: SessionReuse,
+    /// How long things may take.
+    pub deadlines: Deadlines,
+    /// How long a server that is started may take until it answers.
+    pub start: Duration,
+}
+
+impl fmt::Debug for RunOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_json().to_string())
+    }
+}
+
+impl RunOptions {
+    /// Completes and checks settings. `stamp` names the run where nothing else does; `variable`
+    /// reads an environment variable.
+    ///
+    /// # Errors
+    ///
+    /// A setting cannot be used; the error names it and what to write.
+    pub fn resolve(
+        settings: Settings,
+        stamp: &str,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let at_least_1 = |setting, value: u64| {
+            if value == 0 { Err(ConfigError::value(setting, "it must be at least 1")) } else { Ok(()) }
+        };
+        let sources = sources(&settings)?;
+        let headers = headers(&settings, variable)?;
+        let limits = limits(&settings)?;
+        let reset_parameters = reset_parameters(settings.reset_parameters.as_deref())?;
+        let episodes = settings.episodes.unwrap_or(1000);
+        at_least_1("episodes", episodes)?;
+        at_least_1("sessions", u64::from(limits.sessions))?;
+        at_least_1("attempts", u64::from(limits.attempts))?;
+        at_least_1("max-steps", u64::from(limits.max_steps.unwrap_or(1)))?;
+        let name = settings.name.unwrap_or_else(|| format!("run-{stamp}"));
+        if name.is_empty() || name.chars().any(char::is_control) {
+            return Err(ConfigError::value("name", "it must be one line of text"));
+        }
+        let on_fingerprint_change = match settings.on_fingerprint_change.as_deref() {
+            None | Some("stop") => FingerprintChange::Stop,
+            Some("mark") => FingerprintChange::Mark,
+            Some(other) => {
+                let problem = format!("write stop or mark, not `{other}`");
+                return Err(ConfigError::value("on-fingerprint-change", problem));
+            }
+        };
+        let source_addresses = settings
+            .source_address
+            .iter()
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    let problem = format!("`{text}` is no IP address, such as 127.0.0.2");
+                    ConfigError::value("source-address", problem)
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            sources,
+            name,
+            episodes,
+            limits,
+            seed: settings.seed.unwrap_or(0),
+            send_seed: !settings.no_seed,
+            reset_parameters,
+            policy: settings.policy.as_deref().unwrap_or("random").parse()?,
+            out: settings.out.unwrap_or_else(|| PathBuf::from("trajectories").join(stamp)),
+            overwrite: settings.overwrite,
+            truncated_from: settings.truncated_from.as_deref().map(str::parse).transpose()?,
+            truncated_from_text: settings.truncated_from,
+            ca: settings.ca,
+            headers,
+            on_fingerprint_change,
+            message_bytes_max: settings.message_bytes_max.unwrap_or(64 << 20),
+            ping: settings.ping_ms.filter(|&ms| ms > 0).map(Duration::from_millis),
+            source_addresses,
+            program: None,
+        })
+    }
+
+    /// The options as they go into `job.json`: complete, without secrets.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let deadlines = &self.limits.deadlines;
+        let ms = |time: Option<Duration>| time.map(|time| time.as_millis() as u64);
+        json!({
+            "name": self.name,
+            "env": self.sources.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "episodes": self.episodes,
+            "sessions": self.limits.sessions,
+            "max-steps": self.limits.max_steps,
+            "attempts": self.limits.attempts,
+            "session-reuse": Reuse(self.limits.session_reuse).to_string(),
+            "seed": self.seed,
+            "no-seed": !self.send_seed,
+            "reset-parameters": String::from_utf8_lossy(&self.reset_parameters),
+            "policy": self.policy.to_string(),
+            "truncated-from": self.truncated_from_text,
+            "on-fingerprint-change": match self.on_fingerprint_change {
+                FingerprintChange::Stop => "stop",
+                FingerprintChange::Mark => "mark",
+            },
+            "header": self.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            "ca": self.ca,
+            "message-bytes-max": self.message_bytes_max,
+            "ping-ms": ms(self.ping),
+            "source-address": self.source_addresses,
+            "connect-timeout-ms": ms(deadlines.connect),
+            "first-reset-timeout-ms": ms(deadlines.first_reset),
+            "reset-timeout-ms": ms(deadlines.reset),
+            "step-timeout-ms": ms(deadlines.step),
+            "episode-timeout-ms": ms(deadlines.episode),
+            "job-timeout-ms": ms(deadlines.job),
+            "no-server-timeout-ms": ms(Some(deadlines.no_server)),
+            "start-timeout-ms": ms(Some(self.limits.start)),
+        })
+    }
+}
+
+fn sources(settings: &Settings) -> Result<Vec<Source>, ConfigError> {
+    let replicas = settings.replicas.unwrap_or(1);
+    if replicas == 0 || replicas > REPLICAS_MAX {
+        let problem = format!("write a number from 1 to {REPLICAS_MAX}");
+        return Err(ConfigError::value("replicas", problem));
+    }
+    let mut sources = Vec::new();
+    for text in &settings.env {
+        let source = Source::parse(text)?;
+        let copies = if matches!(source, Source::Url(_)) { 1 } else { replicas };
+        sources.extend(std::iter::repeat_n(source, copies as usize));
+    }
+    if let Some(command) = &settings.serve {
+        if !command.contains("{port}") {
+            return Err(ConfigError::value(
+                "serve",
+                "it must hold {port} where the server's port goes, as in \"uvicorn app:app --port \
+                 {port}\"",
+            ));
+        }
+        sources.extend(std::iter::repeat_n(Source::Command(command.clone()), replicas as usize));
+    }
+    if sources.is_empty() {
+        let native = Source::parse("native:cartpole")?;
+        sources.extend(std::iter::repeat_n(native, replicas as usize));
+    }
+    let is_started = |source: &Source| !matches!(source, Source::Url(_));
+    if settings.replicas.is_some_and(|n| n > 1) && !sources.iter().any(is_started) {
+        return Err(ConfigError::value(
+            "replicas",
+            "there is nothing to start: it goes with --serve or --env native:NAME",
+        ));
+    }
+    Ok(sources)
+}
+
+fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
+    let defaults = Deadlines::default();
+    let or = |given: Option<u64>, default: Option<Duration>| match given {
+        None => default,
+        Some(0) => None,
+        Some(ms) => Some(Duration::from_millis(ms)),
+    };
+    let deadlines = Deadlines {
+        connect: or(settings.connect_timeout_ms, defaults.connect),
+        first_reset: or(settings.first_reset_timeout_ms, defaults.first_reset),
+        reset: or(settings.reset_timeout_ms, defaults.reset),
+        step: or(settings.step_timeout_ms, defaults.step),
+        policy: defaults.policy,
+        episode: or(settings.episode_timeout_ms, defaults.episode),
+        job: or(settings.job_timeout_ms, defaults.job),
+        no_server: or(settings.no_server_timeout_ms, Some(defaults.no_server))
+            .unwrap_or(Duration::MAX),
+    };
+    let session_reuse = match (settings.production, settings.session_reuse) {
+        (false, reuse) => reuse.unwrap_or_default().0,
+        (true, None | Some(Reuse(SessionReuse::Never))) => SessionReuse::Never,
+        (true, Some(reuse)) => {
+            let problem =
+                format!("{reuse} does not go with --production, which never reuses a session");
+            return Err(ConfigError::value("session-reuse", problem));
+        }
+    };
+    Ok(Limits {
+        sessions: settings.sessions.unwrap_or(64),
+        max_steps: settings.max_steps,
+        attempts: settings.attempts.unwrap_or(3),
+        session_reuse,
+        deadlines,
+        start: or(settings.start_timeout_ms, Some(Duration::from_mins(1))).unwrap_or(Duration::MAX),
+    })
+}
+
+fn reset_parameters(given: Option<&str>) -> Result<Bytes, ConfigError> {
+    let Some(text) = given else { return Ok(Bytes::new()) };
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Object(_)) => Ok(Bytes::from(text.trim().replace(['\n', '\r'], " "))),
+        Ok(_) => Err(ConfigError::value(
+            "reset-parameters",
+            "it must be one JSON object such as {\"split\":\"train\"}",
+        )),
+        Err(error) => Err(ConfigError::value("reset-parameters", format!("it is no JSON: {error}"))),
+    }
+}
+
+fn headers(
+    settings: &Settings,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut headers = Vec::new();
+    for (index, header) in settings.header.iter().enumerate() {
+        // The text is not repeated: it may be a secret.
+        let Some((name, value)) = header.split_once(':') else {
+            let problem = format!("number {} has no colon: write \"NAME: VALUE\"", index + 1);
+            return Err(ConfigError::value("header", problem));
+        };
+        headers.push((name.trim().to_owned(), value.trim().to_owned()));
+    }
+    if let Some(name) = &settings.bearer_env {
+        let Some(token) = variable(name).filter(|token| !token.is_empty()) else {
+            let problem = format!("the environment variable {name} is not set");
+            return Err(ConfigError::value("bearer-env", problem));
+        };
+        headers.push(("Authorization".into(), format!("Bearer {}", token.trim())));
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(settings: Settings) -> Result<RunOptions, ConfigError> {
+        RunOptions::resolve(settings, "now", |name| (name == "TOKEN").then(|| "s3cret".into()))
+    }
+
+    #[test]
+    fn without_settings_there_is_a_default_job() {
+        let options = resolve(Settings::default()).unwrap();
+        assert_eq!(options.sources, [Source::parse("native:cartpole").unwrap()]);
+        assert_eq!((options.episodes, options.limits.sessions), (1000, 64));
+        assert_eq!(options.out, PathBuf::from("trajectories/now"));
+        assert_eq!(options.limits.session_reuse, SessionReuse::Episodes(32));
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let flags = Settings { episodes: Some(5), json: true, ..Settings::default() };
+        let file = Settings {
+            episodes: Some(7),
+            sessions: Some(3),
+            env: vec!["native:echo".into()],
+            ..Settings::default()
+        };
+        let options = resolve(flags.over(file)).unwrap();
+        assert_eq!((options.episodes, options.limits.sessions), (5, 3));
+        assert_eq!(options.sources[0].to_string(), "native:echo");
+    }
+
+    #[test]
+    fn zero_lets_time_run_without_limit() {
+        let settings = Settings { step_timeout_ms: Some(0), ..Settings::default() };
+        assert_eq!(resolve(settings).unwrap().limits.deadlines.step, None);
+    }
+
+    #[test]
+    fn secrets_are_shown_nowhere() {
+        let settings = Settings {
+            header: vec!["X-Key: s3cret".into()],
+            bearer_env: Some("TOKEN".into()),
+            ..Settings::default()
+        };
+        let options = resolve(settings).unwrap();
+        assert_eq!(options.headers[1].1, "Bearer s3cret");
+        assert!(!format!("{options:?}").contains("s3cret"));
+        let settings = Settings { header: vec!["s3cret".into()], ..Settings::default() };
+        assert!(!resolve(settings).unwrap_err().to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let with = |change: fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            resolve(settings).unwrap_err().to_string()
+        };
+        for (message, expected) in [
+            (with(|s| s.serve = Some("uvicorn".into())), "{port}"),
+            (with(|s| s.replicas = Some(0)), "--replicas"),
+            (
+                with(|s| {
+                    s.env = vec!["http://a".into()];
+                    s.replicas = Some(2);
+                }),
+                "--serve",
+            ),
+            (with(|s| s.sessions = Some(0)), "--sessions"),
+            (with(|s| s.reset_parameters = Some("[1]".into())), "JSON object"),
+            (with(|s| s.policy = Some("constant:1".into())), "--policy"),
+            (with(|s| s.truncated_from = Some("x".into())), "--truncated-from"),
+            (with(|s| s.bearer_env = Some("UNSET".into())), "UNSET"),
+            (with(|s| s.on_fingerprint_change = Some("x".into())), "stop or mark"),
+            (
+                with(|s| {
+                    s.production = true;
+                    s.session_reuse = Some("4".parse().unwrap());
+                }),
+                "--production",
+            ),
+        ] {
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Every setting of a run, as written.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer};
+
+use super::reuse::Reuse;
+
+/// Each field is a flag of `envmill run` and a key of the configuration file; `None` or empty where
+/// it was not given. Times are milliseconds, and 0 lets them run without a limit.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// A server: a URL, or native:NAME[?parameter=value&...] for an embedded environment. Repeated or
+    /// separated by commas they form one pool and must serve the same environment.
+    /// [default: native:cartpole]
+    #[arg(long, value_name = "URL|native:NAME", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many")]
+    pub env: Vec<String>,
+
+    /// A command that starts a server on the port put in for {port}. It is started, waited for,
+    /// watched and restarted, e.g. "uvicorn app:app --port {port}".
+    #[arg(long, value_name = "CMD")]
+    pub serve: Option<String>,
+
+    /// How many servers to start of each native:NAME and of --serve. [default: 1]
+    #[arg(long, value_name = "N")]
+    pub replicas: Option<u32>,
+
+    /// The most sessions at one time. [default: 64]
+    #[arg(long, value_name = "N")]
+    pub sessions: Option<u32>,
+
+    /// How many episodes to play. [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub episodes: Option<u64>,
+
+    /// An episode is cut after this many steps and recorded as truncated. [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub max_steps: Option<u32>,
+
+    /// Episode i is reset with the seed SEED + i. [default: 0]
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+
+    /// Send no seed with the reset, for environments that refuse the key.
+    #[arg(long)]
+    pub no_seed: bool,
+
+    /// Who plays: random (valid actions from the server's schema) or constant:JSON.
+    /// [default: random]
+    #[arg(long, value_name = "random|constant:JSON")]
+    pub policy: Option<String>,
+
+    /// Where trajectories.jsonl, job.json and the servers' logs go.
+    /// [default: trajectories/<date and time>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Replace the trajectories that --out already holds.
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// The job's name, which begins every trajectory's id. [default: run-<date and time>]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Print one JSON object at the end, as the last line on standard output.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Making a connection, up to the WebSocket upgrade. [default: 10000]
+    #[arg(long, value_name = "MS")]
+    pub connect_timeout_ms: Option<u64>,
+
+    /// The first reset of a session, in which many servers build the environment. [default: 120000]
+    #[arg(long, value_name = "MS")]
+    pub first_reset_timeout_ms: Option<u64>,
+
+    /// A later reset. [default: 60000]
+    #[arg(long, value_name = "MS")]
+    pub reset_timeout_ms: Option<u64>,
+
+    /// A step. [default: 60000]
+    #[arg(long, value_name = "MS")]
+    pub step_timeout_ms: Option<u64>,
+
+    /// An attempt at an episode; past it the episode is recorded as truncated. [default: no limit]
+    #[arg(long, value_name = "MS")]
+    pub episode_timeout_ms: Option<u64>,
+
+    /// The whole job; past it what is unfinished is recorded as cancelled. [default: no limit]
+    #[arg(long, value_name = "MS")]
+    pub job_timeout_ms: Option<u64>,
+
+    /// How long no server at all may answer before waiting episodes fail. [default: 60000]
+    #[arg(long, value_name = "MS")]
+    pub no_server_timeout_ms: Option<u64>,
+
+    /// How long a server that is started here may take until it answers /health.
+    /// [default: 60000]
+    #[arg(long, value_name = "MS")]
+    pub start_timeout_ms: Option<u64>,
+
+    /// How many episodes one session plays. [default: 32]
+    #[arg(long, value_name = "never|N|unlimited")]
+    pub session_reuse: Option<Reuse>,
+
+    /// The most attempts at one episode, the first included. [default: 3]
+    #[arg(long, value_name = "N")]
+    pub attempts: Option<u32>,
+
+    /// Where the environment says that an episode was cut rather than ended, e.g.
+    /// metadata.truncated. [default: recorded as "terminated (unmapped)"]
+    #[arg(long, value_name = "PATH")]
+    pub truncated_from: Option<String>,
+
+    /// Certificates (PEM) to trust besides the web's own authorities.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+
+    /// A header for every request to a server, e.g. "X-Team: rl". Values are never logged.
+    #[arg(long, value_name = "NAME: VALUE")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub header: Vec<String>,
+
+    /// The environment variable that holds a bearer token for the servers.
+    #[arg(long, value_name = "VAR")]
+    pub bearer_env: Option<String>,
+
+    /// What to do when a server turns out to serve another environment than before.
+    /// [default: stop]
+    #[arg(long, value_name = "stop|mark")]
+    pub on_fingerprint_change: Option<String>,
+
+    /// Parameters for every reset: one JSON object.
+    #[arg(long, value_name = "JSON")]
+    pub reset_parameters: Option<String>,
+
+    /// The servers run in production mode: no session is used for a second episode.
+    #[arg(long)]
+    pub production: bool,
+
+    /// The largest message taken from a server, in bytes. [default: 67108864]
+    #[arg(long, value_name = "BYTES")]
+    pub message_bytes_max: Option<usize>,
+
+    /// Ping silent sessions this often, for networks that cut silent connections.
+    /// [default: never]
+    #[arg(long, value_name = "MS")]
+    pub ping_ms: Option<u64>,
+
+    /// Local addresses to connect from, in turn. Each gives about 28,000 connections more.
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many")]
+    pub source_address: Vec<String>,
+
+    /// Show no progress.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl Settings {
+    /// These settings, and those of `below` where these are not given.
+    #[must_use]
+    pub fn over(self, below: Self) -> Self {
+        macro_rules! merge {
+            (first: $($first:ident)*; any: $($any:ident)*; list: $($list:ident)*) => {
+                Self {
+                    $($first: self.$first.or(below.$first),)*
+                    $($any: self.$any || below.$any,)*
+                    $($list: if self.$list.is_empty() { below.$list } else { self.$list },)*
+                }
+            };
+        }
+        merge! {
+            first:
+                serve replicas sessions episodes max_steps seed policy out name connect_timeout_ms
+                first_reset_timeout_ms reset_timeout_ms step_timeout_ms episode_timeout_ms
+                job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
+                truncated_from ca bearer_env on_fingerprint_change reset_parameters
+                message_bytes_max ping_ms;
+            any: no_seed overwrite json production quiet;
+            list: env header source_address
+        }
+    }
+
+    /// The names of all settings.
+    #[must_use]
+    pub fn names() -> Vec<String> {
+        let command = <Self as clap::Args>::augment_args(clap::Command::new("settings"));
+        command.get_arguments().filter_map(clap::Arg::get_long).map(String::from).collect()
+    }
+}
+
+/// A list, or one value instead of a list of one.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct OneOrMany;
+    impl<'de> serde::de::Visitor<'de> for OneOrMany {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a string or a list of strings")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, one: &str) -> Result<Self::Value, E> {
+            Ok(vec![one.into()])
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            self,
+            mut many: A,
+        ) -> Result<Self::Value, A::Error> {
+            let mut values = Vec::new();
+            while let Some(value) = many.next_element()? {
+                values.push(value);
+            }
+            Ok(values)
+        }
+    }
+    deserializer.deserialize_any(OneOrMany)
+}

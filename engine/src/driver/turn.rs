@@ -1,0 +1,226 @@
+//! The loop itself.
+
+use std::time::{Duration, Instant};
+
+use envmill_core::{Core, Input, Note, Outputs, Time};
+use envmill_protocol::{Decision, Event, JobId, record::End};
+use envmill_workers::Worker;
+
+use crate::{
+    driver::{Control, Meter},
+    policy::Policy,
+    run::Failures,
+    sink::{Sink, SinkError},
+};
+
+/// The longest wait, so that displays move and interrupts are seen.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// A core with its worker, its policies and its sink.
+pub struct Driver<W: Worker> {
+    core: Core,
+    worker: W,
+    /// One policy for each environment of the configuration.
+    policies: Vec<Box<dyn Policy>>,
+    sink: Box<dyn Sink>,
+    jobs: Vec<JobId>,
+    control: Control,
+    meter: Meter,
+    began: Instant,
+    failures: Failures,
+    /// What was told to the core of interrupts and of a failed sink.
+    told: Told,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    #[default]
+    Nothing,
+    Drain,
+    Cancel,
+}
+
+/// What a display or a watcher sees after each batch.
+#[derive(Debug)]
+pub struct Look<'a, W> {
+    /// The core and its counts.
+    pub core: &'a Core,
+    /// The worker and its counts.
+    pub worker: &'a mut W,
+    /// The latencies so far.
+    pub meter: &'a Meter,
+    /// News of this batch.
+    pub notes: &'a [Note],
+    /// Failed episodes so far, by cause.
+    pub failures: &'a Failures,
+    /// Since the start of the run.
+    pub elapsed: Duration,
+}
+
+/// A run that has come to its end.
+pub struct Finished<W> {
+    /// The core, with its final counts.
+    pub core: Core,
+    /// The worker, for its counts.
+    pub worker: W,
+    /// What was measured.
+    pub meter: Meter,
+    /// Failed episodes by cause.
+    pub failures: Failures,
+    /// From the start to the last record being kept.
+    pub wall: Duration,
+    /// Records known to be kept.
+    pub written: u64,
+    /// Why some were not.
+    pub sink_failure: Option<SinkError>,
+}
+
+impl<W: Worker> Driver<W> {
+    /// A driver for the `jobs` of `core`, which have been submitted at [`Time::ZERO`]. `policies`
+    /// holds one for each environment. What `control` was told before counts.
+    ///
+    /// # Errors
+    ///
+    /// Only if the bounds of the histograms were wrong.
+    pub fn new(
+        core: Core,
+        jobs: Vec<JobId>,
+        worker: W,
+        policies: Vec<Box<dyn Policy>>,
+        sink: Box<dyn Sink>,
+        control: Control,
+    ) -> Result<Self, hdrhistogram::CreationError> {
+        control.attach(worker.waker());
+        Ok(Self {
+            core,
+            worker,
+            policies,
+            sink,
+            jobs,
+            control,
+            meter: Meter::new()?,
+            began: Instant::now(),
+            failures: Failures::new(),
+            told: Told::Nothing,
+        })
+    }
+
+    /// Plays until every requested episode is recorded and every session closed. `look` is called
+    /// after each batch and at least ten times a second.
+    pub fn run(mut self, mut look: impl FnMut(Look<'_, W>)) -> Finished<W> {
+        let mut outputs = Outputs::default();
+        let mut events: Vec<Event> = Vec::new();
+        let mut inputs = Vec::new();
+        let mut decisions = Vec::new();
+        self.began = Instant::now();
+        loop {
+            let now = self.now();
+            self.control.take(&mut inputs);
+            for input in inputs.drain(..) {
+                self.core.handle(now, input, &mut outputs);
+            }
+            self.pass_on_interrupts(now, &mut outputs);
+            self.core.settle(now, &mut outputs);
+            self.ask_policies(now, &mut outputs, &mut decisions);
+            self.worker.submit(&mut outputs.commands);
+            for latency in outputs.latencies.drain(..) {
+                self.meter.latency(&latency);
+            }
+            for record in &outputs.records {
+                if let End::Failed(failure) = &record.end {
+                    *self.failures.entry(failure.kind.name()).or_default() += 1;
+                }
+            }
+            self.sink.submit(&mut outputs.records);
+            self.meter.look(&self.core);
+            look(Look {
+                core: &self.core,
+                worker: &mut self.worker,
+                meter: &self.meter,
+                notes: &outputs.notes,
+                failures: &self.failures,
+                elapsed: self.began.elapsed(),
+            });
+            outputs.notes.clear();
+            // External drivers come with the service; until then nothing is handed out.
+            outputs.handed.clear();
+            if self.core.is_idle() {
+                return self.finish();
+            }
+            let wait = self.core.next_deadline().since(self.now()).min(WAIT_MAX);
+            self.worker.completions(&mut events, wait);
+            let now = self.now();
+            for event in events.drain(..) {
+                self.core.handle(now, Input::Event(event), &mut outputs);
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.began.elapsed()
+    }
+
+    fn pass_on_interrupts(&mut self, now: Time, outputs: &mut Outputs) {
+        let wanted = if self.control.is_cut() || self.sink.failure().is_some() {
+            Told::Cancel
+        } else if self.control.is_draining() {
+            Told::Drain
+        } else {
+            return;
+        };
+        if wanted <= self.told {
+            return;
+        }
+        self.told = wanted;
+        for &job in &self.jobs {
+            let input = if wanted == Told::Drain { Input::Drain(job) } else { Input::Cancel(job) };
+            self.core.handle(now, input, outputs);
+        }
+    }
+
+    /// Hands turns out and decisions back until the policies have nothing more to say.
+    fn ask_policies(
+        &mut self,
+        now: Time,
+        outputs: &mut Outputs,
+        decisions: &mut Vec<Decision>,
+    ) {
+        if !outputs.cancelled_turns.is_empty() {
+            for policy in &mut self.policies {
+                policy.cancel(&outputs.cancelled_turns);
+            }
+            outputs.cancelled_turns.clear();
+        }
+        if let [policy] = self.policies.as_mut_slice() {
+            policy.submit(&mut outputs.turns);
+        } else {
+            let mut turns = std::mem::take(&mut outputs.turns);
+            for (environment, policy) in self.policies.iter_mut().enumerate() {
+                let is_its = |turn: &mut envmill_protocol::Turn| {
+                    turn.environment as usize == environment
+                };
+                let mut its: Vec<_> = turns.extract_if(.., is_its).collect();
+                policy.submit(&mut its);
+            }
+        }
+        for policy in &mut self.policies {
+            policy.decisions(decisions);
+        }
+        for decision in decisions.drain(..) {
+            self.core.handle(now, Input::Decision(decision), outputs);
+        }
+    }
+
+    fn finish(mut self) -> Finished<W> {
+        let sink_failure = self.sink.finish().err();
+        Finished {
+            wall: self.began.elapsed(),
+            written: self.sink.written(),
+            sink_failure,
+            core: self.core,
+            worker: self.worker,
+            meter: self.meter,
+            failures: self.failures,
+        }
+    }
+}

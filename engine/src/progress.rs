@@ -1,0 +1,94 @@
+//! How a run shows that it goes on: on standard error, never on standard output.
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use envmill_core::{Counts, State};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::driver::Look;
+
+/// How often the display on a terminal changes.
+const SHOWN_EVERY: Duration = Duration::from_millis(200);
+/// How often a line is written where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// A bar on a terminal, a line now and then elsewhere, or nothing.
+#[derive(Debug)]
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    next: Duration,
+    steps: u64,
+    at: Duration,
+}
+
+impl Progress {
+    /// For `episodes` episodes.
+    #[must_use]
+    pub fn new(episodes: u64, quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(Some(episodes), ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} episodes {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        let next = if bar.is_some() { Duration::ZERO } else { LINE_EVERY };
+        Self { bar, quiet, next, steps: 0, at: Duration::ZERO }
+    }
+
+    /// Shows how things stand, if it is time.
+    pub fn show<W>(&mut self, look: &Look<'_, W>) {
+        if self.quiet || look.elapsed < self.next {
+            return;
+        }
+        let counts = look.core.counts();
+        let passed = look.elapsed.saturating_sub(self.at).as_secs_f64();
+        let rate = (counts.steps - self.steps) as f64 / passed.max(1e-3);
+        (self.steps, self.at) = (counts.steps, look.elapsed);
+        let median = look.meter.step.value_at_quantile(0.5) as f64 / 1e3;
+        let p99 = look.meter.step.value_at_quantile(0.99) as f64 / 1e3;
+        let mut text = format!(
+            "{rate:.0} steps/s, step {median:.1} ms median {p99:.1} p99, {}",
+            sessions(counts)
+        );
+        for (cause, count) in look.failures {
+            text.push_str(&format!(", {count} failed ({cause})"));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(counts.recorded());
+            bar.set_message(text);
+            self.next = look.elapsed + SHOWN_EVERY;
+        } else {
+            let recorded = counts.recorded();
+            say(&format!("{recorded}/{} episodes, {text}", counts.requested));
+            self.next = look.elapsed + LINE_EVERY;
+        }
+    }
+
+    /// Takes the display away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn sessions(counts: &Counts) -> String {
+    let state = |state| counts.in_state(state);
+    format!(
+        "{} sessions ({} opening, {} resetting, {} stepping)",
+        counts.sessions,
+        state(State::Opening),
+        state(State::Resetting),
+        state(State::Stepping)
+    )
+}
+
+/// A line on standard error. One that cannot be written is not worth ending for.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

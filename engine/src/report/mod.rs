@@ -1,0 +1,10 @@
+//! What a run tells about itself, at its end.
+//!
+//! [`Summary`] is what `--json` prints and what the text at the end of a run is made from.
+
+mod summary;
+mod text;
+
+pub use summary::{
+    Children, Episodes, LatencyMs, Percentiles, ServerSummary, Summary, rss_peak_bytes,
+};

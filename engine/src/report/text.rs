@@ -1,0 +1,66 @@
+//! The summary as people read it.
+
+use std::fmt;
+
+use crate::report::{Percentiles, Summary};
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let episodes = &self.episodes;
+        writeln!(
+            f,
+            "episodes   {} requested: {} completed, {} truncated, {} failed, {} cancelled",
+            episodes.requested,
+            episodes.completed,
+            episodes.truncated,
+            episodes.failed,
+            episodes.cancelled
+        )?;
+        writeln!(
+            f,
+            "steps      {} in {:.2} s: {:.0} steps/s",
+            self.steps, self.wall_s, self.steps_per_s
+        )?;
+        writeln!(
+            f,
+            "sessions   {} built for {} attempts, {} open at the peak, {} refused",
+            self.sessions_built, self.attempts, self.sessions_peak, self.refusals
+        )?;
+        for (name, percentiles) in [
+            ("connect", &self.latency_ms.connect),
+            ("reset", &self.latency_ms.reset),
+            ("step", &self.latency_ms.step),
+        ] {
+            let Percentiles { p50, p90, p99, max } = percentiles;
+            writeln!(
+                f,
+                "{name:<10} {p50:.2} ms median, {p90:.2} p90, {p99:.2} p99, {max:.2} max"
+            )?;
+        }
+        write!(f, "cpu        {:.2} s of this process", self.cpu_s)?;
+        if let Some(steady) = self.cpu_steady_us_per_step {
+            write!(f, ", {steady:.1} µs a step")?;
+        }
+        write!(f, "; memory {} at the peak", mebibytes(self.rss_peak_bytes))?;
+        if self.children.rss_peak_bytes > 0 {
+            write!(
+                f,
+                "\nservers    {:.2} s of CPU, memory {} at the peak",
+                self.children.cpu_s,
+                mebibytes(self.children.rss_peak_bytes)
+            )?;
+        }
+        for server in self.servers.iter().filter(|server| server.limit.is_some()) {
+            let limit = server.limit.unwrap_or_default();
+            write!(f, "\nlimit      {} holds {limit} sessions", server.url)?;
+        }
+        for (cause, count) in &self.failures {
+            write!(f, "\nfailed     {count} × {cause}")?;
+        }
+        Ok(())
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}

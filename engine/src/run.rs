@@ -1,0 +1,295 @@
+//! A run from its options to its summary.
+
+use std::{collections::BTreeMap, io, time::SystemTime};
+
+use envmill_core::{Core, Input, JobOptions, Note, Options, OptionsError, ServerOptions, Time};
+use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe};
+use envmill_protocol::ServerId;
+
+use crate::{
+    children::{ChildError, Children, Launch},
+    config::{RunOptions, Source},
+    driver::{Control, Driver, Look},
+    policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
+    report::Summary,
+    sink::{DirectoryError, JsonLines, OutputDirectory, SinkError},
+};
+
+/// Descriptors kept free for files, servers' output and the like.
+const DESCRIPTORS_APART: u64 = 64;
+
+/// A run cannot begin. Nothing was played and nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The output directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// A server cannot be started.
+    #[error(transparent)]
+    Child(#[from] ChildError),
+    /// A server does not tell what it serves.
+    #[error(transparent)]
+    Describe(#[from] DescribeError),
+    /// The policy cannot play this environment.
+    #[error("--policy random cannot draw actions for {url}: {source}; use --policy constant:JSON")]
+    Schema {
+        /// The server.
+        url: String,
+        /// Why.
+        source: SchemaError,
+    },
+    /// The worker cannot be set up.
+    #[error(transparent)]
+    Worker(#[from] envmill_openenv::OptionsError),
+    /// The job cannot be taken on.
+    #[error(transparent)]
+    Job(#[from] OptionsError),
+    /// The process may not open enough sockets.
+    #[error(
+        "{sessions} sessions need about {needed} file descriptors and this process may have \
+         {limit}: raise the limit (`ulimit -n {needed}`) or ask for fewer --sessions"
+    )]
+    Descriptors {
+        /// What was asked for.
+        sessions: u32,
+        /// What it takes.
+        needed: u64,
+        /// What there may be.
+        limit: u64,
+    },
+    /// The system refused something at the start.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+    /// The histograms cannot be made.
+    #[error("cannot measure: {0}")]
+    Meter(#[from] hdrhistogram::CreationError),
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The run in figures.
+    pub summary: Summary,
+    /// Why some records were not kept.
+    pub sink_failure: Option<SinkError>,
+}
+
+/// Plays a job: starts what is to be started, plays every episode and keeps every record. `look` is
+/// called after each batch and at least ten times a second; `control` ends the run before its time.
+///
+/// # Errors
+///
+/// Nothing was played: an option, a server or the output directory cannot be used.
+pub fn run(
+    options: &RunOptions,
+    control: &Control,
+    look: impl FnMut(&Look<'_, OpenEnvWorker>),
+) -> Result<Outcome, RunError> {
+    check_descriptors(options.limits.sessions)?;
+    let (directory, file) = OutputDirectory::claim(&options.out, options.overwrite)?;
+    let played = play(options, control, look, &directory, file);
+    if played.is_err() {
+        directory.abandon();
+    }
+    played
+}
+
+fn play(
+    options: &RunOptions,
+    control: &Control,
+    mut look: impl FnMut(&Look<'_, OpenEnvWorker>),
+    directory: &OutputDirectory,
+    file: std::fs::File,
+) -> Result<Outcome, RunError> {
+    directory.write_job(&format!("{:#}\n", options.to_json()))?;
+    let (children, servers) = servers(options, control, directory)?;
+    let mut worker_options = envmill_openenv::Options::new(servers);
+    worker_options.ca_file.clone_from(&options.ca);
+    worker_options.message_bytes_max = options.message_bytes_max;
+    worker_options.client_ping = options.ping;
+    worker_options.truncated_from.clone_from(&options.truncated_from);
+    worker_options.source_addresses.clone_from(&options.source_addresses);
+    let descriptions = worker_options
+        .servers
+        .iter()
+        .map(|server| describe(server, &worker_options))
+        .collect::<Result<Vec<_>, _>>()?;
+    let policy = policy(options, &worker_options.servers, &descriptions)?;
+    let (core, job) = core(options, &worker_options.servers, &descriptions)?;
+    let worker = OpenEnvWorker::new(worker_options.clone())?;
+    let sink = JsonLines::new(file, &directory.trajectories())?;
+    let driver =
+        Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?;
+    let finished = driver.run(|at| {
+        for note in at.notes {
+            tell(note);
+            if let Note::ServerRecovered(server) = note {
+                look_again(*server, &worker_options, control);
+            }
+        }
+        look(&at);
+    });
+    let usage = children.as_ref().map(Children::usage).unwrap_or_default();
+    let peak = finished.worker.metrics().sockets_open_peak as u64;
+    let summary = Summary::new(&finished, peak, usage);
+    Ok(Outcome { summary, sink_failure: finished.sink_failure })
+}
+
+fn check_descriptors(sessions: u32) -> Result<(), RunError> {
+    let limit = envmill_openenv::raise_descriptor_limit()?;
+    let needed = u64::from(sessions) + DESCRIPTORS_APART;
+    if needed > limit {
+        return Err(RunError::Descriptors { sessions, needed, limit });
+    }
+    Ok(())
+}
+
+/// The servers of the run, those that it starts among them.
+fn servers(
+    options: &RunOptions,
+    control: &Control,
+    directory: &OutputDirectory,
+) -> Result<(Option<Children>, Vec<Server>), RunError> {
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()?,
+    };
+    let mut launches = Vec::new();
+    // The server's number for each child, by the child's.
+    let mut numbers = Vec::new();
+    for (number, source) in options.sources.iter().enumerate() {
+        let launch = match source {
+            Source::Url(_) => continue,
+            Source::Native(native) => {
+                Launch::Native { program: program.clone(), native: native.clone() }
+            }
+            Source::Command(command) => Launch::Shell(command.clone()),
+        };
+        launches.push(launch);
+        numbers.push(number);
+    }
+    let children = if launches.is_empty() {
+        None
+    } else {
+        let control = control.clone();
+        let restarted = move |child: usize| {
+            if let Some(server) = numbers.get(child).and_then(|n| u32::try_from(*n).ok()) {
+                control.send(Input::ServerReady(ServerId(server)));
+            }
+        };
+        let log = |index| directory.server_log(index);
+        Some(Children::start(launches, log, options.limits.start, restarted)?)
+    };
+    let mut started = children.as_ref().map(Children::urls).unwrap_or_default().into_iter();
+    let servers = options
+        .sources
+        .iter()
+        .map(|source| {
+            let url = match source {
+                Source::Url(url) => url.clone(),
+                _ => started.next().unwrap_or_default(),
+            };
+            Server { url, headers: options.headers.clone() }
+        })
+        .collect();
+    Ok((children, servers))
+}
+
+fn policy(
+    options: &RunOptions,
+    servers: &[Server],
+    descriptions: &[Description],
+) -> Result<Box<dyn Policy>, RunError> {
+    Ok(match &options.policy {
+        PolicySpec::Constant(action) => Box::new(Constant::new(action.clone())),
+        PolicySpec::Random => {
+            let schema = descriptions.first().map_or(&b"{}"[..], |first| &first.action_schema);
+            let sampler = Sampler::compile(schema).map_err(|source| RunError::Schema {
+                url: servers.first().map(|server| server.url.clone()).unwrap_or_default(),
+                source,
+            })?;
+            Box::new(Random::new(vec![sampler]))
+        }
+    })
+}
+
+fn core(
+    options: &RunOptions,
+    servers: &[Server],
+    descriptions: &[Description],
+) -> Result<(Core, envmill_protocol::JobId), RunError> {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut core = Core::new(Options {
+        run_started_unix_us: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX),
+        seed: options.seed,
+        slots_max: options.limits.sessions.max(1),
+        ..Options::default()
+    });
+    for (server, description) in servers.iter().zip(descriptions) {
+        core.add_server(ServerOptions {
+            name: server.url.clone(),
+            environment: 0,
+            fingerprint: description.fingerprint.clone(),
+        });
+    }
+    let environment = options.sources.first().map(ToString::to_string).unwrap_or_default();
+    let job = core.submit(
+        Time::ZERO,
+        JobOptions {
+            name: options.name.clone(),
+            environment: 0,
+            environment_name: environment,
+            episodes: options.episodes,
+            sessions_max: options.limits.sessions,
+            seed: options.seed,
+            send_seed: options.send_seed,
+            reset_parameters: options.reset_parameters.clone(),
+            max_steps: options.limits.max_steps,
+            deadlines: options.limits.deadlines,
+            attempts_max: options.limits.attempts,
+            session_reuse: options.limits.session_reuse,
+            on_fingerprint_change: options.on_fingerprint_change,
+            ..JobOptions::default()
+        },
+    )?;
+    Ok((core, job))
+}
+
+/// Asks a server that was away what it serves now, on a thread of its own.
+fn look_again(server: ServerId, options: &envmill_openenv::Options, control: &Control) {
+    let (options, control) = (options.clone(), control.clone());
+    let asked = std::thread::Builder::new().name("describe".into()).spawn(move || {
+        let Some(known) = options.servers.get(server.0 as usize) else { return };
+        match describe(known, &options) {
+            Ok(description) => {
+                let fingerprint = description.fingerprint;
+                control.send(Input::Fingerprint { server, fingerprint });
+            }
+            Err(error) => tracing::warn!(%error, "a server that came back does not say what it is"),
+        }
+    });
+    if let Err(error) = asked {
+        tracing::warn!(%error, "no thread to look at a server that came back");
+    }
+}
+
+fn tell(note: &Note) {
+    match note {
+        Note::LimitLearned { server, limit } => {
+            tracing::info!(server = server.0, limit, "a server's limit was learned");
+        }
+        Note::ServerDown { server, failure } => {
+            tracing::warn!(server = server.0, %failure, "a server gives no sessions");
+        }
+        Note::ServerRecovered(server) => tracing::warn!(server = server.0, "a server is back"),
+        Note::FingerprintChanged { server, before, after } => {
+            tracing::warn!(server = server.0, before, after, "a server serves something else now");
+        }
+        Note::AttemptFailed { server, failure } => {
+            tracing::info!(server = server.0, %failure, "an attempt failed");
+        }
+    }
+}
+
+/// Failures by cause, as they are counted while records pass.
+pub(crate) type Failures = BTreeMap<String, u64>;

@@ -1,0 +1,10 @@
+//! The tests of what other tests stand on.
+
+#[path = "main/command.rs"]
+mod command;
+#[path = "main/echo.rs"]
+mod echo;
+#[path = "main/faults.rs"]
+mod faults;
+#[path = "main/servers.rs"]
+mod servers;

@@ -1,0 +1,41 @@
+//! Answers in the shape of FastAPI's.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+
+/// JSON text as an answer.
+pub(super) fn json(status: StatusCode, text: impl Into<Body>) -> Response {
+    typed(status, "application/json", text)
+}
+
+/// Plain text as an answer.
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Response {
+    typed(status, "text/plain; charset=utf-8", text)
+}
+
+/// `{"detail": …}`.
+pub(super) fn detail(status: StatusCode, text: &str) -> Response {
+    json(status, serde_json::json!({ "detail": text }).to_string())
+}
+
+/// A field that does not validate, as FastAPI reports it.
+pub(super) fn unprocessable(
+    kind: &str,
+    location: &[&str],
+    message: &str,
+    input: &serde_json::Value,
+) -> Response {
+    let error =
+        serde_json::json!({ "type": kind, "loc": location, "msg": message, "input": input });
+    json(StatusCode::UNPROCESSABLE_ENTITY, serde_json::json!({ "detail": [error] }).to_string())
+}
+
+fn typed(status: StatusCode, kind: &'static str, text: impl Into<Body>) -> Response {
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

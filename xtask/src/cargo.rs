@@ -1,0 +1,134 @@
+//! Calls of Cargo. All of them share one profile and one set of features, so that what one stage
+//! built the next does not build again.
+
+use std::{
+    env, fmt,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::stage::say;
+
+/// How many tests passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    passed: u64,
+    failed: u64,
+    /// Whether Cargo itself was content: a test binary may also fail to build, or crash.
+    pub(crate) succeeded: bool,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+impl Counts {
+    /// Adds what a line of a test run reports, if it reports anything.
+    fn add(&mut self, line: &str) {
+        // test result: ok. 12 passed; 0 failed; 0 ignored; ...
+        let Some((_, result)) = line.split_once("test result: ") else { return };
+        let Some((_, counts)) = result.split_once(". ") else { return };
+        for count in counts.split("; ") {
+            match count.split_once(' ') {
+                Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
+                Some((number, "failed")) => self.failed += number.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The root of the workspace.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(1).unwrap_or(Path::new(".")).to_owned()
+}
+
+pub(crate) fn format_check() -> Result<()> {
+    run(cargo(&["fmt", "--all", "--check"]))
+}
+
+pub(crate) fn build() -> Result<()> {
+    run(cargo(&["build", "--workspace", "--all-targets", "--locked"]))
+}
+
+pub(crate) fn clippy() -> Result<()> {
+    run(cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+}
+
+pub(crate) fn docs() -> Result<()> {
+    let mut command = cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    run(command)
+}
+
+/// Runs all tests whose name contains a filter, all of them without one, and counts them.
+pub(crate) fn tests(filter: &[String], environment: &[(&str, &str)]) -> Result<Counts> {
+    let mut command = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    command.args(filter).envs(environment.iter().copied()).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let mut counts = Counts::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            counts.add(&line);
+            say(&line);
+        }
+    }
+    counts.succeeded = child.wait()?.success();
+    Ok(counts)
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+fn run(command: Command) -> Result<()> {
+    run_quietly_unless_it_fails(command, false)
+}
+
+/// Runs a command to its end. Where `quiet`, its output is shown only if it fails.
+pub(crate) fn run_quietly_unless_it_fails(mut command: Command, quiet: bool) -> Result<()> {
+    let described = describe(&command);
+    if quiet {
+        let output = command.output().with_context(|| format!("cannot start `{described}`"))?;
+        let text =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`{described}` failed ({}):\n{text}", output.status);
+    } else {
+        let status = command.status().with_context(|| format!("cannot start `{described}`"))?;
+        ensure!(status.success(), "`{described}` failed ({status})");
+    }
+    Ok(())
+}
+
+fn describe(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_summed_over_the_binaries() {
+        let mut counts = Counts::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; in 0.1s",
+            "test a ... FAILED",
+            "test result: FAILED. 41 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; in 1s",
+        ] {
+            counts.add(line);
+        }
+        assert_eq!(counts.to_string(), "44 passed, 2 failed");
+    }
+}
