@@ -80,11 +80,12 @@ pub fn engine(url: &str, sessions: u32, episodes: u64, arguments: &[&str]) -> Re
 
 /// A program built next to this one.
 fn sibling(name: &str) -> Result<PathBuf> {
-    let path = std::env::current_exe()?
-        .parent()
-        .unwrap_or_else(|| Path::new("."))
-        .join(name);
-    ensure!(path.is_file(), "no {}: build with `cargo build --release --workspace`", path.display());
+    let path = std::env::current_exe()?.parent().unwrap_or_else(|| Path::new(".")).join(name);
+    ensure!(
+        path.is_file(),
+        "no {}: build with `cargo build --release --workspace`",
+        path.display()
+    );
     Ok(path)
 }
 

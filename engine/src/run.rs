@@ -7,7 +7,7 @@ use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describ
 use envmill_protocol::ServerId;
 
 use crate::{
-    children::{ChildError, Children, Launch},
+    children::{self, Children, Launch, StartError},
     config::{RunOptions, Source},
     driver::{Control, Driver, Look},
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
@@ -26,7 +26,7 @@ pub enum RunError {
     Directory(#[from] DirectoryError),
     /// A server cannot be started.
     #[error(transparent)]
-    Child(#[from] ChildError),
+    Child(#[from] StartError),
     /// A server does not tell what it serves.
     #[error(transparent)]
     Describe(#[from] DescribeError),
@@ -121,6 +121,9 @@ fn play(
     let driver =
         Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?;
     let finished = driver.run(|at| {
+        for restarted in children.iter().flat_map(Children::restarted) {
+            welcome_back(restarted, options, at.worker, control);
+        }
         for note in at.notes {
             tell(note);
             if let Note::ServerRecovered(server) = note {
@@ -129,7 +132,7 @@ fn play(
         }
         look(&at);
     });
-    let usage = children.as_ref().map(Children::usage).unwrap_or_default();
+    let usage = children.map(Children::stop).unwrap_or_default();
     let peak = finished.worker.metrics().sockets_open_peak as u64;
     let summary = Summary::new(&finished, peak, usage);
     Ok(Outcome { summary, sink_failure: finished.sink_failure })
@@ -155,30 +158,33 @@ fn servers(
         None => std::env::current_exe()?,
     };
     let mut launches = Vec::new();
-    // The server's number for each child, by the child's.
-    let mut numbers = Vec::new();
     for (number, source) in options.sources.iter().enumerate() {
         let launch = match source {
             Source::Url(_) => continue,
             Source::Native(native) => {
-                Launch::Native { program: program.clone(), native: native.clone() }
+                let mut arguments: Vec<String> =
+                    ["env", "serve", &native.name, "--port", "{port}"].map(String::from).into();
+                for (name, value) in &native.parameters {
+                    arguments.push("--parameter".into());
+                    arguments.push(format!("{name}={value}"));
+                }
+                Launch::Program(program.clone(), arguments)
             }
             Source::Command(command) => Launch::Shell(command.clone()),
         };
-        launches.push(launch);
-        numbers.push(number);
+        let server = ServerId(u32::try_from(number).unwrap_or(u32::MAX));
+        launches.push((server, launch, directory.server_log(number)));
     }
     let children = if launches.is_empty() {
         None
     } else {
-        let control = control.clone();
-        let restarted = move |child: usize| {
-            if let Some(server) = numbers.get(child).and_then(|n| u32::try_from(*n).ok()) {
-                control.send(Input::ServerReady(ServerId(server)));
-            }
+        let settings = children::Settings {
+            servers: launches,
+            options: envmill_openenv::Options::new(Vec::new()),
+            headers: options.headers.clone(),
+            start_deadline: options.limits.start,
         };
-        let log = |index| directory.server_log(index);
-        Some(Children::start(launches, log, options.limits.start, restarted)?)
+        Some(Children::start(settings, || control.interrupts() > 0)?)
     };
     let mut started = children.as_ref().map(Children::urls).unwrap_or_default().into_iter();
     let servers = options
@@ -253,6 +259,25 @@ fn core(
         },
     )?;
     Ok((core, job))
+}
+
+/// Tells worker and core of a server that was restarted.
+fn welcome_back(
+    restarted: children::Restarted,
+    options: &RunOptions,
+    worker: &mut OpenEnvWorker,
+    control: &Control,
+) {
+    let children::Restarted { server, url, fingerprint } = restarted;
+    let known = Server { url, headers: options.headers.clone() };
+    if let Err(error) = worker.set_server(server, &known) {
+        tracing::warn!(%error, "a restarted server cannot be used");
+        return;
+    }
+    control.send(Input::ServerReady(server));
+    if !fingerprint.is_empty() {
+        control.send(Input::Fingerprint { server, fingerprint });
+    }
 }
 
 /// Asks a server that was away what it serves now, on a thread of its own.

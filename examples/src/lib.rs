@@ -1,1 +1,1 @@
-//! Placeholder while the workspace is laid out.
+//! Small programs that use Envmill as a library; none yet.

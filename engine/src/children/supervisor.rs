@@ -357,7 +357,8 @@ impl Shared {
                 tail: tail(log),
             });
         }
-        let is_due = kept.next_start.map_or(!kept.was_up && kept.failures == 0, |at| at <= Instant::now());
+        let is_due =
+            kept.next_start.map_or(!kept.was_up && kept.failures == 0, |at| at <= Instant::now());
         if kept.process.is_none() && is_due {
             kept.next_start = None;
             self.start_one(index, kept)

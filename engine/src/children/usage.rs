@@ -27,7 +27,9 @@ impl Usage {
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
             let room = PROCESSES_MAX.saturating_sub(found.len());
             let children = children.unwrap_or_default();
-            found.extend(children.split_whitespace().filter_map(|id| id.parse::<i32>().ok()).take(room));
+            found.extend(
+                children.split_whitespace().filter_map(|id| id.parse::<i32>().ok()).take(room),
+            );
         }
         total
     }
@@ -39,8 +41,12 @@ fn cpu(pid: i32) -> Option<Duration> {
     // The second field is the name in parentheses and may hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
     // `utime`, `stime`, `cutime` and `cstime` are fields 14 to 17; the first of `rest` is field 3.
-    let ticks: u64 =
-        rest.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 = rest
+        .split_whitespace()
+        .skip(11)
+        .take(4)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
     let per_second = rustix::param::clock_ticks_per_second().max(1);
     Some(Duration::from_secs_f64(ticks as f64 / per_second as f64))
 }

@@ -1,10 +1,12 @@
 //! `envmill env`: native environments, served over the OpenEnv protocol.
 
-use std::{io::Write, net::{IpAddr, SocketAddr}};
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+};
 
 use envmill_front::{Description, Front, Options, listen, runtime};
 use envmill_native::{ENVIRONMENTS, Parameters, environment};
-use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Subcommand)]
@@ -49,9 +51,6 @@ pub(super) struct Serve {
     /// Any parameter, as NAME=VALUE.
     #[arg(long, value_name = "NAME=VALUE")]
     parameter: Vec<String>,
-    /// End when the process that started this one does.
-    #[arg(long, hide = true)]
-    with_parent: bool,
 }
 
 pub(super) fn run(command: Command) -> Result<u8, String> {
@@ -99,9 +98,6 @@ fn serve(serve: &Serve) -> Result<(), String> {
              proxy with authentication in front of it",
             serve.host
         ));
-    }
-    if serve.with_parent {
-        set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| error.to_string())?;
     }
     let environment =
         environment(&serve.name, &serve.parameters()?).map_err(|error| error.to_string())?;

@@ -92,7 +92,11 @@ impl RunOptions {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let at_least_1 = |setting, value: u64| {
-            if value == 0 { Err(ConfigError::value(setting, "it must be at least 1")) } else { Ok(()) }
+            if value == 0 {
+                Err(ConfigError::value(setting, "it must be at least 1"))
+            } else {
+                Ok(())
+            }
         };
         let sources = sources(&settings)?;
         let headers = headers(&settings, variable)?;
@@ -268,7 +272,9 @@ fn reset_parameters(given: Option<&str>) -> Result<Bytes, ConfigError> {
             "reset-parameters",
             "it must be one JSON object such as {\"split\":\"train\"}",
         )),
-        Err(error) => Err(ConfigError::value("reset-parameters", format!("it is no JSON: {error}"))),
+        Err(error) => {
+            Err(ConfigError::value("reset-parameters", format!("it is no JSON: {error}")))
+        }
     }
 }
 

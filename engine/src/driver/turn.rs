@@ -179,12 +179,7 @@ impl<W: Worker> Driver<W> {
     }
 
     /// Hands turns out and decisions back until the policies have nothing more to say.
-    fn ask_policies(
-        &mut self,
-        now: Time,
-        outputs: &mut Outputs,
-        decisions: &mut Vec<Decision>,
-    ) {
+    fn ask_policies(&mut self, now: Time, outputs: &mut Outputs, decisions: &mut Vec<Decision>) {
         if !outputs.cancelled_turns.is_empty() {
             for policy in &mut self.policies {
                 policy.cancel(&outputs.cancelled_turns);
@@ -196,9 +191,8 @@ impl<W: Worker> Driver<W> {
         } else {
             let mut turns = std::mem::take(&mut outputs.turns);
             for (environment, policy) in self.policies.iter_mut().enumerate() {
-                let is_its = |turn: &mut envmill_protocol::Turn| {
-                    turn.environment as usize == environment
-                };
+                let is_its =
+                    |turn: &mut envmill_protocol::Turn| turn.environment as usize == environment;
                 let mut its: Vec<_> = turns.extract_if(.., is_its).collect();
                 policy.submit(&mut its);
             }

@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_an_action_is_refused() {
-        for text in ["constant:", "constant:[1]", "constant:{\"a\":}", "constant:1", "constant:{} {}"]
+        for text in
+            ["constant:", "constant:[1]", "constant:{\"a\":}", "constant:1", "constant:{} {}"]
         {
             let error = text.parse::<PolicySpec>().unwrap_err();
             assert!(matches!(error, PolicySpecError::Action { .. }), "{text}: {error}");

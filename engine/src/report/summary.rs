@@ -131,11 +131,7 @@ pub struct ServerSummary {
 impl Summary {
     /// The summary of a finished run. `sessions_peak` is the worker's.
     #[must_use]
-    pub fn new<W>(
-        finished: &Finished<W>,
-        sessions_peak: u64,
-        children: Children,
-    ) -> Self {
+    pub fn new<W>(finished: &Finished<W>, sessions_peak: u64, children: Children) -> Self {
         let counts = finished.core.counts();
         let wall_s = finished.wall.as_secs_f64();
         let meter = &finished.meter;

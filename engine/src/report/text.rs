@@ -32,10 +32,7 @@ impl fmt::Display for Summary {
             ("step", &self.latency_ms.step),
         ] {
             let Percentiles { p50, p90, p99, max } = percentiles;
-            writeln!(
-                f,
-                "{name:<10} {p50:.2} ms median, {p90:.2} p90, {p99:.2} p99, {max:.2} max"
-            )?;
+            writeln!(f, "{name:<10} {p50:.2} ms median, {p90:.2} p90, {p99:.2} p99, {max:.2} max")?;
         }
         write!(f, "cpu        {:.2} s of this process", self.cpu_s)?;
         if let Some(steady) = self.cpu_steady_us_per_step {

@@ -128,7 +128,12 @@ struct Lines {
 impl Lines {
     /// Writes `text`, `count` whole lines, and clears both. On an error what was written of a line is
     /// cut off again and the whole ones before it are counted.
-    fn write(&mut self, text: &mut Vec<u8>, count: &mut u64, written: &AtomicU64) -> io::Result<()> {
+    fn write(
+        &mut self,
+        text: &mut Vec<u8>,
+        count: &mut u64,
+        written: &AtomicU64,
+    ) -> io::Result<()> {
         let mut done = 0;
         while done < text.len() {
             match self.file.write(&text[done..]) {

@@ -81,9 +81,7 @@ impl Drawing<'_> {
         for field in &object.fields {
             let drawn = match field.presence {
                 Presence::Always => true,
-                Presence::Sometimes => {
-                    self.rng.coin() && self.tree.height(field.node) <= below
-                }
+                Presence::Sometimes => self.rng.coin() && self.tree.height(field.node) <= below,
                 Presence::Never => false,
             };
             if drawn && !given.contains(&&*field.name) {

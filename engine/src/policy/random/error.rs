@@ -19,7 +19,9 @@ pub enum SchemaError {
         keyword: String,
     },
     /// A reference that leads nowhere within the document.
-    #[error("the action schema refers to {reference} at `{path}`, which it does not hold; {REMEDY}")]
+    #[error(
+        "the action schema refers to {reference} at `{path}`, which it does not hold; {REMEDY}"
+    )]
     Reference {
         /// Where, as a JSON pointer.
         path: String,
@@ -33,7 +35,9 @@ pub enum SchemaError {
         path: String,
     },
     /// Actions are objects in OpenEnv.
-    #[error("the action schema does not describe a JSON object, as OpenEnv's actions are; {REMEDY}")]
+    #[error(
+        "the action schema does not describe a JSON object, as OpenEnv's actions are; {REMEDY}"
+    )]
     NotAnObject,
     /// The schema is larger or more deeply nested than any real one.
     #[error("the action schema is too large or too deeply nested at `{path}`; {REMEDY}")]

@@ -14,8 +14,16 @@ type Schemas<'s, 'a> = &'s [&'a Map<String, Value>];
 
 const TYPES: [&str; 6] = ["object", "array", "string", "integer", "number", "boolean"];
 /// Keywords that narrow values in ways that drawing cannot follow.
-const REFUSED: [&str; 8] =
-    ["not", "if", "dependentSchemas", "dependentRequired", "dependencies", "$dynamicRef", "$recursiveRef", "contains"];
+const REFUSED: [&str; 8] = [
+    "not",
+    "if",
+    "dependentSchemas",
+    "dependentRequired",
+    "dependencies",
+    "$dynamicRef",
+    "$recursiveRef",
+    "contains",
+];
 /// The longest text drawn where the schema sets no limit.
 const SPARE_LETTERS: u64 = 8;
 /// The largest minimum length of a text or an array that is still drawn.
@@ -117,9 +125,8 @@ fn types(schemas: Schemas<'_, '_>) -> Vec<&'static str> {
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
             _ => continue,
         };
-        let allowed = |name: &str| {
-            named.contains(&name) || (name == "integer" && named.contains(&"number"))
-        };
+        let allowed =
+            |name: &str| named.contains(&name) || (name == "integer" && named.contains(&"number"));
         let all = TYPES.into_iter().chain(["null"]);
         left = Some(match left {
             None => all.filter(|name| allowed(name)).collect(),
@@ -248,8 +255,7 @@ fn array<'a>(
     let fewest = min.unwrap_or(0).max(whole);
     let spare = if prefix.is_empty() { u64::from(SPARE_ELEMENTS) } else { 0 };
     let (min, max) = length_bounds(fewest, max, spare, path)?;
-    let unique =
-        schemas.iter().any(|schema| schema.get("uniqueItems") == Some(&Value::Bool(true)));
+    let unique = schemas.iter().any(|schema| schema.get("uniqueItems") == Some(&Value::Bool(true)));
     Ok(Node::Array(Array { prefix: prefix.into(), rest, min, max, unique }))
 }
 

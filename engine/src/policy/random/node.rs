@@ -24,18 +24,35 @@ pub(super) enum Node {
     /// One of these texts.
     Choice(Box<[Box<[u8]>]>),
     /// `low + k * step` for `k` in `0..count`; `bounded` if the schema said both ends.
-    Integer { low: i64, step: u64, count: u64, bounded: bool },
+    Integer {
+        low: i64,
+        step: u64,
+        count: u64,
+        bounded: bool,
+    },
     Number(Span),
     /// `k * of`, rounded to the digits that `of` has, for `k` in `low..low + count`.
-    Multiple { of: f64, decimals: u32, low: i64, count: u64, bounded: bool },
+    Multiple {
+        of: f64,
+        decimals: u32,
+        low: i64,
+        count: u64,
+        bounded: bool,
+    },
     Boolean,
     /// Lower-case letters, this many at least and at most.
-    Text { min: u32, max: u32 },
+    Text {
+        min: u32,
+        max: u32,
+    },
     Formatted(Format),
     Array(Array),
     Object(Object),
     /// One of these, and the one to take where depth must end.
-    AnyOf { alternatives: Box<[NodeId]>, shortest: usize },
+    AnyOf {
+        alternatives: Box<[NodeId]>,
+        shortest: usize,
+    },
 }
 
 /// An interval of numbers.

@@ -10,10 +10,7 @@ use super::{
 /// How far an integer reaches where the schema leaves an end open.
 const OPEN_INTEGERS: i128 = 9;
 
-pub(super) fn integer(
-    schemas: &[&Map<String, Value>],
-    path: &str,
-) -> Result<Node, SchemaError> {
+pub(super) fn integer(schemas: &[&Map<String, Value>], path: &str) -> Result<Node, SchemaError> {
     let mut low: Option<i128> = None;
     let mut high: Option<i128> = None;
     let mut step: i128 = 1;
@@ -34,7 +31,10 @@ pub(super) fn integer(
             let multiple = multiple.as_f64().unwrap_or(0.0);
             let whole = multiple.fract().abs() < f64::EPSILON && multiple >= 1.0;
             if !whole || multiple > 1e15 {
-                return Err(SchemaError::Keyword { path: path.into(), keyword: "multipleOf".into() });
+                return Err(SchemaError::Keyword {
+                    path: path.into(),
+                    keyword: "multipleOf".into(),
+                });
             }
             step = least_common_multiple(step, multiple as i128);
         }
@@ -58,10 +58,7 @@ pub(super) fn integer(
     Ok(Node::Integer { low: first as i64, step: step as u64, count: count as u64, bounded })
 }
 
-pub(super) fn number(
-    schemas: &[&Map<String, Value>],
-    path: &str,
-) -> Result<Node, SchemaError> {
+pub(super) fn number(schemas: &[&Map<String, Value>], path: &str) -> Result<Node, SchemaError> {
     let mut low: Option<(f64, bool)> = None;
     let mut high: Option<(f64, bool)> = None;
     let mut multiple: Option<f64> = None;
@@ -82,7 +79,10 @@ pub(super) fn number(
         }
         if let Some(of) = schema.get("multipleOf").and_then(Value::as_f64) {
             if multiple.is_some() || of <= 0.0 {
-                return Err(SchemaError::Keyword { path: path.into(), keyword: "multipleOf".into() });
+                return Err(SchemaError::Keyword {
+                    path: path.into(),
+                    keyword: "multipleOf".into(),
+                });
             }
             multiple = Some(of);
         }

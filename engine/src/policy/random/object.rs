@@ -160,7 +160,10 @@ fn keys<'a>(
     path: &str,
 ) -> Result<Box<[Box<[u8]>]>, SchemaError> {
     if schemas.iter().any(|schema| schema.contains_key("patternProperties")) {
-        return Err(SchemaError::Keyword { path: path.into(), keyword: "patternProperties".into() });
+        return Err(SchemaError::Keyword {
+            path: path.into(),
+            keyword: "patternProperties".into(),
+        });
     }
     let mut rules = schemas.iter().filter_map(|schema| schema.get("propertyNames"));
     let Some(rule) = rules.next() else { return Ok(Box::default()) };

@@ -135,9 +135,10 @@ impl Sampler {
 
 fn too_few(_: TooFewValues) -> PolicyError {
     PolicyError {
-        message: "a set in the action schema asks for more different elements than could be drawn; \
+        message:
+            "a set in the action schema asks for more different elements than could be drawn; \
                   give an action with --policy 'constant:{...}'"
-            .into(),
+                .into(),
     }
 }
 

@@ -1,5 +1,0 @@
-//! The command and its parts, end to end.
-
-mod faults;
-mod real_servers;
-mod rig;
