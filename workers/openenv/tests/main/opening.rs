@@ -140,7 +140,12 @@ fn an_upgrade_byte_by_byte_with_the_first_message_behind_it() {
         for byte in wire {
             peer.write(&[byte]);
         }
-        assert_eq!(peer.receive().unwrap().payload, b"early");
+        // The ping comes byte by byte too, so the first request may be there before its pong.
+        let first = peer.receive().unwrap().payload;
+        if first != b"early" {
+            assert_eq!(peer.receive().unwrap().payload, b"early");
+            peer.answer_text();
+        }
         while peer.answer_one() {}
     });
     let mut rig = Rig::open(server.url());

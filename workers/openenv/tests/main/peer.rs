@@ -185,6 +185,11 @@ impl Peer {
         }
     }
 
+    /// Answers a reset or step that has been read already.
+    pub(crate) fn answer_text(&mut self) {
+        self.text(OBSERVATION);
+    }
+
     /// Answers one request as an environment would; says whether there was one.
     pub(crate) fn answer_one(&mut self) -> bool {
         let Some(request) = self.request() else { return false };
