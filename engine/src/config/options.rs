@@ -13,6 +13,9 @@ use crate::policy::PolicySpec;
 /// The most servers that one run starts.
 const REPLICAS_MAX: u32 = 1024;
 
+/// The longest that answers are left to gather, in milliseconds, where nothing is said.
+const GATHER_MS: u64 = 5;
+
 /// What a run does. Made from [`Settings`], or started from [`RunOptions::default`].
 #[derive(Clone)]
 pub struct RunOptions {
@@ -50,6 +53,8 @@ pub struct RunOptions {
     pub message_bytes_max: usize,
     /// How often silent sessions are pinged.
     pub ping: Option<Duration>,
+    /// The longest that answers are left to gather while many are outstanding; zero for never.
+    pub gather_max: Duration,
     /// Local addresses to connect from.
     pub source_addresses: Vec<IpAddr>,
     /// The program that serves native environments with `env serve`; this one if `None`.
@@ -147,6 +152,7 @@ impl RunOptions {
             on_fingerprint_change,
             message_bytes_max: settings.message_bytes_max.unwrap_or(64 << 20),
             ping: settings.ping_ms.filter(|&ms| ms > 0).map(Duration::from_millis),
+            gather_max: Duration::from_millis(settings.gather_ms.unwrap_or(GATHER_MS)),
             source_addresses,
             program: None,
         })
@@ -178,6 +184,7 @@ impl RunOptions {
             "ca": self.ca,
             "message-bytes-max": self.message_bytes_max,
             "ping-ms": ms(self.ping),
+            "gather-ms": ms(Some(self.gather_max)),
             "source-address": self.source_addresses,
             "connect-timeout-ms": ms(deadlines.connect),
             "first-reset-timeout-ms": ms(deadlines.first_reset),

@@ -4,7 +4,8 @@
 //! [`describe`] asks a server for its schemas beforehand. Inside, a slot's way leads from `sessions`
 //! (which slot has which socket) through `opening` (addresses, TLS, upgrade) to `session` (one
 //! request, one answer) and, closed, to `lingering`; `link` is a socket that never waits and makes
-//! no system call whose answer is known; `websocket` is the framing.
+//! no system call whose answer is known; `websocket` is the framing; `gathering` lets answers come in
+//! company where many are outstanding.
 //!
 //! What a step costs: one write, one read and a share of one look at the event queue; one copy of
 //! the answer, into an allocation of exactly its size. What an idle session costs: about 300 bytes,
@@ -19,6 +20,7 @@ mod connect;
 mod connections;
 mod describe;
 mod desk;
+mod gathering;
 mod limits;
 mod lingering;
 mod link;
@@ -28,6 +30,7 @@ mod options;
 mod resolve;
 mod session;
 mod sessions;
+mod source;
 mod tls;
 mod websocket;
 mod worker;

@@ -16,6 +16,7 @@ use crate::{
     link::{Backlog, Link, Socket},
     options::Target,
     session::{Session, Turn},
+    source::Source,
     websocket::{Upgrade, Verdict},
 };
 
@@ -27,7 +28,7 @@ pub(crate) struct Opening {
     pub(crate) generation: Generation,
     /// The server as it was when the command came, whatever it has become since.
     target: Arc<Target>,
-    source: Option<IpAddr>,
+    source: Source,
     stage: Stage,
 }
 
@@ -57,7 +58,7 @@ impl Opening {
         slot: Slot,
         generation: Generation,
         target: Arc<Target>,
-        source: Option<IpAddr>,
+        source: Source,
     ) -> Self {
         Self { slot, generation, target, source, stage: Stage::Resolving }
     }
@@ -87,19 +88,19 @@ impl Opening {
     ) -> Result<(), Failure> {
         while let Some(ip) = addresses.get(tried) {
             tried += 1;
-            if self.source.is_some_and(|source| source.is_ipv4() != ip.is_ipv4()) {
+            let source = self.source.towards(*ip);
+            if source.is_some_and(|source| source.is_ipv4() != ip.is_ipv4()) {
                 last.get_or_insert_with(|| {
                     io::Error::other("it has no address of the source address's family")
                 });
                 continue;
             }
-            let begun =
-                connect::begin(SocketAddr::new(*ip, self.target.address.port()), self.source)
-                    .and_then(|mut stream| {
-                        let interest = Interest::READABLE | Interest::WRITABLE;
-                        registry.register(&mut stream, token, interest)?;
-                        Ok(stream)
-                    });
+            let begun = connect::begin(SocketAddr::new(*ip, self.target.address.port()), source)
+                .and_then(|mut stream| {
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    registry.register(&mut stream, token, interest)?;
+                    Ok(stream)
+                });
             match begun {
                 Ok(stream) => {
                     let socket = Socket::new(stream);

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     mem,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,6 +21,7 @@ use crate::{
     options::Target,
     resolve::Resolver,
     session::{Over, Turn},
+    source::Sources,
     tls::Authorities,
 };
 
@@ -31,8 +31,7 @@ pub(crate) struct Sessions {
     registry: Registry,
     servers: Vec<Arc<Target>>,
     authorities: Authorities,
-    sources: Vec<IpAddr>,
-    next_source: usize,
+    sources: Sources,
     resolver: Resolver<Key>,
     seats: Vec<Seat>,
     connections: Connections,
@@ -76,8 +75,7 @@ impl Sessions {
             servers,
             authorities,
             desk: Desk::new(&options),
-            sources: options.source_addresses,
-            next_source: 0,
+            sources: Sources::new(options.source_addresses),
             resolver: Resolver::new(waker),
             seats: Vec::new(),
             connections: Connections::default(),
@@ -102,6 +100,11 @@ impl Sessions {
 
     pub(crate) fn metrics(&self) -> Metrics {
         Metrics { sockets_closing: self.lingering.len(), ..self.metrics }
+    }
+
+    /// How many requests wait for their answers.
+    pub(crate) const fn outstanding(&self) -> usize {
+        self.metrics.requests_in_flight
     }
 
     pub(crate) fn events(&mut self) -> &mut Vec<Event> {
@@ -195,8 +198,7 @@ impl Sessions {
             return self.report(slot, generation, Outcome::Failed(failure));
         };
         let target = Arc::clone(target);
-        let source = self.sources.get(self.next_source).copied();
-        self.next_source = (self.next_source + 1) % self.sources.len().max(1);
+        let source = self.sources.next(self.metrics.sockets_open + self.metrics.sockets_opening);
         let opening = Opening::new(slot, generation, Arc::clone(&target), source);
         let key = self.connections.insert(Connection::Opening(Box::new(opening)));
         self.seats[slot.0 as usize].connection = Some(key);
