@@ -28,7 +28,7 @@ pub struct AdmissionOptions {
     pub window_max: u32,
     /// A first reply within this time lets the window grow, a slower one shrinks it. Default 100 ms.
     /// Where the server's sessions mostly wait for each other (an answer takes four times as long as
-    /// the fastest did), twice the time of an answer counts instead, up to 30 s.
+    /// the fastest did), four times the time of an answer counts instead, up to 30 s.
     pub first_reply_target: Duration,
     /// The pause after a first failure to reach a server; doubles up to `backoff_max`. Default
     /// 100 ms.
@@ -107,6 +107,9 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 const GRACE_PAUSE: Duration = Duration::from_millis(20);
 /// A first reply that takes longer is slow, however long the server takes for its other sessions.
 const FIRST_REPLY_MAX: Duration = Duration::from_secs(30);
+/// How many answers' time a first reply may take on a busy server: connection, upgrade and reset wait
+/// in its queues one after another.
+const FIRST_REPLY_ANSWERS: u32 = 4;
 /// Answers that take so many times as long as the fastest have mostly waited for others.
 const QUEUED: u32 = 4;
 /// So many failures in a row that no retry can mend: the server is what it is.
@@ -259,7 +262,7 @@ impl Admission {
     fn first_reply_target(&self) -> Duration {
         let target = self.options.first_reply_target;
         if self.answer_time > self.answer_time_min.saturating_mul(QUEUED) {
-            return (2 * self.answer_time).min(FIRST_REPLY_MAX).max(target);
+            return (FIRST_REPLY_ANSWERS * self.answer_time).min(FIRST_REPLY_MAX).max(target);
         }
         target
     }
