@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, io, time::SystemTime};
 
-use envmill_core::{Core, FingerprintChange, Input, JobOptions, Note, Options, OptionsError, ServerOptions, Time};
+use envmill_core::{
+    Core, FingerprintChange, Input, JobOptions, Note, Options, OptionsError, ServerOptions, Time,
+};
 use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe};
 use envmill_protocol::ServerId;
 
@@ -12,7 +14,6 @@ use crate::{
     driver::{Control, Driver, Look},
     fingerprints::Fingerprints,
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
-    progress::say,
     report::Summary,
     sink::{DirectoryError, JsonLines, OutputDirectory, SinkError},
 };
@@ -299,10 +300,10 @@ fn tell(note: &Note, options: &RunOptions) {
                  {before} and is {after}"
             );
             match options.on_fingerprint_change {
-                FingerprintChange::Stop => say(&format!(
-                    "error: {what}; the run is stopped. To go on and mark the records instead, use \
+                FingerprintChange::Stop => tracing::error!(
+                    "{what}; the run is stopped. To go on and mark the records instead, use \
                      --on-fingerprint-change mark"
-                )),
+                ),
                 FingerprintChange::Mark => tracing::warn!("{what}"),
             }
         }

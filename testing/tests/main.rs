@@ -1,5 +1,7 @@
 //! The tests of what other tests stand on.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "main/command.rs"]
 mod command;
 #[path = "main/echo.rs"]

@@ -13,7 +13,7 @@ use crate::policy::PolicySpec;
 /// The most servers that one run starts.
 const REPLICAS_MAX: u32 = 1024;
 
-/// What a run does. Made from [`Settings`], or started from [`RunOptions::default`].
+/// What a run does: [`Settings`], [resolved](RunOptions::resolve).
 #[derive(Clone)]
 pub struct RunOptions {
     /// The servers, in the order of their ids: one pool that serves one environment.

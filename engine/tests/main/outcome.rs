@@ -71,23 +71,23 @@ fn people_read_what_was_built_for_what_was_played() {
 }
 
 /// Sessions built, and the most episodes that one of them played, for 48 episodes on 6 sessions.
-fn built(arguments: &str) -> (f64, u32) {
+fn built(arguments: &str) -> (u64, u32) {
     let played = Job::on(arguments, "native:echo")
         .words("--episodes 48 --sessions 6 --max-steps 2")
         .words(arguments)
         .play();
     played.all_played();
-    assert_eq!(played.number("/attempts"), 48.0);
+    assert_eq!(played.summary["attempts"], 48);
     let numbers = played.records.iter().map(|record| record.provenance.episode_in_session);
-    (played.number("/sessions_built"), 1 + numbers.max().unwrap())
+    (played.summary["sessions_built"].as_u64().unwrap(), 1 + numbers.max().unwrap())
 }
 
 #[test]
 fn sessions_are_used_again_as_often_as_they_may() {
-    assert_eq!(built("--session-reuse never"), (48.0, 1));
-    assert_eq!(built("--production"), (48.0, 1));
+    assert_eq!(built("--session-reuse never"), (48, 1));
+    assert_eq!(built("--production"), (48, 1));
     let (sessions, most) = built("--session-reuse 4");
-    assert!((12.0..=18.0).contains(&sessions) && most == 4, "{sessions} sessions, {most} episodes");
+    assert!((12..=18).contains(&sessions) && most == 4, "{sessions} sessions, {most} episodes");
     let (sessions, most) = built("--session-reuse unlimited");
-    assert!(sessions <= 6.0 && most >= 8, "{sessions} sessions, {most} episodes");
+    assert!(sessions <= 6 && most >= 8, "{sessions} sessions, {most} episodes");
 }

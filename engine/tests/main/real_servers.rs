@@ -286,8 +286,7 @@ fn the_capacity_of_a_server_is_learned() {
 
 #[test]
 fn the_capacity_of_several_processes_behind_one_port_is_learned() {
-    let options =
-        PythonServerOptions::new("bench_env").env("MAX_CONCURRENT_ENVS", 8).workers(2);
+    let options = PythonServerOptions::new("bench_env").env("MAX_CONCURRENT_ENVS", 8).workers(2);
     let server = PythonServer::start(options).unwrap();
     let played = crowded(&server);
     assert!(played.number("/servers/0/limit") <= 16.0, "{}", played.summary);

@@ -275,7 +275,8 @@ pub(crate) fn let_pass(duration: Duration) {
 /// What must hold of every record.
 fn check_record(record: &Trajectory) {
     assert_eq!(record.content_hash, content_hash(record), "{record:#?}");
-    let failed_attempts = record.attempts.iter().filter(|attempt| !attempt.cause.is_empty()).count();
+    let failed_attempts =
+        record.attempts.iter().filter(|attempt| !attempt.cause.is_empty()).count();
     match &record.end {
         End::Completed { .. } | End::Truncated(_) => {
             assert!(record.reset.is_some() && !record.attempts.is_empty(), "{record:#?}");

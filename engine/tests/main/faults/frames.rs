@@ -9,14 +9,20 @@ use crate::rig::{Job, Played, bench_server};
 /// How many connections have a fault where some have one.
 const STRUCK_MAX: usize = 8;
 
+/// Deadlines that nothing reaches by mere slowness of the machine.
+const PATIENT: &str = "--step-timeout-ms 10000 --reset-timeout-ms 10000";
+
+/// Deadlines for answers that never come, or far too late.
+const HASTY: &str = "--step-timeout-ms 800 --first-reset-timeout-ms 1500 --reset-timeout-ms 1500";
+
 /// Plays 24 episodes of 8 steps through a proxy with this plan.
-fn play(name: &str, plan: Plan, attempts: usize) -> (Played, FaultProxy) {
+fn play(name: &str, plan: Plan, attempts: usize, deadlines: &str) -> (Played, FaultProxy) {
     let proxy = FaultProxy::start(bench_server().address()).unwrap();
     proxy.set_plan(plan);
     let played = Job::on(name, &proxy.url())
         .words("--episodes 24 --sessions 6")
         .args(["--attempts", &attempts.to_string()])
-        .words("--step-timeout-ms 1500 --first-reset-timeout-ms 3000 --reset-timeout-ms 3000")
+        .words(deadlines)
         .args(["--policy", r#"constant:{"done_at":8}"#])
         .play();
     assert!(proxy.counts().struck > 0, "{name}: the fault never struck");
@@ -24,18 +30,19 @@ fn play(name: &str, plan: Plan, attempts: usize) -> (Played, FaultProxy) {
 }
 
 /// What plays every episode in spite of `fault` on some connections: one attempt may meet all.
-fn play_past(name: &str, fault: &Fault) -> Played {
+fn play_past(name: &str, fault: &Fault, deadlines: &str) -> Played {
     // The run's first questions, over HTTP, are let pass: what befalls them ends it before any work.
     let mut script = vec![Fault::Pass; 2];
     script.resize(2 + STRUCK_MAX, fault.clone());
     let plan = Plan::Script(script);
-    play(name, plan, STRUCK_MAX + 1).0
+    play(name, plan, STRUCK_MAX + 1, deadlines).0
 }
 
 /// Some connections have this fault and their successors have none: every episode is played, by a
 /// later attempt if need be, and `cause` stands in the record of the earlier ones.
 fn passes(name: &str, fault: &Fault, cause: &str) {
-    let played = play_past(name, fault);
+    let deadlines = if cause.starts_with("deadline") { HASTY } else { PATIENT };
+    let played = play_past(name, fault, deadlines);
     played.all_played();
     played.steps_in_order();
     assert_eq!(played.episodes("completed"), 24, "{name}");
@@ -45,7 +52,8 @@ fn passes(name: &str, fault: &Fault, cause: &str) {
 
 /// Every connection has this fault before any episode can end: all episodes fail for this cause.
 fn persists(name: &str, fault: Fault, cause: &str) {
-    let (played, _proxy) = play(name, Plan::Always(fault), 2);
+    let deadlines = if cause.starts_with("deadline") { HASTY } else { PATIENT };
+    let (played, _proxy) = play(name, Plan::Always(fault), 2, deadlines);
     played.all_failed(cause);
     assert!(played.records.iter().all(|record| record.attempts.len() <= 2), "{name}");
 }
@@ -79,10 +87,18 @@ fn corrupted_frames() {
 }
 
 #[test]
-fn frames_that_never_come() {
+fn an_answer_that_never_comes() {
     let dropped = Fault::Frames(Frames::Only(4), FrameEffect::Drop);
     passes("dropped", &dropped, "deadline_step");
+}
+
+#[test]
+fn a_connection_that_carries_nothing_any_more() {
     strikes("black hole", Fault::At(Point::Frame(4), Effect::BlackHole), "deadline_step");
+}
+
+#[test]
+fn a_first_answer_that_never_comes() {
     let no_reset = Fault::At(Point::Frame(0), Effect::BlackHole);
     passes("no first answer", &no_reset, "deadline_first_reset");
 }
@@ -90,22 +106,23 @@ fn frames_that_never_come() {
 #[test]
 fn late_answers_are_never_taken_for_the_next() {
     // Each late answer arrives well after its deadline, while the next attempt is being played.
-    let late = Fault::Frames(Frames::Only(4), FrameEffect::Hold(Duration::from_millis(2500)));
+    let late = Fault::Frames(Frames::Only(4), FrameEffect::Hold(Duration::from_millis(1600)));
     passes("late", &late, "deadline_step");
 }
 
 #[test]
 fn slow_lines_are_no_failure() {
     let slow = Fault::Frames(Frames::From(0), FrameEffect::Hold(Duration::from_millis(20)));
-    let (played, _proxy) = play("slow", Plan::Always(slow), 1);
+    let (played, _proxy) = play("slow", Plan::Always(slow), 1, PATIENT);
     played.all_played();
     played.steps_in_order();
     let drip = Effect::Drip { bytes: 7, rest: Duration::from_millis(1) };
-    let (played, _proxy) = play("drip", Plan::Always(Fault::At(Point::Frame(0), drip)), 1);
+    let (played, _proxy) = play("drip", Plan::Always(Fault::At(Point::Frame(0), drip)), 1, PATIENT);
     played.all_played();
     played.steps_in_order();
     let pause = Effect::Pause(Duration::from_millis(700));
-    let (played, _proxy) = play("pause", Plan::Always(Fault::At(Point::Frame(4), pause)), 1);
+    let (played, _proxy) =
+        play("pause", Plan::Always(Fault::At(Point::Frame(4), pause)), 1, PATIENT);
     played.all_played();
     played.steps_in_order();
 }
@@ -114,9 +131,9 @@ fn slow_lines_are_no_failure() {
 fn doubled_frames_end_every_episode_once() {
     // Nothing on the wire tells a doubled answer from the next one: what is checked is the account.
     let doubled = Fault::Frames(Frames::Only(4), FrameEffect::Duplicate);
-    let played = play_past("doubled", &doubled);
+    let played = play_past("doubled", &doubled, HASTY);
     assert_eq!(played.episodes("failed"), 0, "{}", played.summary);
-    let (played, _proxy) = play("always doubled", Plan::Always(doubled), 2);
+    let (played, _proxy) = play("always doubled", Plan::Always(doubled), 2, HASTY);
     let ended = played.episodes("completed") + played.episodes("failed");
     assert_eq!(ended, 24, "{}", played.summary);
     for cause in played.failures().keys() {
@@ -128,7 +145,7 @@ fn doubled_frames_end_every_episode_once() {
 fn huge_messages_are_refused_before_they_take_memory() {
     const MESSAGE_BYTES: u64 = 200_000_000;
     let huge = Fault::Frames(Frames::Only(4), FrameEffect::Inject { bytes: MESSAGE_BYTES });
-    let (played, proxy) = play("200 MB", Plan::Always(huge), 2);
+    let (played, proxy) = play("200 MB", Plan::Always(huge), 2, PATIENT);
     played.all_failed("too_large");
     assert_eq!(proxy.counts().struck, 24);
     let peak = played.number("/rss_peak_bytes");

@@ -52,7 +52,7 @@ fn serve(line: &str) -> Job {
 #[test]
 fn a_killed_replica_is_started_again_and_nothing_is_left_behind() {
     let job = serve("{uvicorn} bench_env:app --port {port}");
-    let mut playing = job.words("--episodes 50000").start();
+    let mut playing = job.words("--episodes 5000").start();
     playing.wait_for_records(8);
     let pid = playing.running.pid();
     let before = servers_among(&descendants(pid));
@@ -80,7 +80,7 @@ fn a_killed_replica_is_started_again_and_nothing_is_left_behind() {
 fn the_servers_of_a_killed_run_end_with_it() {
     // A shell that stays, and two processes behind each port: none of them is told by the kernel.
     let job = serve("true && {uvicorn} bench_env:app --workers 2 --port {port}");
-    let mut playing = job.words("--episodes 50000").start();
+    let mut playing = job.words("--episodes 5000").start();
     playing.wait_for_records(1);
     let all = descendants(playing.running.pid());
     // The parent, its two workers and what Python's `multiprocessing` has beside them.
