@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, io, time::SystemTime};
 
-use envmill_core::{Core, Input, JobOptions, Note, Options, OptionsError, ServerOptions, Time};
+use envmill_core::{
+    Core, FingerprintChange, Input, JobOptions, Note, Options, OptionsError, ServerOptions, Time,
+};
 use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe};
 use envmill_protocol::ServerId;
 
@@ -10,6 +12,7 @@ use crate::{
     children::{self, Children, Launch, StartError},
     config::{RunOptions, Source},
     driver::{Control, Driver, Look},
+    fingerprints::Fingerprints,
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
     report::Summary,
     sink::{DirectoryError, JsonLines, OutputDirectory, SinkError},
@@ -121,16 +124,16 @@ fn play(
     let sink = JsonLines::new(file, &directory.trajectories())?;
     let driver =
         Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?;
+    let mut fingerprints = Fingerprints::new(worker_options, control.clone());
     let finished = driver.run(|at| {
         for restarted in children.iter().flat_map(Children::restarted) {
-            welcome_back(restarted, options, at.worker, control);
+            welcome_back(restarted, options, at.worker, &mut fingerprints, control);
         }
         for note in at.notes {
-            tell(note);
-            if let Note::ServerRecovered(server) = note {
-                look_again(*server, &worker_options, control);
-            }
+            tell(note, options);
+            fingerprints.note(note);
         }
+        fingerprints.look();
         look(&at);
     });
     let usage = children.map(Children::stop).unwrap_or_default();
@@ -267,6 +270,7 @@ fn welcome_back(
     restarted: children::Restarted,
     options: &RunOptions,
     worker: &mut OpenEnvWorker,
+    fingerprints: &mut Fingerprints,
     control: &Control,
 ) {
     let children::Restarted { server, url, fingerprint } = restarted;
@@ -275,31 +279,14 @@ fn welcome_back(
         tracing::warn!(%error, "a restarted server cannot be used");
         return;
     }
+    fingerprints.set_server(server, known);
     control.send(Input::ServerReady(server));
     if !fingerprint.is_empty() {
         control.send(Input::Fingerprint { server, fingerprint });
     }
 }
 
-/// Asks a server that was away what it serves now, on a thread of its own.
-fn look_again(server: ServerId, options: &envmill_openenv::Options, control: &Control) {
-    let (options, control) = (options.clone(), control.clone());
-    let asked = std::thread::Builder::new().name("describe".into()).spawn(move || {
-        let Some(known) = options.servers.get(server.0 as usize) else { return };
-        match describe(known, &options) {
-            Ok(description) => {
-                let fingerprint = description.fingerprint;
-                control.send(Input::Fingerprint { server, fingerprint });
-            }
-            Err(error) => tracing::warn!(%error, "a server that came back does not say what it is"),
-        }
-    });
-    if let Err(error) = asked {
-        tracing::warn!(%error, "no thread to look at a server that came back");
-    }
-}
-
-fn tell(note: &Note) {
+fn tell(note: &Note, options: &RunOptions) {
     match note {
         Note::LimitLearned { server, limit } => {
             tracing::info!(server = server.0, limit, "a server's limit was learned");
@@ -309,7 +296,17 @@ fn tell(note: &Note) {
         }
         Note::ServerRecovered(server) => tracing::warn!(server = server.0, "a server is back"),
         Note::FingerprintChanged { server, before, after } => {
-            tracing::warn!(server = server.0, before, after, "a server serves something else now");
+            let what = format!(
+                "server {server} serves another environment than at the start: its fingerprint was \
+                 {before} and is {after}"
+            );
+            match options.on_fingerprint_change {
+                FingerprintChange::Stop => tracing::error!(
+                    "{what}; the run is stopped. To go on and mark the records instead, use \
+                     --on-fingerprint-change mark"
+                ),
+                FingerprintChange::Mark => tracing::warn!("{what}"),
+            }
         }
         Note::AttemptFailed { server, failure } => {
             tracing::info!(server = server.0, %failure, "an attempt failed");

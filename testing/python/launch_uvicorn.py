@@ -1,4 +1,4 @@
-"""Runs uvicorn exactly as its command does, and ends with whoever started it.
+"""Runs uvicorn as its command does (see `serve.py`), and ends with whoever started it.
 
 usage: launch_uvicorn.py UVICORN_ARGUMENTS...
 
@@ -11,6 +11,9 @@ import signal
 import sys
 import threading
 
+# Also for uvicorn's worker processes, which import this file anew.
+from serve import uvicorn
+
 
 def end_with_starter() -> None:
     while os.read(0, 4096):
@@ -20,6 +23,4 @@ def end_with_starter() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=end_with_starter, daemon=True).start()
-    import uvicorn
-
     uvicorn.main()

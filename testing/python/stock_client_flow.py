@@ -16,6 +16,8 @@ import asyncio
 import importlib.metadata
 import json
 
+import serve  # noqa: F401  spares the import of gradio
+
 from openenv.core import GenericEnvClient
 
 

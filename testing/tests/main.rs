@@ -1,6 +1,6 @@
 //! The tests of what other tests stand on.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "main/command.rs"]
 mod command;

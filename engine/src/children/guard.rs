@@ -7,7 +7,7 @@ use std::{os::unix::process::CommandExt, process::Command};
 /// leaves no servers behind. To be called on a thread that lives as long as the child should.
 ///
 /// This reaches the process itself, not those that it starts: they are killed with their process
-/// group when the engine ends by itself.
+/// group, by the engine as it ends or by its [`Sentry`](super::sentry::Sentry) if it is killed.
 pub(super) fn die_with_this_thread(command: &mut Command) {
     let hook = || {
         let signal = Some(rustix::process::Signal::KILL);

@@ -5,6 +5,7 @@
 
 mod guard;
 mod process;
+mod sentry;
 mod supervisor;
 mod usage;
 

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use super::{guard, usage::Usage};
+use super::{guard, sentry::Sentry, usage::Usage};
 
 /// How many bytes of a server's output are shown when it fails.
 const TAIL_BYTES: u64 = 2048;
@@ -57,7 +57,12 @@ pub(super) struct Process {
 impl Process {
     /// Starts a server whose output is appended to `log`. On the supervisor's thread only: the
     /// process dies with the thread that started it.
-    pub(super) fn start(launch: &Launch, port: u16, log: &Path) -> io::Result<Self> {
+    pub(super) fn start(
+        launch: &Launch,
+        port: u16,
+        log: &Path,
+        sentry: &Sentry,
+    ) -> io::Result<Self> {
         if let Some(parent) = log.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -68,6 +73,7 @@ impl Process {
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("the system gave no process id"))?;
+        sentry.watch(pid);
         Ok(Self { child, pid })
     }
 
@@ -93,8 +99,9 @@ impl Process {
 
     /// Kills what is left of its group and forgets it. Its process id is not given to another process
     /// before, so the signal can reach nobody else.
-    pub(super) fn reap(mut self) -> io::Result<ExitStatus> {
+    pub(super) fn reap(mut self, sentry: &Sentry) -> io::Result<ExitStatus> {
         let _ = kill_process_group(self.pid, Signal::KILL);
+        sentry.dismiss(self.pid);
         self.child.wait()
     }
 }

@@ -16,6 +16,7 @@ use envmill_protocol::ServerId;
 
 use super::{
     process::{Launch, Process, free_port, tail},
+    sentry::Sentry,
     usage::Usage,
 };
 use crate::report;
@@ -110,6 +111,7 @@ struct Shared {
     settings: Settings,
     state: Mutex<State>,
     changed: Condvar,
+    sentry: Sentry,
 }
 
 #[derive(Debug, Default)]
@@ -147,11 +149,11 @@ impl Kept {
         }
     }
 
-    fn reap(&mut self) -> Option<String> {
+    fn reap(&mut self, sentry: &Sentry) -> Option<String> {
         self.measure();
         self.cpu_before = self.usage.cpu;
         self.is_up = false;
-        self.process.take().map(|process| match process.reap() {
+        self.process.take().map(|process| match process.reap(sentry) {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         })
@@ -173,6 +175,7 @@ impl Children {
             settings,
             state: Mutex::new(State { servers, ..State::default() }),
             changed: Condvar::new(),
+            sentry: Sentry::post(),
         });
         let (sender, restarted) = mpsc::channel();
         let thread = {
@@ -235,7 +238,7 @@ impl Children {
             state = self.shared.wait(state);
         }
         for server in &mut state.servers {
-            server.reap();
+            server.reap(&self.shared.sentry);
         }
         state.stopped = true;
         drop(state);
@@ -311,7 +314,7 @@ impl Shared {
         if kept.process.as_ref().is_some_and(Process::has_ended) {
             let lasted = kept.started.is_some_and(|started| started.elapsed() >= STABLE);
             let was_up = kept.is_up;
-            let status = kept.reap().unwrap_or_default();
+            let status = kept.reap(&self.sentry).unwrap_or_default();
             if !kept.was_up && kept.failures == 0 {
                 // The port may have been taken since it was found free: once more with another.
                 kept.failures = 1;
@@ -372,7 +375,7 @@ impl Shared {
         if kept.port == 0 {
             kept.port = free_port()?;
         }
-        kept.process = Some(Process::start(launch, kept.port, log)?);
+        kept.process = Some(Process::start(launch, kept.port, log, &self.sentry)?);
         kept.started = Some(Instant::now());
         Ok(())
     }

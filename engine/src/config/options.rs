@@ -16,7 +16,7 @@ const REPLICAS_MAX: u32 = 1024;
 /// The longest that answers are left to gather, in milliseconds, where nothing is said.
 const GATHER_MS: u64 = 5;
 
-/// What a run does. Made from [`Settings`], or started from [`RunOptions::default`].
+/// What a run does: [`Settings`], [resolved](RunOptions::resolve).
 #[derive(Clone)]
 pub struct RunOptions {
     /// The servers, in the order of their ids: one pool that serves one environment.

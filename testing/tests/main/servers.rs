@@ -76,7 +76,7 @@ fn a_server_that_cannot_start_says_why() {
 
 #[test]
 fn every_server_of_ours_starts() {
-    for module in ["bench_env", "close_env", "harness_env", "mcp_env", "quirk_env"] {
+    for module in ["bench_env", "choice_env", "close_env", "harness_env", "mcp_env", "quirk_env"] {
         let _watchdog = Watchdog::start(module, Duration::from_secs(600));
         let server = PythonServer::of(module).unwrap();
         let (status, schema) = get(server.address(), "/schema").unwrap();

@@ -205,6 +205,8 @@ fn meaning(status: u16) -> &'static str {
     }
 }
 
+const NAME_HINT: &str = "; is the name right?";
+
 fn problem(error: &ureq::Error, secure: bool) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -220,7 +222,9 @@ fn problem(error: &ureq::Error, secure: bool) -> String {
             "; is the server running there?"
         }
         ureq::Error::Timeout(_) => "; is the server overloaded, or another service on this port?",
-        ureq::Error::HostNotFound => "; is the name right?",
+        ureq::Error::HostNotFound => NAME_HINT,
+        // What the system's resolver says has no kind of its own.
+        ureq::Error::Io(_) if text.contains("failed to lookup address") => NAME_HINT,
         _ if text.contains("UnknownIssuer") => {
             "; its certificate is from an authority that is not known here: if it is your own, name \
              its file as trusted"
