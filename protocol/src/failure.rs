@@ -127,7 +127,7 @@ pub enum Kind {
     Unreachable,
     /// TLS failed: an unknown authority, a wrong name, a protocol mismatch.
     Tls,
-    /// The WebSocket upgrade was answered by another HTTP status.
+    /// The WebSocket upgrade, or a request over HTTP, was answered by another status.
     UpgradeRefused {
         /// The status.
         status: u16,
@@ -145,8 +145,14 @@ pub enum Kind {
     /// The environment raised an exception, or its answer could not be serialised
     /// (`EXECUTION_ERROR`).
     Environment,
-    /// The server gave the session up (`SESSION_ERROR`).
+    /// The server gave the session up (`SESSION_ERROR`), or does not know it any more.
     Session,
+    /// The session that was to be attached to is unknown, not ready, or has somebody attached
+    /// already. Another session may be there.
+    Attach,
+    /// The session sat longer than its server keeps idle ones: its environment has been closed, or
+    /// may have been, though its socket still answers. Nothing of what it says since can be used.
+    Expired,
     /// The connection was closed by the server, with this WebSocket code (1005 where it gave none).
     Closed {
         /// The code.
@@ -186,9 +192,12 @@ impl Kind {
                 _ => Retry::Never,
             },
             // The transport failed under us.
-            Self::Closed { .. } | Self::Disconnected | Self::Protocol | Self::Session => {
-                Retry::NewSession
-            }
+            Self::Closed { .. }
+            | Self::Disconnected
+            | Self::Protocol
+            | Self::Session
+            | Self::Attach
+            | Self::Expired => Retry::NewSession,
             Self::Deadline(Phase::Connect | Phase::FirstReset | Phase::Reset | Phase::Step) => {
                 Retry::NewSession
             }
@@ -226,6 +235,8 @@ impl Kind {
             Self::Invalid => "invalid".into(),
             Self::Environment => "environment".into(),
             Self::Session => "session".into(),
+            Self::Attach => "attach".into(),
+            Self::Expired => "expired".into(),
             Self::Closed { code } => format!("closed_{code}"),
             Self::Disconnected => "disconnected".into(),
             Self::Protocol => "protocol".into(),
@@ -269,6 +280,8 @@ impl Kind {
             "invalid" => Self::Invalid,
             "environment" => Self::Environment,
             "session" => Self::Session,
+            "attach" => Self::Attach,
+            "expired" => Self::Expired,
             "disconnected" => Self::Disconnected,
             "protocol" => Self::Protocol,
             "too_large" => Self::TooLarge,
@@ -318,6 +331,8 @@ mod tests {
             Kind::Invalid,
             Kind::Environment,
             Kind::Session,
+            Kind::Attach,
+            Kind::Expired,
             Kind::Closed { code: 1012 },
             Kind::Disconnected,
             Kind::Protocol,

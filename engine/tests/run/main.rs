@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod shapes;
+mod tools;
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 

@@ -16,6 +16,8 @@
 //!   and a whole one where one is allowed: how many digits a `Decimal` takes is not in the schema.
 //! * Keys of dictionaries are `0`, `1` and so on unless the schema says more: it does not say whether
 //!   they are texts, numbers or truth values, and these are all three.
+//! * Where an action calls a tool, one of the environment's tools is called, each as often as the
+//!   others, with arguments drawn from that tool's own schema.
 //! * `metadata`, which every OpenEnv action has, is never written.
 //! * Recursion ends 12 levels down or after 4 KiB, whichever comes first.
 //! * The draw depends on the turn's seed and step (and the legal actions) alone.
@@ -31,6 +33,7 @@ mod object;
 mod pattern;
 mod rng;
 mod sampler;
+mod tools;
 
 use envmill_protocol::{Decision, Generation, PolicyError, Slot, Turn};
 
