@@ -220,6 +220,28 @@ impl Kind {
         }
     }
 
+    /// Whether a request that failed so has certainly done nothing, so that repeating it does nothing
+    /// twice: it never left, or was refused before it reached the environment. What a request that
+    /// got no answer has done is not known.
+    #[must_use]
+    pub const fn is_without_effect(self) -> bool {
+        matches!(
+            self,
+            Self::NameResolution
+                | Self::Unreachable
+                | Self::Tls
+                | Self::UpgradeRefused { .. }
+                | Self::NotOpenEnv
+                | Self::Capacity
+                | Self::Factory
+                | Self::Refused
+                | Self::Invalid
+                | Self::Attach
+                | Self::NoServer
+                | Self::Limit
+        )
+    }
+
     /// The name as it stands in records and summaries: one word, stable, without the details.
     #[must_use]
     pub fn name(self) -> String {
@@ -316,6 +338,20 @@ pub enum Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_got_no_answer_may_have_done_something() {
+        for kind in [
+            Kind::Disconnected,
+            Kind::Closed { code: 1012 },
+            Kind::Expired,
+            Kind::Environment,
+            Kind::Deadline(Phase::Step),
+        ] {
+            assert!(!kind.is_without_effect(), "{kind}");
+        }
+        assert!(Kind::Invalid.is_without_effect() && Kind::Capacity.is_without_effect());
+    }
 
     #[test]
     fn every_kind_is_found_by_its_name() {
