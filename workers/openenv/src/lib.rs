@@ -1,10 +1,11 @@
 //! Steps environments on remote OpenEnv servers over WebSocket: any number of sessions, one thread.
 //!
 //! Start at [`OpenEnvWorker`], an `envmill_workers::Worker`; [`Options`] says what it is told.
-//! [`describe`] asks a server for its schemas beforehand. Inside, a slot's way leads from `sessions`
-//! (which slot has which socket) through `opening` (addresses, TLS, upgrade) to `session` (one
-//! request, one answer) and, closed, to `lingering`; `link` is a socket that never waits and makes
-//! no system call whose answer is known; `websocket` is the framing.
+//! [`describe`] asks a server for its schemas beforehand, and [`tools`] for its tools. Inside,
+//! a slot's way leads from `sessions` (which slot has which connection) through `opening` (addresses,
+//! TLS, upgrade) to `session` (one request, one answer: on a WebSocket in `socket`, by HTTP requests in
+//! `mcp_http`) and, closed, to `lingering`; `link` is a socket that never waits and makes no system
+//! call whose answer is known; `websocket` is the framing.
 //!
 //! What a step costs: one write, one read and a share of one look at the event queue; one copy of
 //! the answer, into an allocation of exactly its size. What an idle session costs: about 300 bytes,
