@@ -33,6 +33,9 @@ pub enum RunError {
     /// A server does not tell what it serves.
     #[error(transparent)]
     Describe(#[from] DescribeError),
+    /// A server does not tell which tools its environment has.
+    #[error(transparent)]
+    Tools(#[from] envmill_openenv::ToolsError),
     /// The policy cannot play this environment.
     #[error("--policy random cannot draw actions for {url}: {source}; use --policy constant:JSON")]
     Schema {
@@ -118,7 +121,7 @@ fn play(
         .iter()
         .map(|server| describe(server, &worker_options))
         .collect::<Result<Vec<_>, _>>()?;
-    let policy = policy(options, &worker_options.servers, &descriptions)?;
+    let policy = policy(options, &worker_options, &descriptions)?;
     let (core, job) = core(options, &worker_options.servers, &descriptions)?;
     let worker = OpenEnvWorker::new(worker_options.clone())?;
     let sink = JsonLines::new(file, &directory.trajectories())?;
@@ -199,7 +202,7 @@ fn servers(
                 Source::Url(url) => url.clone(),
                 _ => started.next().unwrap_or_default(),
             };
-            Server { url, headers: options.headers.clone() }
+            known(url, options)
         })
         .collect();
     Ok((children, servers))
@@ -207,14 +210,22 @@ fn servers(
 
 fn policy(
     options: &RunOptions,
-    servers: &[Server],
+    worker_options: &envmill_openenv::Options,
     descriptions: &[Description],
 ) -> Result<Box<dyn Policy>, RunError> {
     Ok(match &options.policy {
         PolicySpec::Constant(action) => Box::new(Constant::new(action.clone())),
         PolicySpec::Random => {
             let schema = descriptions.first().map_or(&b"{}"[..], |first| &first.action_schema);
-            let sampler = Sampler::compile(schema).map_err(|source| RunError::Schema {
+            let servers = &worker_options.servers;
+            let tools = match servers.first() {
+                Some(server) if Sampler::takes_tools(schema) => {
+                    envmill_openenv::tools(server, worker_options)?
+                }
+                _ => Vec::new(),
+            };
+            let compiled = Sampler::compile_with_tools(schema, &tools);
+            let sampler = compiled.map_err(|source| RunError::Schema {
                 url: servers.first().map(|server| server.url.clone()).unwrap_or_default(),
                 source,
             })?;
@@ -265,6 +276,17 @@ fn core(
     Ok((core, job))
 }
 
+/// A server as the options speak with it.
+fn known(url: String, options: &RunOptions) -> Server {
+    Server {
+        headers: options.headers.clone(),
+        transport: options.transport,
+        attach: options.attach.clone(),
+        session_timeout: options.session_timeout,
+        ..Server::new(url)
+    }
+}
+
 /// Tells worker and core of a server that was restarted.
 fn welcome_back(
     restarted: children::Restarted,
@@ -274,7 +296,7 @@ fn welcome_back(
     control: &Control,
 ) {
     let children::Restarted { server, url, fingerprint } = restarted;
-    let known = Server { url, headers: options.headers.clone() };
+    let known = known(url, options);
     if let Err(error) = worker.set_server(server, &known) {
         tracing::warn!(%error, "a restarted server cannot be used");
         return;

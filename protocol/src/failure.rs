@@ -127,7 +127,7 @@ pub enum Kind {
     Unreachable,
     /// TLS failed: an unknown authority, a wrong name, a protocol mismatch.
     Tls,
-    /// The WebSocket upgrade was answered by another HTTP status.
+    /// The WebSocket upgrade, or a request over HTTP, was answered by another status.
     UpgradeRefused {
         /// The status.
         status: u16,
@@ -145,8 +145,14 @@ pub enum Kind {
     /// The environment raised an exception, or its answer could not be serialised
     /// (`EXECUTION_ERROR`).
     Environment,
-    /// The server gave the session up (`SESSION_ERROR`).
+    /// The server gave the session up (`SESSION_ERROR`), or does not know it any more.
     Session,
+    /// The session that was to be attached to is unknown, not ready, or has somebody attached
+    /// already. Another session may be there.
+    Attach,
+    /// The session sat longer than its server keeps idle ones: its environment has been closed, or
+    /// may have been, though its socket still answers. Nothing of what it says since can be used.
+    Expired,
     /// The connection was closed by the server, with this WebSocket code (1005 where it gave none).
     Closed {
         /// The code.
@@ -186,9 +192,12 @@ impl Kind {
                 _ => Retry::Never,
             },
             // The transport failed under us.
-            Self::Closed { .. } | Self::Disconnected | Self::Protocol | Self::Session => {
-                Retry::NewSession
-            }
+            Self::Closed { .. }
+            | Self::Disconnected
+            | Self::Protocol
+            | Self::Session
+            | Self::Attach
+            | Self::Expired => Retry::NewSession,
             Self::Deadline(Phase::Connect | Phase::FirstReset | Phase::Reset | Phase::Step) => {
                 Retry::NewSession
             }
@@ -211,6 +220,28 @@ impl Kind {
         }
     }
 
+    /// Whether a request that failed so has certainly done nothing, so that repeating it does nothing
+    /// twice: it never left, or was refused before it reached the environment. What a request that
+    /// got no answer has done is not known.
+    #[must_use]
+    pub const fn is_without_effect(self) -> bool {
+        matches!(
+            self,
+            Self::NameResolution
+                | Self::Unreachable
+                | Self::Tls
+                | Self::UpgradeRefused { .. }
+                | Self::NotOpenEnv
+                | Self::Capacity
+                | Self::Factory
+                | Self::Refused
+                | Self::Invalid
+                | Self::Attach
+                | Self::NoServer
+                | Self::Limit
+        )
+    }
+
     /// The name as it stands in records and summaries: one word, stable, without the details.
     #[must_use]
     pub fn name(self) -> String {
@@ -226,6 +257,8 @@ impl Kind {
             Self::Invalid => "invalid".into(),
             Self::Environment => "environment".into(),
             Self::Session => "session".into(),
+            Self::Attach => "attach".into(),
+            Self::Expired => "expired".into(),
             Self::Closed { code } => format!("closed_{code}"),
             Self::Disconnected => "disconnected".into(),
             Self::Protocol => "protocol".into(),
@@ -269,6 +302,8 @@ impl Kind {
             "invalid" => Self::Invalid,
             "environment" => Self::Environment,
             "session" => Self::Session,
+            "attach" => Self::Attach,
+            "expired" => Self::Expired,
             "disconnected" => Self::Disconnected,
             "protocol" => Self::Protocol,
             "too_large" => Self::TooLarge,
@@ -305,6 +340,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_got_no_answer_may_have_done_something() {
+        for kind in [
+            Kind::Disconnected,
+            Kind::Closed { code: 1012 },
+            Kind::Expired,
+            Kind::Environment,
+            Kind::Deadline(Phase::Step),
+        ] {
+            assert!(!kind.is_without_effect(), "{kind}");
+        }
+        assert!(Kind::Invalid.is_without_effect() && Kind::Capacity.is_without_effect());
+    }
+
+    #[test]
     fn every_kind_is_found_by_its_name() {
         let kinds = [
             Kind::NameResolution,
@@ -318,6 +367,8 @@ mod tests {
             Kind::Invalid,
             Kind::Environment,
             Kind::Session,
+            Kind::Attach,
+            Kind::Expired,
             Kind::Closed { code: 1012 },
             Kind::Disconnected,
             Kind::Protocol,

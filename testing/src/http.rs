@@ -21,12 +21,31 @@ const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// When the server cannot be reached, does not answer within some seconds, or answers something that
 /// is not HTTP.
 pub fn get(server: SocketAddr, path: &str) -> Result<(u16, String)> {
+    // HTTP/1.0, so that the answer ends with the connection and is never chunked.
+    ask(server, path, &format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n"))
+}
+
+/// Sends `POST path` with a JSON body to `server` on a connection of its own; the status and the body
+/// of the answer.
+///
+/// # Errors
+///
+/// As for [`get`].
+pub fn post(server: SocketAddr, path: &str, json: &str) -> Result<(u16, String)> {
+    let length = json.len();
+    let request = format!(
+        "POST {path} HTTP/1.0\r\nHost: {server}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{json}"
+    );
+    ask(server, path, &request)
+}
+
+fn ask(server: SocketAddr, path: &str, request: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&server, PROBE_TIMEOUT)
         .with_context(|| format!("cannot connect to {server}"))?;
     stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
     stream.set_write_timeout(Some(PROBE_TIMEOUT))?;
-    // HTTP/1.0, so that the answer ends with the connection and is never chunked.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

@@ -23,7 +23,7 @@ mod watchdog;
 
 pub use envmill::{EnvmillCommand, Finished, Running, trajectories};
 pub use flow::stock_client_flow;
-pub use http::get;
+pub use http::{get, post};
 pub use port::free_port;
 pub use process::Processes;
 pub use proxy::{Counts, Effect, Fault, FaultProxy, FrameEffect, Frames, HttpAnswer, Plan, Point};

@@ -383,7 +383,7 @@ impl Shared {
     /// Asks a starting server whether it is there.
     fn probe(&self, index: usize, port: u16, restarted: &Sender<Restarted>) {
         let id = self.settings.servers[index].0;
-        let server = Server { url: url(port), headers: self.settings.headers.clone() };
+        let server = Server { headers: self.settings.headers.clone(), ..Server::new(url(port)) };
         if envmill_openenv::ready(&server, &self.settings.options).is_err() {
             return;
         }

@@ -4,6 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use envmill_core::{Deadlines, FingerprintChange, SessionReuse};
+use envmill_openenv::Transport;
 use envmill_protocol::openenv::FieldPath;
 use serde_json::{Value, json};
 
@@ -55,6 +56,12 @@ pub struct RunOptions {
     pub ping: Option<Duration>,
     /// The longest that answers are left to gather while many are outstanding; zero for never.
     pub gather_max: Duration,
+    /// How the servers' sessions are spoken with.
+    pub transport: Transport,
+    /// Sessions of the one server that are attached to, instead of making new ones.
+    pub attach: Vec<String>,
+    /// After how long the servers give idle sessions up.
+    pub session_timeout: Option<Duration>,
     /// Local addresses to connect from.
     pub source_addresses: Vec<IpAddr>,
     /// The program that serves native environments with `env serve`; this one if `None`.
@@ -104,11 +111,13 @@ impl RunOptions {
             }
         };
         let sources = sources(&settings)?;
+        let transport = transport(&settings)?;
         let headers = headers(&settings, variable)?;
         let limits = limits(&settings)?;
         let reset_parameters = reset_parameters(settings.reset_parameters.as_deref())?;
         let episodes = settings.episodes.unwrap_or(1000);
         at_least_1("episodes", episodes)?;
+        check_attach(&settings, &sources, episodes)?;
         at_least_1("sessions", u64::from(limits.sessions))?;
         at_least_1("attempts", u64::from(limits.attempts))?;
         at_least_1("max-steps", u64::from(limits.max_steps.unwrap_or(1)))?;
@@ -153,6 +162,12 @@ impl RunOptions {
             message_bytes_max: settings.message_bytes_max.unwrap_or(64 << 20),
             ping: settings.ping_ms.filter(|&ms| ms > 0).map(Duration::from_millis),
             gather_max: Duration::from_millis(settings.gather_ms.unwrap_or(GATHER_MS)),
+            transport,
+            attach: settings.attach,
+            session_timeout: settings
+                .session_timeout_ms
+                .filter(|&ms| ms > 0)
+                .map(Duration::from_millis),
             source_addresses,
             program: None,
         })
@@ -185,6 +200,13 @@ impl RunOptions {
             "message-bytes-max": self.message_bytes_max,
             "ping-ms": ms(self.ping),
             "gather-ms": ms(Some(self.gather_max)),
+            "transport": match self.transport {
+                Transport::Ws => "ws",
+                Transport::McpHttp => "mcp-http",
+                Transport::Harness => "harness",
+            },
+            "attach": self.attach,
+            "session-timeout-ms": ms(self.session_timeout),
             "source-address": self.source_addresses,
             "connect-timeout-ms": ms(deadlines.connect),
             "first-reset-timeout-ms": ms(deadlines.first_reset),
@@ -234,6 +256,35 @@ fn sources(settings: &Settings) -> Result<Vec<Source>, ConfigError> {
     Ok(sources)
 }
 
+fn transport(settings: &Settings) -> Result<Transport, ConfigError> {
+    match settings.transport.as_deref() {
+        None | Some("ws") => Ok(Transport::Ws),
+        Some("mcp-http") => Ok(Transport::McpHttp),
+        Some("harness") => Ok(Transport::Harness),
+        Some(other) => {
+            let problem = format!("write ws, mcp-http or harness, not `{other}`");
+            Err(ConfigError::value("transport", problem))
+        }
+    }
+}
+
+fn check_attach(settings: &Settings, sources: &[Source], episodes: u64) -> Result<(), ConfigError> {
+    let ids = settings.attach.len();
+    if ids == 0 {
+        return Ok(());
+    }
+    let problem = if !matches!(sources, [Source::Url(_)]) {
+        "sessions belong to one server: give exactly one --env URL".to_owned()
+    } else if !matches!(settings.transport.as_deref(), None | Some("ws")) {
+        "only --transport ws attaches to sessions".to_owned()
+    } else if episodes > ids as u64 {
+        format!("{ids} sessions are too few for {episodes} episodes: none is used for a second one")
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::value("attach", problem))
+}
+
 fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
     let defaults = Deadlines::default();
     let or = |given: Option<u64>, default: Option<Duration>| match given {
@@ -252,12 +303,17 @@ fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
         no_server: or(settings.no_server_timeout_ms, Some(defaults.no_server))
             .unwrap_or(Duration::MAX),
     };
-    let session_reuse = match (settings.production, settings.session_reuse) {
+    // A session that was attached to, and one of an agent, are one episode.
+    let single = settings.production
+        || !settings.attach.is_empty()
+        || settings.transport.as_deref() == Some("harness");
+    let session_reuse = match (single, settings.session_reuse) {
         (false, reuse) => reuse.unwrap_or_default().0,
         (true, None | Some(Reuse(SessionReuse::Never))) => SessionReuse::Never,
         (true, Some(reuse)) => {
-            let problem =
-                format!("{reuse} does not go with --production, which never reuses a session");
+            let problem = format!(
+                "{reuse} does not go with --production, --attach and --transport harness, which never reuse a session"
+            );
             return Err(ConfigError::value("session-reuse", problem));
         }
     };

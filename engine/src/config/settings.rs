@@ -141,6 +141,21 @@ pub struct Settings {
     #[arg(long)]
     pub production: bool,
 
+    /// How sessions are spoken with: ws (resets and steps), mcp-http (tools, by POST /mcp) or harness
+    /// (an agent that the server runs, in production mode). [default: ws]
+    #[arg(long, value_name = "ws|mcp-http|harness")]
+    pub transport: Option<String>,
+
+    /// The ids of sessions to attach to instead of making new ones, one for each episode.
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many")]
+    pub attach: Vec<String>,
+
+    /// After how long the servers give idle sessions up, if they do: what comes from a session that
+    /// was idle for longer is not trusted, and the episode is played again. [default: never]
+    #[arg(long, value_name = "MS")]
+    pub session_timeout_ms: Option<u64>,
+
     /// The largest message taken from a server, in bytes. [default: 67108864]
     #[arg(long, value_name = "BYTES")]
     pub message_bytes_max: Option<usize>,
@@ -184,9 +199,9 @@ impl Settings {
                 first_reset_timeout_ms reset_timeout_ms step_timeout_ms episode_timeout_ms
                 job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
                 truncated_from ca bearer_env on_fingerprint_change reset_parameters
-                message_bytes_max ping_ms gather_ms;
+                message_bytes_max ping_ms gather_ms transport session_timeout_ms;
             any: no_seed overwrite json production quiet;
-            list: env header source_address
+            list: env header source_address attach
         }
     }
 

@@ -4,5 +4,8 @@
 
 mod faults;
 mod outcome;
+mod plain;
 mod real_servers;
 mod rig;
+mod shapes;
+mod tools;

@@ -16,6 +16,7 @@ mod code;
 pub mod server;
 
 pub use client::{
-    Decoder, Expect, FieldPath, FieldPathError, Reply, close_failure, encode, encode_into,
+    CallId, Decoder, Expect, FieldPath, FieldPathError, HarnessFrame, HarnessTurn, Reply,
+    close_failure, decode_harness, encode, encode_into, encode_message_into, tool_result,
 };
 pub use code::ErrorCode;

@@ -128,9 +128,22 @@ impl Address {
         }
     }
 
-    /// The path and query of the session endpoint.
-    pub(crate) fn session_path(&self) -> String {
-        format!("{}/ws{}", self.base, self.query)
+    /// The path and query of an endpoint, such as `/ws`; with the id of a session that exists, where
+    /// that is to be attached to.
+    pub(crate) fn path(&self, endpoint: &str, attach: Option<&str>) -> String {
+        let mut path = format!("{}{endpoint}{}", self.base, self.query);
+        if let Some(id) = attach {
+            path.push(if self.query.is_empty() { '?' } else { '&' });
+            path.push_str("session_id=");
+            for byte in id.bytes() {
+                if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+                    path.push(char::from(byte));
+                } else {
+                    path.push_str(&format!("%{byte:02X}"));
+                }
+            }
+        }
+        path
     }
 
     /// The HTTP URL of an endpoint, such as `/schema`.
@@ -176,7 +189,8 @@ mod tests {
     #[test]
     fn a_query_goes_to_the_session_endpoint_only() {
         let address = Address::parse("ws://h/ws?session_id=s").unwrap();
-        assert_eq!(address.session_path(), "/ws?session_id=s");
+        assert_eq!(address.path("/ws", None), "/ws?session_id=s");
+        assert_eq!(address.path("/ws", Some("a b")), "/ws?session_id=s&session_id=a%20b");
         assert_eq!(address.http("/schema"), "http://h/schema");
         assert_eq!(address.to_string(), "ws://h/ws");
     }

@@ -11,11 +11,13 @@ use envmill_protocol::{Event, Failure, FailureKind, Generation, Slot};
 use mio::{Interest, Registry, Token, event::Event as Readiness};
 
 use crate::{
-    connect,
+    Transport, connect,
     desk::Desk,
-    link::{Backlog, Link, Socket},
+    link::{self, Backlog, Link},
+    mcp_http::McpHttp,
     options::Target,
     session::{Session, Turn},
+    socket::{Nature, Socket},
     source::Source,
     websocket::{Upgrade, Verdict},
 };
@@ -29,6 +31,10 @@ pub(crate) struct Opening {
     /// The server as it was when the command came, whatever it has become since.
     target: Arc<Target>,
     source: Source,
+    /// The session to attach to, rather than making one.
+    attach: Option<String>,
+    /// The session that this connection is for, where it is not a new one.
+    resumes: Option<Box<McpHttp>>,
     stage: Stage,
 }
 
@@ -37,7 +43,7 @@ enum Stage {
     /// The name is being looked up.
     Resolving,
     /// A connection has begun.
-    Connecting { socket: Socket, addresses: Arc<[IpAddr]>, tried: usize },
+    Connecting { socket: link::Socket, addresses: Arc<[IpAddr]>, tried: usize },
     /// The connection stands; the upgrade is under way, through TLS where there is any.
     Upgrading { link: Link, backlog: Backlog, upgrade: Upgrade },
 }
@@ -49,6 +55,8 @@ pub(crate) enum Progress {
     Waits,
     /// The session stands; what is left of the socket's news is in the turn.
     Stands(Session, Turn),
+    /// A session that stood before has a connection again.
+    Resumed(Session, Turn),
     /// It failed.
     Failed(Failure),
 }
@@ -59,8 +67,28 @@ impl Opening {
         generation: Generation,
         target: Arc<Target>,
         source: Source,
+        attach: Option<String>,
     ) -> Self {
-        Self { slot, generation, target, source, stage: Stage::Resolving }
+        let stage = Stage::Resolving;
+        Self { slot, generation, target, source, attach, resumes: None, stage }
+    }
+
+    /// A new connection for a session that stands, and has a request to make.
+    pub(crate) fn again(http: Box<McpHttp>, source: Source) -> Self {
+        Self {
+            slot: http.slot(),
+            generation: http.generation(),
+            target: http.target(),
+            source,
+            attach: None,
+            resumes: Some(http),
+            stage: Stage::Resolving,
+        }
+    }
+
+    /// Whether a request waits for this connection.
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.resumes.is_some()
     }
 
     pub(crate) fn target(&self) -> &Target {
@@ -103,7 +131,7 @@ impl Opening {
                 });
             match begun {
                 Ok(stream) => {
-                    let socket = Socket::new(stream);
+                    let socket = link::Socket::new(stream);
                     self.stage = Stage::Connecting { socket, addresses, tried };
                     return Ok(());
                 }
@@ -152,19 +180,37 @@ impl Opening {
         };
         match result {
             Ok(None) => Progress::Waits,
-            Ok(Some((link, rest))) => {
-                let mut session = Session::new(self.slot, link, self.generation);
-                let turn = session.begin(&rest, desk, events);
-                Progress::Stands(session, turn)
-            }
+            Ok(Some((link, rest))) => self.begin(link, &rest, desk, events),
             Err(failure) => Progress::Failed(failure),
         }
+    }
+
+    /// The connection is what was wanted: the session begins, or goes on.
+    fn begin(
+        &mut self,
+        link: Link,
+        rest: &[u8],
+        desk: &mut Desk,
+        events: &mut Vec<Event>,
+    ) -> Progress {
+        if let Some(mut http) = self.resumes.take() {
+            let turn = http.resume(link, desk, events);
+            return Progress::Resumed(Session::McpHttp(http), turn);
+        }
+        if self.target.transport == Transport::McpHttp {
+            let http = McpHttp::new(self.slot, link, self.generation, Arc::clone(&self.target));
+            return Progress::Stands(Session::McpHttp(Box::new(http)), Turn::Waits);
+        }
+        let nature = Nature::new(&self.target, self.attach.is_some());
+        let mut session = Socket::new(self.slot, link, self.generation, nature);
+        let turn = session.begin(rest, desk, events);
+        Progress::Stands(Session::Socket(session), turn)
     }
 
     /// The connection stands: sends the upgrade's request.
     fn upgrade(
         &mut self,
-        socket: Socket,
+        socket: link::Socket,
         desk: &mut Desk,
     ) -> Result<Option<(Link, Vec<u8>)>, Failure> {
         let link = match &self.target.tls {
@@ -175,7 +221,14 @@ impl Opening {
                 Link::encrypted(socket, connection)
             }
         };
-        let (upgrade, request) = Upgrade::request(&self.target.address, &self.target.headers);
+        let endpoint = match self.target.transport {
+            Transport::McpHttp => return Ok(Some((link, Vec::new()))),
+            Transport::Ws => "/ws",
+            Transport::Harness => "/harness",
+        };
+        let path = self.target.address.path(endpoint, self.attach.as_deref());
+        let (upgrade, request) =
+            Upgrade::request(&self.target.address, &path, &self.target.headers);
         let mut link = link;
         let mut backlog = Backlog::default();
         backlog.send(&request, &mut link).map_err(|error| self.cut(&error, &upgrade))?;

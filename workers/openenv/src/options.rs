@@ -25,6 +25,21 @@ const OWN_HEADERS: [&str; 8] = [
     "content-length",
 ];
 
+/// How a server's sessions are spoken with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// The session socket, `/ws`: resets, steps, tool calls.
+    #[default]
+    Ws,
+    /// `POST /mcp`: tools only. A reset makes a new session on the server; a step is a `call_tool` or
+    /// `list_tools` action and has no reward. Servers of several processes keep a table of sessions
+    /// in each, so that a session is spoken with over one connection, which leads to one process.
+    McpHttp,
+    /// `/harness`, of servers in production mode: the server runs an agent, and a step is a message
+    /// to it and the whole turn that follows. A session is one episode.
+    Harness,
+}
+
 /// One environment server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Server {
@@ -34,20 +49,43 @@ pub struct Server {
     /// Headers to send with the upgrade and with HTTP requests, such as `Authorization`. Their
     /// values appear in no message and no log.
     pub headers: Vec<(String, String)>,
+    /// How its sessions are spoken with.
+    pub transport: Transport,
+    /// Sessions that exist already (made by `openenv/session/create`) and are attached to, instead of
+    /// making new ones. Each is used for one opening and never again, however that ends; when all are
+    /// used, opening fails. Empty for new sessions. Only for [`Transport::Ws`].
+    pub attach: Vec<String>,
+    /// After how long this server gives idle sessions up, where it does (`session_timeout` of its
+    /// `ConcurrencyConfig`, which it tells nobody). It closes their environments and leaves their
+    /// sockets open, so that steps seem to work; with this, such a session counts as
+    /// [`Expired`](envmill_protocol::FailureKind::Expired). Unknown by default.
+    pub session_timeout: Option<Duration>,
 }
 
 impl Server {
     /// A server without extra headers.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), headers: Vec::new() }
+        Self {
+            url: url.into(),
+            headers: Vec::new(),
+            transport: Transport::Ws,
+            attach: Vec::new(),
+            session_timeout: None,
+        }
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
-        f.debug_struct("Server").field("url", &self.url).field("headers", &names).finish()
+        f.debug_struct("Server")
+            .field("url", &self.url)
+            .field("headers", &names)
+            .field("transport", &self.transport)
+            .field("attach", &self.attach.len())
+            .field("session_timeout", &self.session_timeout)
+            .finish()
     }
 }
 
@@ -122,6 +160,8 @@ pub(crate) struct Target {
     pub(crate) headers: Vec<(String, String)>,
     /// The name to verify, for `https` and `wss`.
     pub(crate) tls: Option<Trust>,
+    pub(crate) transport: Transport,
+    pub(crate) session_timeout: Option<Duration>,
 }
 
 impl Target {
@@ -147,8 +187,17 @@ impl Target {
                 problem: "together they are longer than 16 KiB",
             });
         }
+        if !server.attach.is_empty() && server.transport != Transport::Ws {
+            return Err(OptionsError::Attach);
+        }
         let tls = address.is_secure().then(|| ca.trust(address.host())).transpose()?;
-        Ok(Self { address, headers: server.headers.clone(), tls })
+        Ok(Self {
+            address,
+            headers: server.headers.clone(),
+            tls,
+            transport: server.transport,
+            session_timeout: server.session_timeout,
+        })
     }
 }
 
@@ -198,6 +247,9 @@ pub enum OptionsError {
         /// The host.
         host: String,
     },
+    /// Sessions to attach to, where there are none to attach to.
+    #[error("only the transport ws attaches to sessions that exist; leave one of the two out")]
+    Attach,
     /// There is no such server.
     #[error("there is no server {id}: {servers} are configured")]
     NoServer {

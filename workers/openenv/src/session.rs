@@ -1,28 +1,11 @@
-//! One session on a standing WebSocket: a request out, its answer in, one at a time.
+//! A session that stands, whatever its transport.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
-use bytes::Bytes;
-use envmill_protocol::{
-    Event, Failure, FailureKind, Generation, Outcome, Request, SessionFate, Slot,
-    openenv::{self, Decoder, Expect, Reply},
-};
-use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use envmill_protocol::{Event, Failure, Generation, Request, Slot};
+use mio::event::Event as Readiness;
 
-use crate::{
-    desk::Desk,
-    lingering::Closing,
-    link::{Backlog, Link},
-    websocket::{Masks, Reader, Received, Violation, append_frame},
-};
-
-/// How often a socket is read before the others have their turn. With the default buffer that is
-/// 1 MiB.
-const READS_PER_TURN: usize = 16;
-
-/// The most bytes that may wait to be written when a pong is added. A server that pings without
-/// reading the answers gets no more of them; only the last matters, by RFC 6455.
-const PONG_BACKLOG_BYTES: usize = 64 * 1024;
+use crate::{desk::Desk, lingering::Closing, link::Traffic, mcp_http::McpHttp, socket::Socket};
 
 /// What has become of a session in its turn.
 #[derive(Debug)]
@@ -31,6 +14,8 @@ pub(crate) enum Turn {
     Waits,
     /// It stands, and more may have arrived.
     Continues,
+    /// It stands, but its connection is gone and it has a request to make.
+    Reconnects,
     /// It is gone, and its events say so.
     Over(Over),
 }
@@ -43,80 +28,43 @@ pub(crate) struct Over {
     pub(crate) idle: Option<Box<Failure>>,
 }
 
-/// A session whose WebSocket stands.
+/// A session that stands.
 #[derive(Debug)]
-pub(crate) struct Session {
-    slot: Slot,
-    link: Link,
-    reader: Reader,
-    backlog: Backlog,
-    /// The last command taken for this slot, or the one outstanding.
-    generation: Generation,
-    outstanding: Option<Outstanding>,
-    /// Turns of the ping timer in which nothing was heard.
-    silent: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Outstanding {
-    Reset,
-    Step,
-    State,
-    ToolCall,
-}
-
-impl Outstanding {
-    const fn of(request: &Request) -> Option<Self> {
-        match request {
-            Request::Reset { .. } => Some(Self::Reset),
-            Request::Step { .. } => Some(Self::Step),
-            Request::State => Some(Self::State),
-            Request::ToolCall { .. } => Some(Self::ToolCall),
-            Request::Open { .. } | Request::Close => None,
-        }
-    }
-
-    const fn expect(self) -> Expect {
-        match self {
-            Self::Reset | Self::Step => Expect::Observation,
-            Self::State => Expect::State,
-            Self::ToolCall => Expect::Mcp,
-        }
-    }
-
-    fn outcome(self, reply: Reply) -> Outcome {
-        match reply {
-            Reply::Observed(observed) if self == Self::Reset => Outcome::Reset(observed),
-            Reply::Observed(observed) => Outcome::Stepped(observed),
-            Reply::State(state) => Outcome::State(state),
-            Reply::Mcp(response) => Outcome::ToolResult(response),
-        }
-    }
+pub(crate) enum Session {
+    /// On a WebSocket.
+    Socket(Socket),
+    /// By HTTP requests.
+    McpHttp(Box<McpHttp>),
 }
 
 impl Session {
-    pub(crate) fn new(slot: Slot, link: Link, generation: Generation) -> Self {
-        Self {
-            slot,
-            link,
-            reader: Reader::default(),
-            backlog: Backlog::default(),
-            generation,
-            outstanding: None,
-            silent: 0,
+    pub(crate) fn slot(&self) -> Slot {
+        match self {
+            Self::Socket(socket) => socket.slot(),
+            Self::McpHttp(http) => http.slot(),
         }
     }
 
-    pub(crate) const fn slot(&self) -> Slot {
-        self.slot
+    pub(crate) fn is_busy(&self) -> bool {
+        match self {
+            Self::Socket(socket) => socket.is_busy(),
+            Self::McpHttp(http) => http.is_busy(),
+        }
     }
 
-    pub(crate) const fn is_busy(&self) -> bool {
-        self.outstanding.is_some()
+    /// Takes note of what the event queue says.
+    pub(crate) fn notice(&mut self, readiness: &Readiness) {
+        match self {
+            Self::Socket(socket) => socket.link().notice(readiness),
+            Self::McpHttp(http) => http.notice(readiness),
+        }
     }
 
-    pub(crate) fn link(&mut self) -> &mut Link {
-        &mut self.link
+    pub(crate) fn take_traffic(&mut self) -> Traffic {
+        match self {
+            Self::Socket(socket) => socket.link().take_traffic(),
+            Self::McpHttp(http) => http.take_traffic(),
+        }
     }
 
     /// Sends a request, unless one is outstanding.
@@ -127,221 +75,33 @@ impl Session {
         desk: &mut Desk,
         events: &mut Vec<Event>,
     ) -> Turn {
-        let Some(outstanding) = Outstanding::of(request) else { return Turn::Waits };
-        if self.outstanding.is_some() {
-            let failure = Failure::kept(
-                FailureKind::Limit,
-                "a command of this session is outstanding, and OpenEnv answers one at a time",
-            );
-            events.push(Event { slot: self.slot, generation, outcome: Outcome::Failed(failure) });
-            return Turn::Waits;
-        }
-        if str::from_utf8(payload(request)).is_err() {
-            // A server must close the connection over such a message, and the session with it.
-            let failure = Failure::kept(FailureKind::Refused, "not sent: it is not valid UTF-8");
-            events.push(Event { slot: self.slot, generation, outcome: Outcome::Failed(failure) });
-            return Turn::Waits;
-        }
-        self.generation = generation;
-        self.outstanding = Some(outstanding);
-        append_frame(&mut desk.out, OpCode::Data(Data::Text), &mut desk.masks, |out| {
-            openenv::encode_into(out, request);
-        });
-        let sent = self.backlog.send(&desk.out, &mut self.link);
-        desk.clear_out();
-        match sent {
-            Ok(()) => Turn::Waits,
-            Err(error) => self.broken(&error, desk, events),
+        match self {
+            Self::Socket(socket) => socket.send(generation, request, desk, events),
+            Self::McpHttp(http) => http.send(generation, request, desk, events),
         }
     }
 
-    /// Deals with what the event queue said about the socket.
+    /// Deals with what the event queue said about its connection.
     pub(crate) fn turn(&mut self, desk: &mut Desk, events: &mut Vec<Event>) -> Turn {
-        if let Err(error) = self.backlog.flush(&mut self.link) {
-            return self.broken(&error, desk, events);
-        }
-        self.read(desk, events)
-    }
-
-    /// Takes in bytes that came with the answer to the upgrade.
-    pub(crate) fn begin(&mut self, rest: &[u8], desk: &mut Desk, events: &mut Vec<Event>) -> Turn {
-        let limit = desk.message_bytes_max;
-        match self.take(rest, limit, &desk.decoder, &mut desk.masks, events) {
-            Some(over) => Turn::Over(over),
-            None => self.read(desk, events),
+        match self {
+            Self::Socket(socket) => socket.turn(desk, events),
+            Self::McpHttp(http) => http.turn(desk, events),
         }
     }
 
-    /// Sends a ping, or gives an idle session up that has been silent for two turns of the timer.
+    /// Makes sure that a silent connection still stands.
     pub(crate) fn ping(&mut self, desk: &mut Desk, events: &mut Vec<Event>) -> Turn {
-        if self.silent >= 2 && self.outstanding.is_none() {
-            let failure = Failure::lost(
-                FailureKind::Disconnected,
-                "the session answered neither of two pings; the connection is gone",
-            );
-            return Turn::Over(self.lost(failure, events));
-        }
-        self.silent = self.silent.saturating_add(1);
-        match self.control(Control::Ping, b"", &mut desk.masks) {
-            Ok(()) => Turn::Waits,
-            Err(error) => self.broken(&error, desk, events),
+        match self {
+            Self::Socket(socket) => socket.ping(desk, events),
+            Self::McpHttp(_) => Turn::Waits,
         }
     }
 
-    /// Says goodbye, to the environment and in WebSocket, and leaves the socket to linger.
-    pub(crate) fn close(mut self, desk: &mut Desk) -> io::Result<Closing> {
-        append_frame(&mut desk.out, OpCode::Data(Data::Text), &mut desk.masks, |out| {
-            openenv::encode_into(out, &Request::Close);
-        });
-        append_frame(&mut desk.out, OpCode::Control(Control::Close), &mut desk.masks, |out| {
-            out.extend_from_slice(&1000u16.to_be_bytes());
-        });
-        let sent = self.backlog.send(&desk.out, &mut self.link);
-        desk.clear_out();
-        sent.map(|()| Closing::new(self.link, self.backlog))
-    }
-
-    fn read(&mut self, desk: &mut Desk, events: &mut Vec<Event>) -> Turn {
-        let limit = desk.message_bytes_max;
-        for _ in 0..READS_PER_TURN {
-            let read = match self.link.read(&mut desk.incoming) {
-                Ok(0) => {
-                    let failure = Failure::lost(
-                        FailureKind::Disconnected,
-                        "the server ended the connection without a close frame",
-                    );
-                    return Turn::Over(self.lost(failure, events));
-                }
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Turn::Waits,
-                Err(error) => return Turn::Over(self.lost(disconnected(&error), events)),
-            };
-            self.silent = 0;
-            let bytes = &desk.incoming[..read];
-            if let Some(over) = self.take(bytes, limit, &desk.decoder, &mut desk.masks, events) {
-                return Turn::Over(over);
-            }
-        }
-        Turn::Continues
-    }
-
-    fn take(
-        &mut self,
-        mut bytes: &[u8],
-        limit: usize,
-        decoder: &Decoder,
-        masks: &mut Masks,
-        events: &mut Vec<Event>,
-    ) -> Option<Over> {
-        loop {
-            let failure = match self.reader.next(&mut bytes, limit) {
-                Ok(None) => return None,
-                Ok(Some(Received::Text(frame))) => match self.answer(&frame, decoder, events) {
-                    Ok(()) => continue,
-                    Err(failure) => failure,
-                },
-                Ok(Some(Received::Pong)) => continue,
-                Ok(Some(Received::Ping(payload))) => {
-                    if self.backlog.len() <= PONG_BACKLOG_BYTES
-                        && let Err(error) = self.control(Control::Pong, &payload, masks)
-                    {
-                        // What is left in `bytes` may say more than the error does.
-                        tracing::debug!(slot = self.slot.0, %error, "a pong could not be sent");
-                    }
-                    continue;
-                }
-                Ok(Some(Received::Close { code, reason })) => {
-                    // The peer wants its close frame back; whether it gets it changes nothing here.
-                    let code_back = if code == 1005 { 1000 } else { code };
-                    let _ = self.control(Control::Close, &code_back.to_be_bytes(), masks);
-                    openenv::close_failure(code, &reason)
-                }
-                Err(violation @ Violation::TooLarge { .. }) => {
-                    Failure::lost(FailureKind::TooLarge, violation.to_string())
-                }
-                Err(violation @ Violation::Protocol(_)) => {
-                    Failure::lost(FailureKind::Protocol, violation.to_string())
-                }
-            };
-            return Some(self.lost(failure, events));
+    /// Says goodbye, and leaves the connection to linger; `None` where there is none to say it on.
+    pub(crate) fn close(self, desk: &mut Desk) -> io::Result<Option<Closing>> {
+        match self {
+            Self::Socket(socket) => socket.close(desk).map(Some),
+            Self::McpHttp(http) => http.close(),
         }
     }
-
-    /// Turns a text message into the event that it stands for. A failure that is returned ends the
-    /// session; one that does not is an event.
-    fn answer(
-        &mut self,
-        frame: &Bytes,
-        decoder: &Decoder,
-        events: &mut Vec<Event>,
-    ) -> Result<(), Failure> {
-        let Some(outstanding) = self.outstanding else {
-            return Err(unasked(decoder.decode(frame, Expect::State)));
-        };
-        let outcome = match decoder.decode(frame, outstanding.expect()) {
-            Ok(reply) => outstanding.outcome(reply),
-            Err(failure) if failure.session == SessionFate::Kept => Outcome::Failed(failure),
-            Err(failure) => return Err(failure),
-        };
-        self.outstanding = None;
-        events.push(Event { slot: self.slot, generation: self.generation, outcome });
-        Ok(())
-    }
-
-    fn control(&mut self, control: Control, payload: &[u8], masks: &mut Masks) -> io::Result<()> {
-        let mut frame = Vec::new();
-        append_frame(&mut frame, OpCode::Control(control), masks, |out| {
-            out.extend_from_slice(payload);
-        });
-        self.backlog.send(&frame, &mut self.link)
-    }
-
-    /// Writing failed. What the server said before it left is still there, and says more.
-    fn broken(&mut self, error: &io::Error, desk: &mut Desk, events: &mut Vec<Event>) -> Turn {
-        self.link.expect_end();
-        loop {
-            match self.read(desk, events) {
-                Turn::Continues => {}
-                Turn::Waits => return Turn::Over(self.lost(disconnected(error), events)),
-                over @ Turn::Over(_) => return over,
-            }
-        }
-    }
-
-    /// The session is gone: the answer to what is outstanding, or unasked news.
-    fn lost(&mut self, mut failure: Failure, events: &mut Vec<Event>) -> Over {
-        failure.session = SessionFate::Lost;
-        let idle = self.outstanding.take().is_none().then(|| Box::new(failure.clone()));
-        let outcome = Outcome::Failed(failure);
-        events.push(Event { slot: self.slot, generation: self.generation, outcome });
-        Over { idle }
-    }
-}
-
-fn payload(request: &Request) -> &[u8] {
-    match request {
-        Request::Reset { parameters: payload }
-        | Request::Step { action: payload }
-        | Request::ToolCall { request: payload } => payload,
-        Request::Open { .. } | Request::State | Request::Close => b"",
-    }
-}
-
-/// What a message means that answers nothing: the server gives the session up, or it is out of step.
-fn unasked(decoded: Result<Reply, Failure>) -> Failure {
-    match decoded {
-        Err(failure)
-            if failure.session == SessionFate::Lost && failure.kind != FailureKind::Protocol =>
-        {
-            failure
-        }
-        _ => Failure::lost(
-            FailureKind::Protocol,
-            "the server sent a message that answers nothing; its answers are out of step",
-        ),
-    }
-}
-
-pub(crate) fn disconnected(error: &io::Error) -> Failure {
-    Failure::lost(FailureKind::Disconnected, format!("the connection broke: {error}"))
 }

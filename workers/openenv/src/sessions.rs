@@ -1,7 +1,7 @@
 //! Which slot has which socket, and what is done with it.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     mem,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,7 +20,7 @@ use crate::{
     opening::{Opening, Progress},
     options::Target,
     resolve::Resolver,
-    session::{Over, Turn},
+    session::{Over, Session, Turn},
     source::Sources,
     tls::Authorities,
 };
@@ -30,6 +30,8 @@ use crate::{
 pub(crate) struct Sessions {
     registry: Registry,
     servers: Vec<Arc<Target>>,
+    /// Which sessions each server's openings attach to; `None` for new ones.
+    attach: Vec<Option<Attach>>,
     authorities: Authorities,
     sources: Sources,
     resolver: Resolver<Key>,
@@ -46,6 +48,28 @@ pub(crate) struct Sessions {
     desk: Desk,
     events: Vec<Event>,
     metrics: Metrics,
+}
+
+/// The sessions of one server that are to be attached to.
+#[derive(Debug)]
+struct Attach {
+    left: VecDeque<String>,
+    used: HashSet<String>,
+}
+
+impl Attach {
+    fn new(server: &Server, before: Option<Self>) -> Option<Self> {
+        let used = before.map(|before| before.used).unwrap_or_default();
+        let left = server.attach.iter().filter(|id| !used.contains(*id)).cloned().collect();
+        (!server.attach.is_empty()).then_some(Self { left, used })
+    }
+
+    /// The next, once.
+    fn next(&mut self) -> Option<String> {
+        let id = self.left.pop_front()?;
+        self.used.insert(id.clone());
+        Some(id)
+    }
 }
 
 /// One slot.
@@ -65,6 +89,7 @@ impl Sessions {
     ) -> Result<Self, OptionsError> {
         options.check()?;
         let authorities = Authorities::load(options.ca_file.as_deref())?;
+        let attach = options.servers.iter().map(|server| Attach::new(server, None)).collect();
         let servers = options
             .servers
             .iter()
@@ -73,6 +98,7 @@ impl Sessions {
         Ok(Self {
             registry,
             servers,
+            attach,
             authorities,
             desk: Desk::new(&options),
             sources: Sources::new(options.source_addresses),
@@ -95,6 +121,9 @@ impl Sessions {
         let place =
             self.servers.get_mut(id.0 as usize).ok_or(OptionsError::NoServer { id, servers })?;
         *place = Arc::new(target);
+        if let Some(attach) = self.attach.get_mut(id.0 as usize) {
+            *attach = Attach::new(server, attach.take());
+        }
         Ok(())
     }
 
@@ -158,7 +187,7 @@ impl Sessions {
             // A socket that was dropped after the queue was asked.
             None => {}
             Some(Connection::Session(session)) => {
-                session.link().notice(readiness);
+                session.notice(readiness);
                 self.session_turn(key);
             }
             Some(Connection::Closing(closing)) => {
@@ -198,11 +227,30 @@ impl Sessions {
             return self.report(slot, generation, Outcome::Failed(failure));
         };
         let target = Arc::clone(target);
+        let attach = match self.attach.get_mut(server.0 as usize) {
+            Some(Some(attach)) => match attach.next() {
+                Some(id) => Some(id),
+                None => {
+                    let failure = Failure::lost(
+                        FailureKind::NoServer,
+                        "every session that was to be attached to has been used, and none is used \
+                         twice",
+                    );
+                    return self.report(slot, generation, Outcome::Failed(failure));
+                }
+            },
+            _ => None,
+        };
         let source = self.sources.next(self.metrics.sockets_open + self.metrics.sockets_opening);
-        let opening = Opening::new(slot, generation, Arc::clone(&target), source);
+        let opening = Opening::new(slot, generation, Arc::clone(&target), source, attach);
         let key = self.connections.insert(Connection::Opening(Box::new(opening)));
         self.seats[slot.0 as usize].connection = Some(key);
         self.metrics.sockets_opening += 1;
+        self.resolve(key, &target);
+    }
+
+    /// Asks for the addresses of what is to be opened at `key`.
+    fn resolve(&mut self, key: Key, target: &Target) {
         let known = match target.address.ip() {
             Some(ip) => Some(Arc::from([ip])),
             None => match self.resolver.ask(target.address.host(), key) {
@@ -248,6 +296,7 @@ impl Sessions {
         let Some(Connection::Opening(opening)) = self.connections.remove(key) else { return };
         let (slot, generation) = (opening.slot, opening.generation);
         self.metrics.sockets_opening -= 1;
+        self.metrics.requests(opening.is_busy(), false);
         self.seats[slot.0 as usize].connection = None;
         self.report(slot, generation, Outcome::Failed(failure));
     }
@@ -261,9 +310,17 @@ impl Sessions {
         match progress {
             Progress::Waits => {}
             Progress::Failed(failure) => self.opening_failed(key, failure),
+            Progress::Resumed(mut session, turn) => {
+                self.metrics.sockets_opening -= 1;
+                self.metrics.traffic(session.take_traffic());
+                self.metrics.opened();
+                self.metrics.requests(true, session.is_busy());
+                self.connections.put(key, Connection::Session(session));
+                self.settle(key, slot, turn);
+            }
             Progress::Stands(mut session, turn) => {
                 self.metrics.sockets_opening -= 1;
-                self.metrics.traffic(session.link().take_traffic());
+                self.metrics.traffic(session.take_traffic());
                 self.metrics.opened();
                 self.connections.put(key, Connection::Session(session));
                 match turn {
@@ -283,6 +340,19 @@ impl Sessions {
         }
     }
 
+    /// The connection of a session is gone, and it has a request to make: another.
+    fn reconnect(&mut self, key: Key) {
+        let Some(Connection::Session(Session::McpHttp(http))) = self.connections.take(key) else {
+            return;
+        };
+        let source = self.sources.next(self.metrics.sockets_open + self.metrics.sockets_opening);
+        let target = http.target();
+        self.connections.put(key, Connection::Opening(Box::new(Opening::again(http, source))));
+        self.metrics.sockets_open -= 1;
+        self.metrics.sockets_opening += 1;
+        self.resolve(key, &target);
+    }
+
     fn request(&mut self, slot: Slot, generation: Generation, request: &Request) {
         let seat = &mut self.seats[slot.0 as usize];
         let Some(key) = seat.connection else {
@@ -299,7 +369,7 @@ impl Sessions {
         let busy = session.is_busy();
         let turn = session.send(generation, request, &mut self.desk, &mut self.events);
         self.metrics.requests(busy, session.is_busy());
-        self.metrics.traffic(session.link().take_traffic());
+        self.metrics.traffic(session.take_traffic());
         self.settle(key, slot, turn);
     }
 
@@ -309,7 +379,7 @@ impl Sessions {
         let busy = session.is_busy();
         let turn = session.turn(&mut self.desk, &mut self.events);
         self.metrics.requests(busy, session.is_busy());
-        self.metrics.traffic(session.link().take_traffic());
+        self.metrics.traffic(session.take_traffic());
         self.settle(key, slot, turn);
     }
 
@@ -319,7 +389,7 @@ impl Sessions {
         let busy = session.is_busy();
         let turn = session.ping(&mut self.desk, &mut self.events);
         self.metrics.requests(busy, session.is_busy());
-        self.metrics.traffic(session.link().take_traffic());
+        self.metrics.traffic(session.take_traffic());
         if let (false, Some(interval)) = (matches!(turn, Turn::Over(_)), self.ping) {
             self.pings.push_back((now + interval, key));
         }
@@ -330,6 +400,7 @@ impl Sessions {
         match turn {
             Turn::Waits => {}
             Turn::Continues => self.again.push(key),
+            Turn::Reconnects => self.reconnect(key),
             Turn::Over(over) => self.session_over(key, slot, over),
         }
     }
@@ -350,6 +421,7 @@ impl Sessions {
             // Dropping a socket takes it off the event queue and cuts it.
             Some(Connection::Opening(opening)) => {
                 self.resolver.forget(opening.target().address.host(), key);
+                self.metrics.requests(opening.is_busy(), false);
                 self.metrics.sockets_opening -= 1;
             }
             Some(Connection::Session(session)) if session.is_busy() => {
@@ -359,7 +431,8 @@ impl Sessions {
             Some(Connection::Session(session)) => {
                 self.metrics.sockets_open -= 1;
                 match session.close(&mut self.desk) {
-                    Ok(closing) => {
+                    Ok(None) => {}
+                    Ok(Some(closing)) => {
                         self.connections.put(key, Connection::Closing(closing));
                         self.lingering.add(key, Instant::now(), &mut self.connections);
                         return;

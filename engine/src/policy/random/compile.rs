@@ -12,6 +12,7 @@ use super::{
     error::SchemaError,
     leaf,
     node::{Node, NodeId, Tree},
+    numbers,
 };
 
 /// The most nodes a schema may come to. Far above any real one; bounds what a hostile server can
@@ -117,10 +118,21 @@ impl<'a> Compiler<'a> {
         );
         let mut ids = Vec::new();
         let mut first_error = None;
+        let decimal = is_decimal(alternatives);
         for (index, alternative) in alternatives.iter().enumerate() {
+            if decimal && names_type(alternative, "string") {
+                continue;
+            }
             let mut with = conjunction.clone();
             with.schemas.push(alternative);
             match self.compile(with, &format!("{path}/{index}")) {
+                Ok(id) if decimal => {
+                    let node = match &self.tree.nodes[id.0 as usize] {
+                        Node::Number(span) => numbers::plain(span),
+                        _ => None,
+                    };
+                    ids.push(node.map_or(id, |node| self.add(node)));
+                }
                 Ok(id) => ids.push(id),
                 Err(error @ SchemaError::TooLarge { .. }) => return Err(error),
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -189,4 +201,22 @@ fn key(flat: &[&Map<String, Value>], conjunction: &Conjunction<'_>) -> Key {
 
 fn address(alternatives: &Vec<Value>) -> usize {
     std::ptr::from_ref(alternatives).addr()
+}
+
+fn names_type(schema: &Value, name: &str) -> bool {
+    schema.get("type").and_then(Value::as_str) == Some(name)
+}
+
+/// Whether this is how pydantic describes a `Decimal`: a number, or the text of one, of which it
+/// says at most a pattern. Such a text is no text to draw.
+fn is_decimal(alternatives: &[Value]) -> bool {
+    let count = |name| alternatives.iter().filter(|schema| names_type(schema, name)).count();
+    let free_text = |schema: &Value| {
+        let says_more =
+            |key: &String| !matches!(key.as_str(), "type" | "pattern" | "title" | "description");
+        schema.as_object().is_some_and(|schema| !schema.keys().any(says_more))
+    };
+    (count("number"), count("string")) == (1, 1)
+        && count("null") + 2 == alternatives.len()
+        && alternatives.iter().all(|schema| !names_type(schema, "string") || free_text(schema))
 }

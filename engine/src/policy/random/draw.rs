@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::{
-    node::{Array, Extra, Format, Node, NodeId, Object, Presence, Span, Tree},
+    node::{Array, Extra, Format, Keys, Node, NodeId, Object, Presence, Span, Tree},
     rng::Rng,
 };
 
@@ -52,6 +52,12 @@ impl Drawing<'_> {
             }
             Node::Text { min, max } => self.text(*min, *max, out),
             Node::Formatted(format) => self.formatted(*format, out),
+            Node::Patterned(pattern) => put_text(&pattern.draw(self.rng), out),
+            Node::Embedded(inner) => {
+                let mut text = Vec::new();
+                self.value(*inner, depth.saturating_sub(1), &mut text)?;
+                put_text(&String::from_utf8_lossy(&text), out);
+            }
             Node::Array(array) if array.unique => self.set(array, depth, out)?,
             Node::Array(array) => self.array(array, depth, out)?,
             Node::Object(object) => {
@@ -98,15 +104,37 @@ impl Drawing<'_> {
 
     fn extra(&mut self, extra: &Extra, depth: u32, out: &mut Vec<u8>) -> Result<(), TooFewValues> {
         let count = self.length(extra.min, extra.max, self.tree.height(extra.node), depth);
-        let first = self.rng.index(extra.keys.len().max(1));
+        let listed = if let Keys::Listed(keys) = &extra.keys { &keys[..] } else { &[] };
+        let first = self.rng.index(listed.len().max(1));
+        let mut drawn: Vec<Vec<u8>> = Vec::new();
+        let mut tries = UNIQUE_TRIES;
         for i in 0..count {
+            let key = match &extra.keys {
+                Keys::Digits => format!("\"{i}\":").into_bytes(),
+                Keys::Listed(_) => listed[(first + i as usize) % listed.len()].to_vec(),
+                Keys::Drawn(node) => {
+                    let mut key = Vec::new();
+                    self.value(*node, depth, &mut key)?;
+                    key.push(b':');
+                    while drawn.contains(&key) && tries > 0 {
+                        tries -= 1;
+                        key.clear();
+                        self.value(*node, depth, &mut key)?;
+                        key.push(b':');
+                    }
+                    if drawn.contains(&key) {
+                        break;
+                    }
+                    drawn.push(key.clone());
+                    key
+                }
+            };
             separate(out);
-            if extra.keys.is_empty() {
-                integer_key(i, out);
-            } else {
-                out.extend_from_slice(&extra.keys[(first + i as usize) % extra.keys.len()]);
-            }
+            out.extend_from_slice(&key);
             self.value(extra.node, depth, out)?;
+        }
+        if (drawn.len() as u32) < extra.min && matches!(extra.keys, Keys::Drawn(_)) {
+            return Err(TooFewValues);
         }
         Ok(())
     }
@@ -195,13 +223,13 @@ impl Drawing<'_> {
     fn formatted(&mut self, format: Format, out: &mut Vec<u8>) {
         let (a, b) = (self.rng.next(), self.rng.next());
         let part = |shift: u32, bound: u64| (a >> shift) % bound;
-        let date = format!("{}-{:02}-{:02}", 2000 + part(0, 50), 1 + part(8, 12), 1 + part(16, 28));
+        let date = format!("{}-{:02}-{:02}", 2000 + part(0, 20), 1 + part(8, 12), 1 + part(16, 28));
         let time = format!("{:02}:{:02}:{:02}Z", part(24, 24), part(32, 60), part(40, 60));
         let text = match format {
             Format::DateTime => format!("{date}T{time}"),
             Format::Date => date,
             Format::Time => time,
-            Format::Duration => format!("PT{}S", part(0, 3600)),
+            Format::Duration => format!("PT{}S", 1 + part(0, 3600)),
             Format::Uuid => format!(
                 "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
                 a >> 32,
@@ -214,7 +242,12 @@ impl Drawing<'_> {
             Format::Hostname => format!("h{:x}.example.org", a >> 40),
             Format::Ipv4 => format!("192.0.2.{}", part(0, 256)),
             Format::Ipv6 => format!("2001:db8::{:x}", 1 + part(0, 0xffff)),
+            Format::Ipv4Network => format!("192.0.{}.0/24", part(0, 256)),
+            Format::Ipv6Network => format!("2001:db8:{:x}::/48", 1 + part(0, 0xffff)),
             Format::Uri => format!("https://example.org/{:x}", a >> 40),
+            // Paths that are there on any server.
+            Format::Directory => "/tmp".to_owned(),
+            Format::File => "/etc/hosts".to_owned(),
             Format::Base64 => {
                 out.push(b'"');
                 self.letters(8, out);
@@ -242,8 +275,9 @@ fn integer(value: i64, out: &mut Vec<u8>) {
     }
 }
 
-fn integer_key(index: u32, out: &mut Vec<u8>) {
-    let _ = write!(out, "\"k{index}\":");
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    // Writing to a vector cannot fail.
+    let _ = serde_json::to_writer(out, text);
 }
 
 fn number(value: f64, out: &mut Vec<u8>) {

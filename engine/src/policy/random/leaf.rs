@@ -8,6 +8,7 @@ use super::{
     error::SchemaError,
     node::{Array, Format, Node},
     numbers, object,
+    pattern::Pattern,
 };
 
 type Schemas<'s, 'a> = &'s [&'a Map<String, Value>];
@@ -78,10 +79,19 @@ fn typed<'a>(
         "boolean" => Ok(Node::Boolean),
         "integer" => numbers::integer(schemas, path),
         "number" => numbers::number(schemas, path),
-        "string" => text(schemas, path),
+        "string" => match schemas.iter().find_map(|schema| embedded(schema)) {
+            Some(content) => compiler.compile(Conjunction::of(content), path).map(Node::Embedded),
+            None => text(schemas, path),
+        },
         "array" => array(compiler, schemas, path),
         _ => object::node(compiler, schemas, &conjunction.forced, path).map(Node::Object),
     }
+}
+
+/// What a text holds that is JSON itself.
+fn embedded(schema: &Map<String, Value>) -> Option<Vec<&Value>> {
+    let kind = schema.get("contentMediaType").and_then(Value::as_str)?;
+    (kind == "application/json").then(|| schema.get("contentSchema").into_iter().collect())
 }
 
 /// The values that `const` and `enum` leave; `None` where neither is used.
@@ -166,7 +176,6 @@ fn about(schemas: Schemas<'_, '_>) -> Vec<&'static str> {
 }
 
 fn text(schemas: Schemas<'_, '_>, path: &str) -> Result<Node, SchemaError> {
-    refuse(schemas, "pattern", path)?;
     let min = largest(schemas, "minLength");
     let max = smallest(schemas, "maxLength");
     let bounds = || length_bounds(min.unwrap_or(1), max, SPARE_LETTERS - 1, path);
@@ -176,8 +185,24 @@ fn text(schemas: Schemas<'_, '_>, path: &str) -> Result<Node, SchemaError> {
             _ => None,
         }
     });
+    let patterns: Vec<&str> =
+        schemas.iter().filter_map(|schema| schema.get("pattern")?.as_str()).collect();
+    if let Some(first) = patterns.first() {
+        // Several that hold together (two layers of annotation) are drawn from only if they agree.
+        let agree = patterns.iter().all(|pattern| pattern == first);
+        let refused = || SchemaError::Keyword { path: path.into(), keyword: "pattern".into() };
+        let compiled = Pattern::new(first, min.unwrap_or(0), max.unwrap_or(u64::MAX));
+        return compiled
+            .filter(|_| agree)
+            .map(|pattern| Node::Patterned(Box::new(pattern)))
+            .ok_or_else(refused);
+    }
     match format {
-        Some(format) if min.is_none() && max.is_none() => Ok(Node::Formatted(format)),
+        // A text of any form is at least 4 and at most 40 bytes long; lengths beyond that say
+        // nothing new, as those of pydantic's URLs do.
+        Some(format) if min.unwrap_or(0) <= 4 && max.unwrap_or(u64::MAX) >= 40 => {
+            Ok(Node::Formatted(format))
+        }
         Some(_) => Err(SchemaError::Keyword {
             path: path.into(),
             keyword: "a format together with a length".into(),
@@ -201,9 +226,13 @@ fn format(name: &str) -> Option<Format> {
         "uuid" | "uuid1" | "uuid3" | "uuid4" | "uuid5" => Format::Uuid,
         "email" | "idn-email" => Format::Email,
         "hostname" | "idn-hostname" => Format::Hostname,
-        "ipv4" | "ipvanyaddress" => Format::Ipv4,
-        "ipv6" => Format::Ipv6,
+        "ipv4" | "ipvanyaddress" | "ipv4interface" | "ipvanyinterface" => Format::Ipv4,
+        "ipv6" | "ipv6interface" => Format::Ipv6,
+        "ipv4network" | "ipvanynetwork" => Format::Ipv4Network,
+        "ipv6network" => Format::Ipv6Network,
         "uri" | "iri" | "multi-host-uri" => Format::Uri,
+        "directory-path" => Format::Directory,
+        "file-path" => Format::File,
         "base64" | "base64url" => Format::Base64,
         // Any other format is a note to the reader, as JSON Schema has it.
         _ => return None,

@@ -131,7 +131,9 @@ fn fits(tree: &Tree, id: NodeId, value: &str, depth: u32) -> bool {
         },
         Node::Number(_) | Node::Multiple { .. } => is_number,
         Node::Boolean => matches!(value, "true" | "false"),
-        Node::Text { .. } | Node::Formatted(_) => first == b'"',
+        Node::Text { .. } | Node::Formatted(_) | Node::Patterned(_) | Node::Embedded(_) => {
+            first == b'"'
+        }
         Node::Array(_) => first == b'[',
         Node::Object(_) => first == b'{',
         Node::AnyOf { alternatives, .. } => {

@@ -10,7 +10,14 @@
 //!   otherwise left to the environment's default: a random number of seconds to sleep or bytes to
 //!   send is nothing that anyone wants drawn.
 //! * Where a required number has no bound, integers come from 0 to 9, numbers from -1 to 1, and half
-//!   bounds reach about as far. Texts have 1 to 8 lower-case letters unless a length is given.
+//!   bounds reach about as far. Texts have 1 to 8 lower-case letters unless a length, a pattern or a
+//!   format is given.
+//! * Where a number may also be written as a text, as pydantic describes a `Decimal`, it is a number,
+//!   and a whole one where one is allowed: how many digits a `Decimal` takes is not in the schema.
+//! * Keys of dictionaries are `0`, `1` and so on unless the schema says more: it does not say whether
+//!   they are texts, numbers or truth values, and these are all three.
+//! * Where an action calls a tool, one of the environment's tools is called, each as often as the
+//!   others, with arguments drawn from that tool's own schema.
 //! * `metadata`, which every OpenEnv action has, is never written.
 //! * Recursion ends 12 levels down or after 4 KiB, whichever comes first.
 //! * The draw depends on the turn's seed and step (and the legal actions) alone.
@@ -23,8 +30,10 @@ mod legal;
 mod node;
 mod numbers;
 mod object;
+mod pattern;
 mod rng;
 mod sampler;
+mod tools;
 
 use envmill_protocol::{Decision, Generation, PolicyError, Slot, Turn};
 

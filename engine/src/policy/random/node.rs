@@ -1,5 +1,7 @@
 //! The sampler tree: what is left of a schema once it has been compiled for drawing.
 
+use super::pattern::Pattern;
+
 /// A node's place in [`Tree::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NodeId(pub(super) u32);
@@ -46,6 +48,10 @@ pub(super) enum Node {
         max: u32,
     },
     Formatted(Format),
+    /// A text that matches a pattern.
+    Patterned(Box<Pattern>),
+    /// A text that is the JSON of this.
+    Embedded(NodeId),
     Array(Array),
     Object(Object),
     /// One of these, and the one to take where depth must end.
@@ -78,7 +84,11 @@ pub(super) enum Format {
     Hostname,
     Ipv4,
     Ipv6,
+    Ipv4Network,
+    Ipv6Network,
     Uri,
+    Directory,
+    File,
     Base64,
 }
 
@@ -121,11 +131,21 @@ pub(super) enum Presence {
 /// Keys that no property names.
 #[derive(Debug)]
 pub(super) struct Extra {
-    /// The keys to choose from, as JSON with their colons; letters of the alphabet if empty.
-    pub(super) keys: Box<[Box<[u8]>]>,
+    pub(super) keys: Keys,
     pub(super) node: NodeId,
     pub(super) min: u32,
     pub(super) max: u32,
+}
+
+/// What the keys of a dictionary are.
+#[derive(Debug)]
+pub(super) enum Keys {
+    /// The digits from 0 on: whatever a key is in the environment, these are among it.
+    Digits,
+    /// These, as JSON with their colons.
+    Listed(Box<[Box<[u8]>]>),
+    /// Drawn from a node that gives texts.
+    Drawn(NodeId),
 }
 
 impl Tree {
@@ -170,7 +190,11 @@ impl Tree {
             for (index, node) in self.nodes.iter().enumerate() {
                 let is = |id: &NodeId| bounded[id.0 as usize];
                 let now = match node {
-                    Node::Never | Node::Text { .. } | Node::Formatted(_) => false,
+                    Node::Never
+                    | Node::Text { .. }
+                    | Node::Formatted(_)
+                    | Node::Patterned(_)
+                    | Node::Embedded(_) => false,
                     Node::Literal(_) | Node::Choice(_) | Node::Boolean => true,
                     Node::Integer { bounded, .. } | Node::Multiple { bounded, .. } => *bounded,
                     Node::Number(span) => span.bounded,
@@ -226,7 +250,9 @@ impl Tree {
             | Node::Multiple { .. }
             | Node::Boolean
             | Node::Text { .. }
-            | Node::Formatted(_) => 1,
+            | Node::Formatted(_)
+            | Node::Patterned(_) => 1,
+            Node::Embedded(id) => self.height(*id).saturating_add(1),
             Node::Array(array) => {
                 let fixed = array.prefix.len().min(array.min as usize);
                 let rest = array.rest.filter(|_| array.min as usize > fixed);

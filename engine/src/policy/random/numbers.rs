@@ -105,6 +105,12 @@ pub(super) fn number(schemas: &[&Map<String, Value>], path: &str) -> Result<Node
     Ok(Node::Number(span))
 }
 
+/// The numbers of the span with the fewest digits: whole ones where there are any. `None` where the
+/// span is too narrow or too far out for this to be of use.
+pub(super) fn plain(span: &Span) -> Option<Node> {
+    [1.0, 0.1, 0.01, 0.001].into_iter().find_map(|of| multiples(span, of, "").ok())
+}
+
 fn multiples(span: &Span, of: f64, path: &str) -> Result<Node, SchemaError> {
     // Half a unit in the last place of the quotient: bounds are themselves often multiples.
     let slack = 1e-9;

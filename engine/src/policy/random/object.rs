@@ -8,7 +8,8 @@ use super::{
     compile::{Compiler, Conjunction},
     error::SchemaError,
     leaf::{largest, smallest},
-    node::{Extra, Field, NodeId, Object, Presence},
+    node::{Extra, Field, Keys, Node, NodeId, Object, Presence},
+    pattern::Pattern,
 };
 
 /// How many keys above its minimum a dictionary gets at most.
@@ -127,7 +128,10 @@ fn extra<'a>(
         schemas.iter().filter_map(|schema| schema.get("additionalProperties")).collect();
     // Keys of their own are given only to dictionaries with a type of value; a free-form object
     // stays empty.
-    let typed = is_dictionary && values.iter().any(|value| value.is_object());
+    let patterned = values_by_pattern(schemas);
+    let typed =
+        is_dictionary && (patterned.is_some() || values.iter().any(|value| value.is_object()));
+    let values = patterned.map_or(values, |(_, value)| vec![value]);
     if min == 0 && !typed {
         return Ok(None);
     }
@@ -139,7 +143,10 @@ fn extra<'a>(
         Err(error) if min > 0 => return Err(error),
         Err(_) => return Ok(None),
     };
-    let limit = if keys.is_empty() { room } else { room.min(keys.len() as u64) };
+    let limit = match &keys {
+        Keys::Listed(keys) => room.min(keys.len() as u64),
+        Keys::Digits | Keys::Drawn(_) => room,
+    };
     if min > limit {
         return Err(SchemaError::NoValue { path: path.into() });
     }
@@ -153,31 +160,64 @@ fn extra<'a>(
     Ok(Some(Extra { keys, node, min: min as u32, max: limit.min(min + spare) as u32 }))
 }
 
-/// The keys that `propertyNames` lists; empty where any key will do.
+/// The one pattern of keys and the schema of their values, where keys are given by pattern.
+fn values_by_pattern<'a>(schemas: &[&'a Map<String, Value>]) -> Option<(&'a str, &'a Value)> {
+    let patterns =
+        schemas.iter().find_map(|schema| schema.get("patternProperties")?.as_object())?;
+    patterns.iter().next().map(|(pattern, value)| (pattern.as_str(), value))
+}
+
+/// What `propertyNames` and `patternProperties` say about keys.
 fn keys<'a>(
-    compiler: &Compiler<'a>,
+    compiler: &mut Compiler<'a>,
     schemas: &[&'a Map<String, Value>],
     path: &str,
-) -> Result<Box<[Box<[u8]>]>, SchemaError> {
-    if schemas.iter().any(|schema| schema.contains_key("patternProperties")) {
-        return Err(SchemaError::Keyword {
+) -> Result<Keys, SchemaError> {
+    if let Some((pattern, _)) = values_by_pattern(schemas) {
+        let pattern = Pattern::new(pattern, 0, u64::MAX).ok_or_else(|| SchemaError::Keyword {
             path: path.into(),
             keyword: "patternProperties".into(),
-        });
+        })?;
+        return Ok(Keys::Drawn(compiler.add(Node::Patterned(Box::new(pattern)))));
     }
-    let mut rules = schemas.iter().filter_map(|schema| schema.get("propertyNames"));
-    let Some(rule) = rules.next() else { return Ok(Box::default()) };
-    let rule = rule
+    let rules: Vec<&Value> =
+        schemas.iter().filter_map(|schema| schema.get("propertyNames")).collect();
+    let [rule] = rules[..] else {
+        let keyword = "propertyNames".into();
+        return if rules.is_empty() {
+            Ok(Keys::Digits)
+        } else {
+            Err(SchemaError::Keyword { path: path.into(), keyword })
+        };
+    };
+    let followed = rule
         .get("$ref")
         .and_then(Value::as_str)
         .and_then(|reference| compiler.resolve(reference))
         .unwrap_or(rule);
-    match (rule.get("enum").or_else(|| rule.get("const")), rules.next()) {
-        (Some(Value::Array(values)), None) => {
-            Ok(values.iter().filter_map(Value::as_str).map(key).collect())
+    match (followed.get("enum"), followed.get("const")) {
+        (Some(Value::Array(values)), _) => Ok(Keys::Listed(values.iter().map(key_of).collect())),
+        (_, Some(only)) => Ok(Keys::Listed(Box::new([key_of(only)]))),
+        _ => {
+            let path = format!("{path}/propertyNames");
+            let id = compiler.compile(Conjunction::of(vec![rule, text_schema()]), &path)?;
+            Ok(Keys::Drawn(id))
         }
-        (Some(Value::String(only)), None) => Ok(Box::new([key(only)])),
-        _ => Err(SchemaError::Keyword { path: path.into(), keyword: "propertyNames".into() }),
+    }
+}
+
+/// Keys are texts, whatever else a schema of them says or leaves out.
+fn text_schema() -> &'static Value {
+    static TEXT: std::sync::LazyLock<Value> =
+        std::sync::LazyLock::new(|| serde_json::json!({"type": "string"}));
+    &TEXT
+}
+
+/// A value as a key: a text as it is, a number or truth value as its JSON.
+fn key_of(value: &Value) -> Box<[u8]> {
+    match value {
+        Value::String(name) => key(name),
+        other => key(&other.to_string()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One environment's actions.
 
 use bytes::{Bytes, BytesMut};
+use envmill_openenv::Tool;
 use envmill_protocol::PolicyError;
 use serde_json::{Value, value::RawValue};
 
@@ -11,6 +12,7 @@ use super::{
     legal::{LegalActions, Placed, place},
     node::{Node, NodeId, Object, Presence, Tree},
     rng::Rng,
+    tools,
 };
 
 /// Where an environment has this few actions in all, each is rendered once and then only counted
@@ -43,10 +45,33 @@ impl Sampler {
     ///
     /// [`SchemaError`] names the place in the schema that nothing can be drawn from, and the remedy.
     pub fn compile(schema: &[u8]) -> Result<Self, SchemaError> {
-        let document: Value =
-            serde_json::from_slice(schema).map_err(|error| SchemaError::Json(error.to_string()))?;
-        let mut compiler = Compiler::new(&document);
-        let root = compiler.compile(Conjunction::of(vec![&document]), "")?;
+        Self::of_document(&parse(schema)?)
+    }
+
+    /// Compiles an action schema whose actions may call `tools`. Where there is no tool whose
+    /// arguments can be drawn, what the schema itself allows is drawn.
+    ///
+    /// # Errors
+    ///
+    /// As for [`compile`](Self::compile).
+    pub fn compile_with_tools(schema: &[u8], tools: &[Tool]) -> Result<Self, SchemaError> {
+        let document = parse(schema)?;
+        match tools::with_tools(&document, tools) {
+            Some(with_tools) => Self::of_document(&with_tools),
+            None => Self::of_document(&document),
+        }
+    }
+
+    /// Whether the actions of this schema may be calls of tools, so that it is worth asking for
+    /// these.
+    #[must_use]
+    pub fn takes_tools(schema: &[u8]) -> bool {
+        parse(schema).is_ok_and(|document| tools::takes_tools(&document))
+    }
+
+    fn of_document(document: &Value) -> Result<Self, SchemaError> {
+        let mut compiler = Compiler::new(document);
+        let root = compiler.compile(Conjunction::of(vec![document]), "")?;
         let mut tree = compiler.tree;
         let mut objects = Vec::new();
         collect_objects(&tree, root, &mut objects);
@@ -131,6 +156,10 @@ impl Sampler {
         self.chunk.extend_from_slice(text);
         self.chunk.split().freeze()
     }
+}
+
+fn parse(schema: &[u8]) -> Result<Value, SchemaError> {
+    serde_json::from_slice(schema).map_err(|error| SchemaError::Json(error.to_string()))
 }
 
 fn too_few(_: TooFewValues) -> PolicyError {

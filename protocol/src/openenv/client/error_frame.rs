@@ -20,6 +20,7 @@ use crate::{Failure, FailureKind, json_text, openenv::ErrorCode};
 /// | `EXECUTION_ERROR` | `Environment` | kept, though the environment's state is undefined |
 /// | `CAPACITY_REACHED` | `Capacity` | lost |
 /// | `FACTORY_ERROR` | `Factory` | lost |
+/// | `SESSION_ERROR` for an error frame that could not be serialised | `Invalid` | lost |
 /// | `SESSION_ERROR` | `Session` | lost |
 /// | another, or none | `Session` | lost |
 ///
@@ -51,9 +52,18 @@ pub(super) fn failure(frame: &Bytes, data: &RawValue) -> Failure {
         Some(ErrorCode::Execution) => Failure::kept(FailureKind::Environment, message),
         Some(ErrorCode::Capacity) => Failure::lost(FailureKind::Capacity, message),
         Some(ErrorCode::Factory) => Failure::lost(FailureKind::Factory, message),
+        // A validator of the environment's own refused the action, and the refusal holds its
+        // exception, which the server cannot send. Nothing else ends a session with these words: an
+        // observation that cannot be serialised is an execution error.
+        Some(ErrorCode::Session) if message.contains(UNSERIALIZABLE) => {
+            Failure::lost(FailureKind::Invalid, message)
+        }
         Some(ErrorCode::Session) | None => Failure::lost(FailureKind::Session, message),
     }
 }
+
+/// What pydantic says of a value that it cannot serialise.
+const UNSERIALIZABLE: &str = "Unable to serialize unknown type: <class ";
 
 /// Everything is optional and of any type: an error frame that is itself wrong still names an error.
 #[derive(Deserialize)]

@@ -6,8 +6,12 @@ mod encode;
 mod error_frame;
 mod field_path;
 mod frame;
+mod harness;
+mod rpc;
 
 pub use close::close_failure;
 pub use decode::{Decoder, Expect, Reply};
 pub use encode::{encode, encode_into};
 pub use field_path::{FieldPath, FieldPathError};
+pub use harness::{HarnessFrame, HarnessTurn, decode_harness, encode_message_into};
+pub use rpc::{CallId, tool_result};

@@ -42,7 +42,11 @@ pub(crate) enum Verdict {
 
 impl Upgrade {
     /// Starts an upgrade; returns it with the request to send.
-    pub(crate) fn request(address: &Address, headers: &[(String, String)]) -> (Self, Vec<u8>) {
+    pub(crate) fn request(
+        address: &Address,
+        path: &str,
+        headers: &[(String, String)],
+    ) -> (Self, Vec<u8>) {
         let key = generate_key();
         let mut request = String::with_capacity(256);
         // Writing into a string cannot fail.
@@ -50,7 +54,6 @@ impl Upgrade {
             request,
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nUser-Agent: envmill/{version}\r\n",
-            path = address.session_path(),
             host = address.authority(),
             version = env!("CARGO_PKG_VERSION"),
         );
@@ -195,7 +198,7 @@ mod tests {
     }
 
     fn answered(answer: &str) -> Result<Verdict, Failure> {
-        let (mut upgrade, _) = Upgrade::request(&address(), &[]);
+        let (mut upgrade, _) = Upgrade::request(&address(), "/ws", &[]);
         let answer = answer.replace("{accept}", &upgrade.accept);
         let mut verdict = Ok(Verdict::Incomplete);
         for byte in answer.as_bytes() {
@@ -214,7 +217,7 @@ mod tests {
     fn the_request_names_host_path_and_headers() {
         let address = Address::parse("https://me-env.hf.space/base").unwrap();
         let headers = [("Authorization".to_owned(), "Bearer hf_x".to_owned())];
-        let (_, request) = Upgrade::request(&address, &headers);
+        let (_, request) = Upgrade::request(&address, &address.path("/ws", None), &headers);
         let request = String::from_utf8(request).unwrap();
         assert!(request.starts_with("GET /base/ws HTTP/1.1\r\nHost: me-env.hf.space\r\n"));
         assert!(request.contains("\r\nAuthorization: Bearer hf_x\r\n"));
@@ -230,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_comes_with_the_head_is_kept() {
-        let (mut upgrade, _) = Upgrade::request(&address(), &[]);
+        let (mut upgrade, _) = Upgrade::request(&address(), "/ws", &[]);
         let answer = format!("{SWITCHED}\r\n\u{81}").replace("{accept}", &upgrade.accept);
         let Ok(Verdict::Upgraded { rest }) = upgrade.take(answer.as_bytes(), &address()) else {
             panic!("not upgraded");
@@ -283,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_head_without_end_is_given_up() {
-        let (mut upgrade, _) = Upgrade::request(&address(), &[]);
+        let (mut upgrade, _) = Upgrade::request(&address(), "/ws", &[]);
         let mut verdict = upgrade.take(b"HTTP/1.1 101 X\r\n", &address());
         for _ in 0..2000 {
             if verdict.is_err() {

@@ -11,3 +11,4 @@ mod peer;
 mod rig;
 mod stock;
 mod tls;
+mod tools;

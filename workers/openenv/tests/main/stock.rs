@@ -109,7 +109,7 @@ fn odd_answers_of_a_stock_server() {
     assert!(observed.observation.len() > 20_000_000);
     // A validator that raises breaks the server's own error frame, and the session with it.
     let failure = rig.lost(0, action(r#"{"what":"valueerror"}"#));
-    assert_eq!(failure.kind, FailureKind::Session, "{failure}");
+    assert_eq!(failure.kind, FailureKind::Invalid, "{failure}");
     rig.assert_gone(0);
 }
 
