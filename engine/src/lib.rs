@@ -12,6 +12,7 @@ pub mod children;
 pub mod command;
 pub mod config;
 pub mod driver;
+mod flight;
 pub mod policy;
 pub mod progress;
 pub mod report;

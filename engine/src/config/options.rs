@@ -52,6 +52,10 @@ pub struct RunOptions {
     pub ping: Option<Duration>,
     /// Local addresses to connect from.
     pub source_addresses: Vec<IpAddr>,
+    /// Where the core's inputs are written down.
+    pub flight_recorder: Option<PathBuf>,
+    /// The largest such file, in bytes.
+    pub flight_recorder_bytes_max: u64,
     /// The program that serves native environments with `env serve`; this one if `None`.
     pub program: Option<PathBuf>,
 }
@@ -148,6 +152,10 @@ impl RunOptions {
             message_bytes_max: settings.message_bytes_max.unwrap_or(64 << 20),
             ping: settings.ping_ms.filter(|&ms| ms > 0).map(Duration::from_millis),
             source_addresses,
+            flight_recorder: settings.flight_recorder,
+            flight_recorder_bytes_max: settings
+                .flight_recorder_bytes_max
+                .unwrap_or(envmill_recorder::BYTES_MAX_DEFAULT),
             program: None,
         })
     }
@@ -179,6 +187,8 @@ impl RunOptions {
             "message-bytes-max": self.message_bytes_max,
             "ping-ms": ms(self.ping),
             "source-address": self.source_addresses,
+            "flight-recorder": self.flight_recorder,
+            "flight-recorder-bytes-max": self.flight_recorder_bytes_max,
             "connect-timeout-ms": ms(deadlines.connect),
             "first-reset-timeout-ms": ms(deadlines.first_reset),
             "reset-timeout-ms": ms(deadlines.reset),
