@@ -103,7 +103,7 @@ impl Recorder {
         }
     }
 
-    /// Notes a job that `core` is about to be given.
+    /// Notes a job that the core has just taken on.
     pub fn job(&mut self, now: Time, options: &JobOptions) {
         self.write(Written::Job { now, options });
     }

@@ -19,6 +19,9 @@ mod connect;
 mod connections;
 mod describe;
 mod desk;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod lingering;
 mod link;
