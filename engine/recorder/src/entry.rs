@@ -25,7 +25,7 @@ pub enum Entry {
         /// When.
         now: Time,
         /// The job.
-        options: JobOptions,
+        options: Box<JobOptions>,
     },
     /// [`Core::handle`](envmill_core::Core::handle) was called.
     Input {

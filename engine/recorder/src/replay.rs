@@ -136,7 +136,7 @@ impl<R: Read> Replay<R> {
                 self.core.add_server(options.clone());
             }
             Entry::Job { now, options } => {
-                self.core.submit(*now, options.clone())?;
+                self.core.submit(*now, (**options).clone())?;
             }
             Entry::Input { now, input } => {
                 self.core.handle(*now, input.clone(), &mut self.outputs);
