@@ -1,18 +1,20 @@
 //! A run from its options to its summary.
 
-use std::{collections::BTreeMap, io, time::SystemTime};
+use std::{collections::BTreeMap, io, path::PathBuf, time::SystemTime};
 
 use envmill_core::{
     Core, FingerprintChange, Input, JobOptions, Note, Options, OptionsError, ServerOptions, Time,
 };
 use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe};
 use envmill_protocol::ServerId;
+use envmill_recorder::Recorded;
 
 use crate::{
     children::{self, Children, Launch, StartError},
     config::{RunOptions, Source},
     driver::{Control, Driver, Look},
     fingerprints::Fingerprints,
+    flight,
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
     report::Summary,
     sink::{DirectoryError, JsonLines, OutputDirectory, SinkError},
@@ -66,6 +68,14 @@ pub enum RunError {
     /// The system refused something at the start.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
+    /// The flight recording cannot be begun.
+    #[error("--flight-recorder: cannot write {}: {source}", .path.display())]
+    FlightRecorder {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The histograms cannot be made.
     #[error("cannot measure: {0}")]
     Meter(#[from] hdrhistogram::CreationError),
@@ -78,6 +88,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// Why some records were not kept.
     pub sink_failure: Option<SinkError>,
+    /// What came of the flight recording, if one was asked for.
+    pub recorded: Option<Recorded>,
 }
 
 /// Plays a job: starts what is to be started, plays every episode and keeps every record. `look` is
@@ -125,8 +137,10 @@ fn play(
     let (core, job) = core(options, &worker_options.servers, &descriptions)?;
     let worker = OpenEnvWorker::new(worker_options.clone())?;
     let sink = JsonLines::new(file, &directory.trajectories())?;
+    let recorder = flight::recorder(options, &core)?;
     let driver =
-        Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?;
+        Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?
+            .recorded_by(recorder);
     let mut fingerprints = Fingerprints::new(worker_options, control.clone());
     let finished = driver.run(|at| {
         for restarted in children.iter().flat_map(Children::restarted) {
@@ -142,7 +156,7 @@ fn play(
     let usage = children.map(Children::stop).unwrap_or_default();
     let peak = finished.worker.metrics().sockets_open_peak as u64;
     let summary = Summary::new(&finished, peak, usage);
-    Ok(Outcome { summary, sink_failure: finished.sink_failure })
+    Ok(Outcome { summary, sink_failure: finished.sink_failure, recorded: finished.recorded })
 }
 
 fn check_descriptors(sessions: u32) -> Result<(), RunError> {

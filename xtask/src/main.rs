@@ -6,6 +6,7 @@
 //! Deliberately absent: dependencies. This is built first on a machine that has nothing yet.
 
 mod cargo;
+mod fuzz;
 mod stage;
 mod system;
 mod venv;
@@ -28,7 +29,7 @@ const ACTIONS: &[Action] = &[
     Action {
         name: "ci",
         arguments: "",
-        about: "everything below but `versions`, with minutes per stage and one final count",
+        about: "everything below but `versions` and `fuzz`, with minutes per stage and one final count",
         run: ci,
     },
     Action {
@@ -54,6 +55,12 @@ const ACTIONS: &[Action] = &[
         arguments: "",
         about: "the tests that run over OpenEnv versions, over all of them",
         run: versions,
+    },
+    Action {
+        name: "fuzz",
+        arguments: "[TARGET]... [--minutes N]",
+        about: "fuzz all targets or those named, 30 minutes each or N",
+        run: fuzz::action,
     },
 ];
 

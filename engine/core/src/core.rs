@@ -189,6 +189,17 @@ impl Core {
         })
     }
 
+    /// What the core was told at its start.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What was submitted, in the order of the jobs' ids.
+    pub fn jobs(&self) -> impl Iterator<Item = &JobOptions> {
+        self.jobs.iter().map(|job| &job.options)
+    }
+
     /// What is known of each server, in the order of their ids.
     pub fn servers(&self) -> impl Iterator<Item = (&ServerOptions, AdmissionStatus)> {
         self.servers.iter().map(|server| (&server.options, *server.admission.status()))

@@ -2,6 +2,7 @@
 
 mod env;
 mod play;
+mod replay;
 mod signals;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Command {
     /// Play episodes and keep their trajectories. Without flags: a default job on an embedded
     /// server.
     Run(Box<play::Arguments>),
+    /// Take every decision of a flight recording again, and compare.
+    ReplayCore(replay::Arguments),
     /// Native environments.
     Env {
         #[command(subcommand)]
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match Arguments::parse().command {
         Command::Run(arguments) => play::run(*arguments),
+        Command::ReplayCore(arguments) => replay::run(&arguments),
         Command::Env { command } => env::run(command),
     };
     result.map_or_else(

@@ -5,6 +5,7 @@ use std::{io::Write, path::PathBuf, time::SystemTime};
 use crate::{
     config::{self, RunOptions, Settings},
     driver::Control,
+    flight,
     progress::{Progress, say},
     run,
 };
@@ -45,6 +46,11 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, String> {
     let summary = &outcome.summary;
     if let Some(failure) = &outcome.sink_failure {
         say(&format!("error: {failure}"));
+    }
+    if let (Some(recorded), Some(path)) = (&outcome.recorded, &options.flight_recorder) {
+        for line in flight::told(recorded, path) {
+            say(&line);
+        }
     }
     let text = if json {
         serde_json::to_string(summary).map_err(|error| error.to_string())?

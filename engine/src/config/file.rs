@@ -16,7 +16,12 @@ pub fn read(path: &Path) -> Result<Settings, ConfigError> {
     parse(&text, path)
 }
 
-fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
+/// Settings from the text of a TOML file; `path` names it in errors.
+///
+/// # Errors
+///
+/// As [`read`], but for the reading.
+pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
     let deserializer = toml::Deserializer::parse(text).map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
         problem: error.to_string().trim_end().into(),

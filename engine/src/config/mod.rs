@@ -11,7 +11,7 @@ mod settings;
 mod source;
 
 pub use error::ConfigError;
-pub use file::read;
+pub use file::{parse, read};
 pub use options::{Limits, RunOptions};
 pub use settings::Settings;
 pub use source::{Native, Source};

@@ -64,6 +64,10 @@ pub struct RunOptions {
     pub session_timeout: Option<Duration>,
     /// Local addresses to connect from.
     pub source_addresses: Vec<IpAddr>,
+    /// Where the core's inputs are written down.
+    pub flight_recorder: Option<PathBuf>,
+    /// The largest such file, in bytes.
+    pub flight_recorder_bytes_max: u64,
     /// The program that serves native environments with `env serve`; this one if `None`.
     pub program: Option<PathBuf>,
 }
@@ -169,6 +173,10 @@ impl RunOptions {
                 .filter(|&ms| ms > 0)
                 .map(Duration::from_millis),
             source_addresses,
+            flight_recorder: settings.flight_recorder,
+            flight_recorder_bytes_max: settings
+                .flight_recorder_bytes_max
+                .unwrap_or(envmill_recorder::BYTES_MAX_DEFAULT),
             program: None,
         })
     }
@@ -208,6 +216,8 @@ impl RunOptions {
             "attach": self.attach,
             "session-timeout-ms": ms(self.session_timeout),
             "source-address": self.source_addresses,
+            "flight-recorder": self.flight_recorder,
+            "flight-recorder-bytes-max": self.flight_recorder_bytes_max,
             "connect-timeout-ms": ms(deadlines.connect),
             "first-reset-timeout-ms": ms(deadlines.first_reset),
             "reset-timeout-ms": ms(deadlines.reset),

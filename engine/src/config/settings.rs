@@ -175,6 +175,14 @@ pub struct Settings {
     #[serde(deserialize_with = "one_or_many")]
     pub source_address: Vec<String>,
 
+    /// Write every input of the scheduler to this file, for `envmill replay-core`.
+    #[arg(long, value_name = "FILE")]
+    pub flight_recorder: Option<PathBuf>,
+
+    /// The largest flight recording; beyond it the run goes on unrecorded. [default: 1073741824]
+    #[arg(long, value_name = "BYTES")]
+    pub flight_recorder_bytes_max: Option<u64>,
+
     /// Show no progress.
     #[arg(long)]
     pub quiet: bool,
@@ -199,7 +207,8 @@ impl Settings {
                 first_reset_timeout_ms reset_timeout_ms step_timeout_ms episode_timeout_ms
                 job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
                 truncated_from ca bearer_env on_fingerprint_change reset_parameters
-                message_bytes_max ping_ms gather_ms transport session_timeout_ms;
+                message_bytes_max ping_ms gather_ms transport session_timeout_ms
+                flight_recorder flight_recorder_bytes_max;
             any: no_seed overwrite json production quiet;
             list: env header source_address attach
         }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use envmill_core::{Core, Input, Note, Outputs, Time};
 use envmill_protocol::{Decision, Event, JobId, record::End};
+use envmill_recorder::{Recorded, Recorder};
 use envmill_workers::Worker;
 
 use crate::{
@@ -25,6 +26,7 @@ pub struct Driver<W: Worker> {
     sink: Box<dyn Sink>,
     jobs: Vec<JobId>,
     control: Control,
+    recorder: Option<Recorder>,
     meter: Meter,
     began: Instant,
     failures: Failures,
@@ -73,6 +75,8 @@ pub struct Finished<W> {
     pub written: u64,
     /// Why some were not.
     pub sink_failure: Option<SinkError>,
+    /// What came of the flight recording, if there was one.
+    pub recorded: Option<Recorded>,
 }
 
 impl<W: Worker> Driver<W> {
@@ -98,11 +102,19 @@ impl<W: Worker> Driver<W> {
             sink,
             jobs,
             control,
+            recorder: None,
             meter: Meter::new()?,
             began: Instant::now(),
             failures: Failures::new(),
             told: Told::Nothing,
         })
+    }
+
+    /// Writes down every input of the core from now on: `recorder` was started with this core.
+    #[must_use]
+    pub fn recorded_by(mut self, recorder: Option<Recorder>) -> Self {
+        self.recorder = recorder;
+        self
     }
 
     /// Plays until every requested episode is recorded and every session closed. `look` is called
@@ -117,10 +129,10 @@ impl<W: Worker> Driver<W> {
             let now = self.now();
             self.control.take(&mut inputs);
             for input in inputs.drain(..) {
-                self.core.handle(now, input, &mut outputs);
+                self.handle(now, input, &mut outputs);
             }
             self.pass_on_interrupts(now, &mut outputs);
-            self.core.settle(now, &mut outputs);
+            self.settle(now, &mut outputs);
             self.ask_policies(now, &mut outputs, &mut decisions);
             self.worker.submit(&mut outputs.commands);
             for latency in outputs.latencies.drain(..) {
@@ -151,8 +163,23 @@ impl<W: Worker> Driver<W> {
             self.worker.completions(&mut events, wait);
             let now = self.now();
             for event in events.drain(..) {
-                self.core.handle(now, Input::Event(event), &mut outputs);
+                self.handle(now, Input::Event(event), &mut outputs);
             }
+        }
+    }
+
+    /// The one way of an input into the core.
+    fn handle(&mut self, now: Time, input: Input, outputs: &mut Outputs) {
+        match &mut self.recorder {
+            None => self.core.handle(now, input, outputs),
+            Some(recorder) => recorder.handle(&mut self.core, now, input, outputs),
+        }
+    }
+
+    fn settle(&mut self, now: Time, outputs: &mut Outputs) {
+        match &mut self.recorder {
+            None => self.core.settle(now, outputs),
+            Some(recorder) => recorder.settle(&mut self.core, now, outputs),
         }
     }
 
@@ -172,9 +199,9 @@ impl<W: Worker> Driver<W> {
             return;
         }
         self.told = wanted;
-        for &job in &self.jobs {
+        for job in self.jobs.clone() {
             let input = if wanted == Told::Drain { Input::Drain(job) } else { Input::Cancel(job) };
-            self.core.handle(now, input, outputs);
+            self.handle(now, input, outputs);
         }
     }
 
@@ -201,7 +228,7 @@ impl<W: Worker> Driver<W> {
             policy.decisions(decisions);
         }
         for decision in decisions.drain(..) {
-            self.core.handle(now, Input::Decision(decision), outputs);
+            self.handle(now, Input::Decision(decision), outputs);
         }
     }
 
@@ -211,6 +238,7 @@ impl<W: Worker> Driver<W> {
             wall: self.began.elapsed(),
             written: self.sink.written(),
             sink_failure,
+            recorded: self.recorder.map(Recorder::finish),
             core: self.core,
             worker: self.worker,
             meter: self.meter,

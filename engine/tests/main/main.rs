@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod faults;
+mod flight;
 mod outcome;
 mod plain;
 mod real_servers;

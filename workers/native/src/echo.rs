@@ -81,10 +81,7 @@ impl JsonEdge for Echo {
             _ => text::extra(key, value, invalid),
         })?;
         if !seen {
-            let mut invalid = Invalid::default();
-            let input = std::str::from_utf8(action).unwrap_or_default();
-            invalid.push("missing", "message", "Field required", input);
-            return Err(invalid);
+            return Err(text::missing("message", action));
         }
         Ok(message.unwrap_or_default().into())
     }

@@ -63,6 +63,14 @@ pub(crate) fn extra(key: &str, value: &str, invalid: &mut Invalid) {
     invalid.push("extra_forbidden", key, "Extra inputs are not permitted", value);
 }
 
+/// What an object without a required field is told.
+pub(crate) fn missing(field: &str, object: &[u8]) -> Invalid {
+    let mut invalid = Invalid::default();
+    let input = std::str::from_utf8(object).unwrap_or_default();
+    invalid.push("missing", field, "Field required", input);
+    invalid
+}
+
 /// Checks a `metadata` field, which every OpenEnv action may carry: any object.
 pub(crate) fn metadata(value: &str, invalid: &mut Invalid) {
     if !value.starts_with('{') {

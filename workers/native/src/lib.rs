@@ -11,6 +11,7 @@
 mod batch;
 mod cartpole;
 mod echo;
+mod frozenlake;
 mod invalid;
 mod json;
 mod pool;
@@ -20,15 +21,18 @@ mod schema;
 mod signal;
 mod synthetic;
 mod timers;
+mod wordguess;
 mod worker;
 
 pub use batch::{BatchEnv, Columns, JsonEdge, Moment, Reset};
 pub use cartpole::CartPole;
 pub use echo::Echo;
+pub use frozenlake::{FrozenLake, FrozenLakeOptions, LakeMap};
 pub use invalid::{FieldError, Invalid};
 pub use registry::{
     About, ENVIRONMENTS, Environment, EnvironmentError, Parameter, Parameters, environment,
 };
 pub use schema::Schemas;
 pub use synthetic::{Synthetic, SyntheticOptions};
+pub use wordguess::{WordGuess, WordGuessOptions};
 pub use worker::NativeWorker;

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use crate::{
-    CartPole, Echo, JsonEdge, NativeWorker, Schemas, Synthetic, SyntheticOptions,
+    CartPole, Echo, FrozenLake, FrozenLakeOptions, JsonEdge, LakeMap, NativeWorker, Schemas,
+    Synthetic, SyntheticOptions, WordGuess, WordGuessOptions,
     pool::{Pool, Rows},
 };
 
@@ -47,6 +48,14 @@ pub const ENVIRONMENTS: &[About] = &[
         parameters: &[],
     },
     About {
+        name: "frozenlake",
+        description: "Gymnasium's FrozenLake-v1: cross the ice without falling into a hole",
+        parameters: &[
+            parameter("map", "the lake, 4x4 or 8x8 (4x4)"),
+            parameter("slippery", "whether moves may slip to a side, true or false (true)"),
+        ],
+    },
+    About {
         name: "synthetic",
         description: "Takes time, sends bytes and fails, as told",
         parameters: &[
@@ -57,6 +66,14 @@ pub const ENVIRONMENTS: &[About] = &[
             parameter("fail_rate", "probability that a step fails, 0 to 1 (0)"),
             parameter("episode_steps", "mean length of an episode, 1 to 1000000000 (50)"),
         ],
+    },
+    About {
+        name: "wordguess",
+        description: "Text: guess a five-letter word in six tries, told about each letter",
+        parameters: &[parameter(
+            "hints",
+            "whether observations list what the word may still be, true or false (false)",
+        )],
     },
 ];
 
@@ -171,6 +188,20 @@ pub fn environment(name: &str, parameters: &Parameters) -> Result<Environment, E
     Ok(match about.name {
         "cartpole" => Environment::new(about, CartPole::default),
         "echo" => Environment::new(about, Echo::default),
+        "frozenlake" => {
+            let default = FrozenLakeOptions::default();
+            let read = Reader { about, parameters };
+            let options = FrozenLakeOptions {
+                map: read.value::<LakeMap>("map", default.map, |_| true)?,
+                slippery: read.value("slippery", default.slippery, |_| true)?,
+            };
+            Environment::new(about, move || FrozenLake::new(options))
+        }
+        "wordguess" => {
+            let read = Reader { about, parameters };
+            let options = WordGuessOptions { hints: read.value("hints", false, |_| true)? };
+            Environment::new(about, move || WordGuess::new(options))
+        }
         _ => {
             let options = synthetic(about, parameters)?;
             Environment::new(about, move || Synthetic::new(options.clone()))

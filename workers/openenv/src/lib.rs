@@ -23,6 +23,9 @@ mod describe;
 mod desk;
 mod gathering;
 mod http_answer;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod lingering;
 mod link;

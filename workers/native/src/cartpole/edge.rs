@@ -22,10 +22,7 @@ impl JsonEdge for CartPole {
             _ => text::extra(key, value, invalid),
         })?;
         if !seen {
-            let mut invalid = Invalid::default();
-            let input = std::str::from_utf8(action).unwrap_or_default();
-            invalid.push("missing", "action", "Field required", input);
-            return Err(invalid);
+            return Err(text::missing("action", action));
         }
         Ok(push.unwrap_or_default())
     }

@@ -70,6 +70,30 @@ fn cartpole_conforms() {
 }
 
 #[test]
+fn frozenlake_conforms() {
+    run_all(&Native {
+        name: "frozenlake",
+        parameters: &[("map", "8x8"), ("slippery", "false")],
+        action: r#"{"action":1}"#,
+        refused: r#"{"action":4}"#,
+        slow: false,
+        steps_to_end: Some(200),
+    });
+}
+
+#[test]
+fn wordguess_conforms() {
+    run_all(&Native {
+        name: "wordguess",
+        parameters: &[],
+        action: r#"{"guess":"crane"}"#,
+        refused: r#"{"guess":"cranes"}"#,
+        slow: false,
+        steps_to_end: Some(6),
+    });
+}
+
+#[test]
 fn a_slow_synthetic_conforms() {
     run_all(&Native {
         name: "synthetic",

@@ -33,6 +33,21 @@ proptest! {
             play("synthetic", &options, seed, &actions),
             play("synthetic", &options, seed, &actions)
         );
+        let actions: Vec<String> =
+            pushes.iter().map(|p| format!("{{\"action\":{}}}", p + 1)).collect();
+        prop_assert_eq!(
+            play("frozenlake", &[], seed, &actions),
+            play("frozenlake", &[], seed, &actions)
+        );
+        let actions: Vec<String> = pushes
+            .iter()
+            .map(|p| format!("{{\"guess\":\"{}\"}}", ["crane", "moist"][usize::from(*p)]))
+            .collect();
+        let options = [("hints", "true")];
+        prop_assert_eq!(
+            play("wordguess", &options, seed, &actions),
+            play("wordguess", &options, seed, &actions)
+        );
     }
 
     #[test]
@@ -48,7 +63,7 @@ proptest! {
 
     #[test]
     fn no_action_makes_an_environment_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-        for name in ["echo", "cartpole", "synthetic"] {
+        for name in ["echo", "cartpole", "frozenlake", "synthetic", "wordguess"] {
             let mut sessions = Sessions::with_session(name, &parameters(&[]));
             let action = bytes::Bytes::from(bytes.clone());
             sessions.ask(0, envmill_protocol::Request::Step { action: action.clone() });

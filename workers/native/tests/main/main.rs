@@ -8,7 +8,9 @@
 mod cartpole;
 mod conformance;
 mod determinism;
+mod frozenlake;
 mod ranges;
 mod registry;
 mod sessions;
 mod support;
+mod wordguess;

@@ -1,6 +1,6 @@
 //! Stepping a range is stepping its rows.
 
-use envmill_native::{BatchEnv, CartPole, Columns, Reset, Synthetic, SyntheticOptions};
+use envmill_native::{BatchEnv, CartPole, Columns, FrozenLake, Reset, Synthetic, SyntheticOptions};
 use proptest::prelude::*;
 use std::{ops::Range, time::Duration};
 
@@ -83,6 +83,10 @@ proptest! {
         prop_assert_eq!(
             play(CartPole::default(), &actions, &whole),
             play(CartPole::default(), &actions, &single_rows(rows))
+        );
+        prop_assert_eq!(
+            play(FrozenLake::default(), &actions, &whole),
+            play(FrozenLake::default(), &actions, &single_rows(rows))
         );
         let options = SyntheticOptions {
             step: Duration::from_millis(3),

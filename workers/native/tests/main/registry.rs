@@ -27,12 +27,14 @@ fn refusal(name: &str, options: &[(&str, &str)]) -> String {
 #[test]
 fn refusals_say_what_there_is() {
     expect_test::expect![[
-        r#"no native environment is named "cartpol"; there are cartpole, echo, synthetic"#
+        r#"no native environment is named "cartpol"; there are cartpole, echo, frozenlake, synthetic, wordguess"#
     ]]
     .assert_eq(&refusal("cartpol", &[]));
     expect_test::expect![[r#"synthetic has no parameter "step"; it takes step_ms, jitter, tail, payload_bytes, fail_rate, episode_steps"#]].assert_eq(&refusal("synthetic", &[("step", "5")]));
     expect_test::expect![[r#"echo has no parameter "step_ms"; it takes none"#]]
         .assert_eq(&refusal("echo", &[("step_ms", "5")]));
+    expect_test::expect![[r#"frozenlake: map = "5x5" is not usable: the lake, 4x4 or 8x8 (4x4)"#]]
+        .assert_eq(&refusal("frozenlake", &[("map", "5x5")]));
     expect_test::expect![[
         r#"synthetic: fail_rate = "1.5" is not usable: probability that a step fails, 0 to 1 (0)"#
     ]]

@@ -1,0 +1,18 @@
+//! The configuration: TOML to options.
+
+use std::path::Path;
+
+use envmill::config::{self, RunOptions};
+
+/// A configuration file. What is refused is refused with a message; what is taken can be shown.
+pub(crate) fn config(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let settings = match config::parse(text, Path::new("fuzz.toml")) {
+        Ok(settings) => settings,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    match RunOptions::resolve(settings, "stamp", |_| Some("secret".into())) {
+        Ok(options) => drop(options.to_json()),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}

@@ -1,0 +1,8 @@
+//! Gymnasium's FrozenLake-v1.
+
+mod edge;
+mod environment;
+mod map;
+
+pub use environment::{FrozenLake, FrozenLakeOptions};
+pub use map::LakeMap;
