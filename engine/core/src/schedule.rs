@@ -2,11 +2,12 @@
 
 use std::cmp::Reverse;
 
-use envmill_protocol::{Failure, FailureKind, Slot, record::Cancellation};
+use envmill_protocol::{EpisodeIndex, Failure, FailureKind, Slot, record::Cancellation};
 
 use crate::{
     Core, Outputs, Time, Trigger,
     admission::Room,
+    episode::{Episode, EpisodeKey},
     job::{Ending, Job},
     session::{Session, Waiting},
 };
@@ -143,6 +144,31 @@ impl Core {
     fn is_idle_session(&self, slot: Slot) -> bool {
         let session = &self.sessions[slot.0 as usize];
         session.waiting == Waiting::Nothing && session.episode.is_none()
+    }
+
+    /// A started episode for the next unstarted one of `job`.
+    pub(crate) fn start_next(&mut self, job: usize) -> EpisodeKey {
+        let state = &mut self.jobs[job];
+        let index = EpisodeIndex(state.next);
+        state.next += 1;
+        let episode = Episode::new(
+            job,
+            index,
+            crate::random::policy_seed(state.options.seed, index.0),
+            state.parameters(index),
+            self.now,
+            &mut self.counts,
+        );
+        if let Some(key) = self.free_episodes.pop() {
+            self.episodes[key.0 as usize] = Some(episode);
+            return key;
+        }
+        self.episodes.push(Some(episode));
+        EpisodeKey(u32::try_from(self.episodes.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    pub(crate) fn episode(&mut self, key: EpisodeKey) -> Option<&mut Episode> {
+        self.episodes[key.0 as usize].as_mut()
     }
 
     /// Gives the job up if its pool has shown no sign of life for too long, or can never serve it.
