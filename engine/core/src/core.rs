@@ -6,10 +6,14 @@ use envmill_protocol::{JobId, PolicyVersion, ServerId, Slot, record::Cancellatio
 
 use crate::{
     AdmissionStatus, Counts, FingerprintChange, Input, JobOptions, Note, Options, OptionsError,
-    Outputs, ServerOptions, Time,
+    Outputs, ServerOptions, Tasks, Time,
     admission::Admission,
+    alarms::Alarms,
+    budget::Budget,
+    ejection::Health,
     episode::{Episode, EpisodeKey},
     job::Job,
+    poison::Mortality,
     random::Random,
     session::Session,
     timers::Timers,
@@ -38,6 +42,17 @@ pub struct Core {
     pub(crate) idle: Vec<Vec<Slot>>,
     pub(crate) episodes: Vec<Option<Episode>>,
     pub(crate) free_episodes: Vec<EpisodeKey>,
+    /// The servers of each environment.
+    pub(crate) pools: Vec<Vec<u32>>,
+    pub(crate) alarms: Alarms,
+    pub(crate) tasks: Tasks,
+    pub(crate) score_serial: u32,
+    /// How far the jobs of each environment have been served.
+    pub(crate) virtual_time: Vec<u128>,
+    /// Environments that have no room for another session, while sessions are given out.
+    pub(crate) full: Vec<bool>,
+    /// When servers are compared next.
+    pub(crate) compare_at: Time,
     pub(crate) timers: Timers,
     /// Episodes to be tried again at a time of their own.
     pub(crate) delayed: BinaryHeap<Reverse<(Time, EpisodeKey)>>,
@@ -46,8 +61,6 @@ pub struct Core {
     pub(crate) session_serial: u64,
     /// When there may be room for a waiting episode, as far as time alone decides.
     pub(crate) wake_at: Time,
-    /// The job that is served first at the next turn.
-    pub(crate) first_job: usize,
 }
 
 #[derive(Debug)]
@@ -56,6 +69,9 @@ pub(crate) struct Server {
     pub(crate) admission: Admission,
     /// Sessions whose first reset is out.
     pub(crate) constructing: u32,
+    pub(crate) health: Health,
+    pub(crate) budget: Budget,
+    pub(crate) mortality: Mortality,
 }
 
 impl Core {
@@ -73,13 +89,19 @@ impl Core {
             idle: Vec::new(),
             episodes: Vec::new(),
             free_episodes: Vec::new(),
+            pools: Vec::new(),
+            alarms: Alarms::default(),
+            tasks: Tasks::default(),
+            score_serial: 0,
+            virtual_time: Vec::new(),
+            full: Vec::new(),
+            compare_at: Time::ZERO,
             timers: Timers::default(),
             delayed: BinaryHeap::new(),
             counts: Counts::default(),
             policy_version: PolicyVersion(0),
             session_serial: 0,
             wake_at: Time::NEVER,
-            first_job: 0,
         }
     }
 
@@ -89,9 +111,20 @@ impl Core {
         let environment = server.environment as usize;
         if self.idle.len() <= environment {
             self.idle.resize_with(environment + 1, Vec::new);
+            self.pools.resize_with(environment + 1, Vec::new);
+            self.virtual_time.resize(environment + 1, 0);
+            self.full.resize(environment + 1, false);
         }
+        self.pools[environment].push(id.0);
         let admission = Admission::new(self.options.admission);
-        self.servers.push(Server { options: server, admission, constructing: 0 });
+        self.servers.push(Server {
+            options: server,
+            admission,
+            constructing: 0,
+            health: Health::default(),
+            budget: Budget::default(),
+            mortality: Mortality::default(),
+        });
         self.wake_at = Time::ZERO;
         id
     }
@@ -112,7 +145,8 @@ impl Core {
             });
         }
         let job = Job::new(job, now)?;
-        self.counts.requested += job.options.episodes;
+        self.counts.requested += job.unstarted;
+        self.counts.extra += job.unstarted - job.options.episodes;
         self.jobs.push(job);
         self.wake_at = Time::ZERO;
         Ok(JobId(u32::try_from(self.jobs.len() - 1).unwrap_or(u32::MAX)))
@@ -128,7 +162,9 @@ impl Core {
             Input::Fingerprint { server, fingerprint } => {
                 self.on_fingerprint(server, fingerprint, outputs);
             }
+            Input::Scored(scored) => self.on_scored(scored, outputs),
             Input::ServerReady(server) => {
+                self.server_died(server);
                 if let Some(server) = self.servers.get_mut(server.0 as usize) {
                     server.admission.restarted();
                     self.wake_at = Time::ZERO;
@@ -147,7 +183,7 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Time {
         let delayed = self.delayed.peek().map_or(Time::NEVER, |Reverse((at, _))| *at);
-        self.timers.next().min(delayed).min(self.wake_at)
+        self.timers.next().min(self.alarms.next()).min(delayed).min(self.wake_at)
     }
 
     /// Whether every requested episode has been recorded and every session is closed.
@@ -165,7 +201,7 @@ impl Core {
     /// Episodes of unfinished jobs that have not been started yet.
     #[must_use]
     pub fn unstarted(&self) -> u64 {
-        self.jobs.iter().map(Job::unstarted).sum()
+        self.jobs.iter().map(|job| job.unstarted).sum()
     }
 
     /// Whether every running job has as many admitted sessions as it can use: as many as it asked
@@ -184,7 +220,20 @@ impl Core {
 
     /// What is known of each server, in the order of their ids.
     pub fn servers(&self) -> impl Iterator<Item = (&ServerOptions, AdmissionStatus)> {
-        self.servers.iter().map(|server| (&server.options, *server.admission.status()))
+        self.servers.iter().map(|server| {
+            let status = AdmissionStatus {
+                ejected: !server.health.is_well(),
+                ejections: server.health.ejections,
+                ..*server.admission.status()
+            };
+            (&server.options, status)
+        })
+    }
+
+    /// What the groups have cost so far, by task.
+    #[must_use]
+    pub const fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     pub(crate) fn pool(&self, environment: u32) -> impl Iterator<Item = &Server> {

@@ -5,13 +5,20 @@ use envmill_protocol::{
     record::{Cancellation, End},
 };
 
-use crate::{Core, Outputs, Time, Trigger, episode::EpisodeKey, job::Ending};
+use crate::{
+    Core, Outputs, Time, Trigger,
+    episode::{Episode, EpisodeKey},
+    group_end::member,
+    job::Ending,
+};
 
 impl Core {
-    /// Ends an episode that was played (or given up) and frees its session.
+    /// Ends an episode and frees its session, if it has one. One that was played goes on to its score.
     pub(crate) fn finish(&mut self, key: EpisodeKey, end: End, outputs: &mut Outputs) {
+        self.drop_twin(key, outputs);
+        self.leave_scoring(key);
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
-        let slot = episode.play.slot;
+        let (job, server) = (episode.job, episode.play.server);
         let trigger = match &end {
             End::Completed { .. } => Trigger::Complete,
             End::Truncated(_) => Trigger::Truncate,
@@ -20,15 +27,25 @@ impl Core {
             End::Stale => Trigger::Expire,
             End::Filtered(_) => Trigger::Filter,
         };
-        if matches!(trigger, Trigger::Complete | Trigger::Truncate | Trigger::Filter) {
+        let was_played = matches!(trigger, Trigger::Complete | Trigger::Truncate);
+        if was_played || trigger == Trigger::Filter {
             episode.advance(Trigger::Ended, &mut self.counts);
         }
-        episode.advance(trigger, &mut self.counts);
-        if let Some(slot) = slot {
-            self.jobs[episode.job].active -= 1;
+        if let Some(slot) = episode.play.slot.take() {
+            self.jobs[job].leave(self.now);
             self.wake_at = Time::ZERO;
-            let healthy = matches!(trigger, Trigger::Complete | Trigger::Truncate);
+            if let (true, Some(server)) = (was_played, server) {
+                self.attempt_ended(server, slot, None, outputs);
+            }
+            // A session that was cut off between two steps is as good as one that was played out.
+            let healthy = was_played || end == End::Cancelled(Cancellation::Cut);
             self.release(slot, healthy, outputs);
+        }
+        if was_played {
+            return self.played(key, end, outputs);
+        }
+        if let Some(episode) = self.episodes[key.0 as usize].as_mut() {
+            episode.advance(trigger, &mut self.counts);
         }
         self.record(key, end, outputs);
     }
@@ -50,14 +67,24 @@ impl Core {
         } += 1;
         let server = episode.play.server.map(|server| &self.servers[server.0 as usize].options);
         episode.close_attempt(self.now, server.map_or("", |server| &server.name), None);
-        outputs.records.push(episode.into_record(
+        let (job, group, first) = (episode.job, episode.group, episode.first_observation);
+        let tokens = std::mem::take(&mut episode.tokens);
+        let trajectory = episode.into_record(
             server.map(|server| (server.name.as_str(), server.fingerprint.as_str())),
             end,
             &self.jobs,
             self.now,
             self.options.run_started_unix_us,
             self.policy_version,
-        ));
+        );
+        if self.jobs[job].options.group.is_none() {
+            outputs.records.push(trajectory);
+            return;
+        }
+        let member = member(&trajectory, first, tokens);
+        // The group's record, if this completes it, comes after its members'.
+        outputs.records.push(trajectory);
+        self.member_recorded(key, job, group, member, outputs);
     }
 
     /// Starts nothing more of a job; unless it only drains, gives up what is under way.
@@ -77,6 +104,13 @@ impl Core {
             let Some(key) = self.sessions[slot.0 as usize].episode else { continue };
             if self.episodes[key.0 as usize].as_ref().is_some_and(|episode| episode.job == index) {
                 self.cancel_turn(slot, outputs);
+                self.finish(key, End::Cancelled(why), outputs);
+            }
+        }
+        for key in 0..self.episodes.len() {
+            let key = EpisodeKey(key as u32);
+            let waits = |episode: &&Episode| episode.job == index && episode.ticket.is_some();
+            if self.episodes[key.0 as usize].as_ref().filter(waits).is_some() {
                 self.finish(key, End::Cancelled(why), outputs);
             }
         }

@@ -76,6 +76,10 @@ impl Core {
         episode.play.reset_at = now;
         let ended = observed.ended;
         episode.play.reset = Some(observed);
+        if self.jobs[episode.job].options.group.is_some() {
+            self.see_first_observation(key, outputs);
+        }
+        let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
         match ended {
             Some(ended) => self.finish(key, end_of(ended), outputs),
             None => {
@@ -92,6 +96,7 @@ impl Core {
         self.stand(slot, Standing::Admitted);
         self.counts.sessions_built += 1;
         let known = &mut self.servers[server.0 as usize];
+        known.mortality.has_lived = true;
         if known.admission.admitted(self.now, took) {
             outputs.notes.push(Note::ServerRecovered(server));
         }
@@ -104,7 +109,9 @@ impl Core {
         let server = session.server.0 as usize;
         self.counts.steps += 1;
         self.answered(slot, Phase::Step, outputs);
-        self.servers[server].admission.answered(self.now);
+        let known = &mut self.servers[server];
+        known.admission.answered(self.now);
+        known.health.stepped(took);
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
         let ended = observed.ended;
         let play = &mut episode.play;

@@ -1,9 +1,7 @@
 //! Failures and deadlines: what they say about the server, and whether the episode is tried again.
 
-use std::cmp::Reverse;
-
 use envmill_protocol::{
-    Failure, FailureKind, Phase, Retry, SessionFate, Slot,
+    Failure, FailureKind, Phase, SessionFate, Slot,
     record::{End, Truncation},
 };
 
@@ -11,6 +9,7 @@ use crate::{
     Core, Note, Outputs, State, Time, Trigger,
     admission::Standing,
     episode::{EpisodeKey, Play},
+    retrying::Verdict,
     session::Waiting,
 };
 
@@ -21,6 +20,11 @@ impl Core {
         let (waiting, key) = (session.waiting, session.episode);
         let phase = waiting.phase();
         let refused = self.learn(slot, waiting, &failure, outputs);
+        if let Some(key) = key
+            && !refused
+        {
+            self.blame(key, slot, waiting, &failure, outputs);
+        }
         self.cancel_turn(slot, outputs);
         self.stop_waiting(slot);
         if failure.session == SessionFate::Lost {
@@ -73,8 +77,30 @@ impl Core {
         }
         if known.admission.open_failed(self.now, failure.clone(), &mut self.random) {
             outputs.notes.push(Note::ServerDown { server, failure: failure.clone() });
+            if matches!(failure.kind, FailureKind::Unreachable | FailureKind::Disconnected) {
+                self.server_died(server);
+            }
+            self.relieve(server);
         }
         waiting == Waiting::Open || failure.kind == FailureKind::Factory
+    }
+
+    /// Holds a failed attempt against its server, and a broken connection against its task.
+    fn blame(
+        &mut self,
+        key: EpisodeKey,
+        slot: Slot,
+        waiting: Waiting,
+        failure: &Failure,
+        outputs: &mut Outputs,
+    ) {
+        let server = self.sessions[slot.0 as usize].server;
+        self.attempt_ended(server, slot, Some(failure.kind), outputs);
+        let was_cut =
+            matches!(failure.kind, FailureKind::Closed { .. } | FailureKind::Disconnected);
+        if was_cut && waiting.is_request() && waiting != Waiting::Open {
+            self.suspect(key, server);
+        }
     }
 
     /// A slot's deadline has come.
@@ -106,6 +132,9 @@ impl Core {
                 );
                 let failure = Failure::lost(FailureKind::Deadline(phase), message);
                 let refused = self.learn(slot, waiting, &failure, outputs);
+                if !refused {
+                    self.blame(key, slot, waiting, &failure, outputs);
+                }
                 self.cancel_turn(slot, outputs);
                 self.release(slot, false, outputs);
                 if refused {
@@ -117,7 +146,7 @@ impl Core {
         }
     }
 
-    /// Gives up an attempt: the episode is tried again, or fails. Its session has been released.
+    /// Gives up an attempt: the episode is tried again, or ends. Its session has been released.
     pub(crate) fn fail_attempt(
         &mut self,
         key: EpisodeKey,
@@ -131,27 +160,39 @@ impl Core {
         if episode.play.is_attempt && episode.play.reset.is_none() {
             self.counts.attempts += 1; // one that failed before its first observation
         }
+        let was_sent = episode.play.is_attempt;
         episode.close_attempt(self.now, name, Some(&failure));
-        let job = &mut self.jobs[episode.job];
-        job.active -= 1;
+        episode.play.slot = None;
+        let twin = episode.twin;
+        self.jobs[episode.job].leave(self.now);
         self.wake_at = Time::ZERO;
-        let again = failure.kind.retry(phase);
-        let left = (episode.attempts.len() as u64) < u64::from(job.options.attempts_max);
-        if again == Retry::Never || !left || job.ending.is_some() {
-            episode.play.slot = None;
-            episode.advance(Trigger::Fail, &mut self.counts);
-            self.record(key, End::Failed(failure), outputs);
+        if let Some(twin) = twin {
+            // The other attempt goes on as the only one.
+            self.merge_into(key, twin);
+            outputs.notes.push(Note::AttemptFailed { server, failure });
             return;
         }
-        episode.advance(Trigger::Retried, &mut self.counts);
-        episode.play = Play::default();
-        self.counts.retries += 1;
-        outputs.notes.push(Note::AttemptFailed { server, failure });
-        if let Retry::After(pause) = again {
-            job.delayed += 1;
-            self.delayed.push(Reverse((self.now + self.random.jitter(pause), key)));
-        } else {
-            job.queue.push_front(key);
+        match self.verdict(key, server, failure, phase, was_sent, outputs) {
+            Verdict::Again { failure, pause } => {
+                self.try_again(key, pause);
+                outputs.notes.push(Note::AttemptFailed { server, failure });
+            }
+            Verdict::Truncate => {
+                if let Some(episode) = self.episodes[key.0 as usize].as_mut() {
+                    episode.advance(Trigger::Ended, &mut self.counts);
+                }
+                self.played(key, End::Truncated(Truncation::EnvironmentError), outputs);
+            }
+            Verdict::Fail(failure) => {
+                if let Some(episode) = self.episodes[key.0 as usize].as_mut() {
+                    episode.advance(Trigger::Fail, &mut self.counts);
+                }
+                if failure.kind == FailureKind::Poison {
+                    self.record_poison(key, failure, outputs);
+                } else {
+                    self.record(key, End::Failed(failure), outputs);
+                }
+            }
         }
     }
 
@@ -161,7 +202,7 @@ impl Core {
         episode.advance(Trigger::Refused, &mut self.counts);
         episode.play = Play::default();
         let job = &mut self.jobs[episode.job];
-        job.active -= 1;
+        job.leave(self.now);
         self.wake_at = Time::ZERO;
         job.queue.push_front(key);
     }

@@ -20,7 +20,7 @@ impl Core {
         session.episode = Some(key);
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
         let job = &mut self.jobs[episode.job];
-        job.active += 1;
+        job.hold(now);
         episode.play = Play {
             slot: Some(slot),
             server: Some(session.server),
@@ -51,9 +51,12 @@ impl Core {
             return;
         };
         episode.play.is_attempt = true;
+        self.jobs[episode.job].budget.attempts += 1;
         let parameters = episode.parameters.clone();
         episode.advance(Trigger::ResetSent, &mut self.counts);
-        self.servers[server.0 as usize].constructing += u32::from(first);
+        let known = &mut self.servers[server.0 as usize];
+        known.budget.attempts += 1;
+        known.constructing += u32::from(first);
         let waiting = if first { Waiting::FirstReset } else { Waiting::Reset };
         self.send(slot, Request::Reset { parameters }, waiting, outputs);
     }
@@ -100,10 +103,11 @@ impl Core {
         let Some(key) = session.episode.take() else {
             return self.close(slot, outputs);
         };
-        let played = session.played;
+        let (played, session_server) = (session.played, session.server.0 as usize);
         let usable = healthy && session.waiting == Waiting::Nothing;
         let Some(episode) = self.episodes[key.0 as usize].as_ref() else { return };
         let options = &self.jobs[episode.job].options;
+        let usable = usable && self.servers[session_server].health.is_well();
         if usable && options.session_reuse.allows(played) && self.has_work(options.environment) {
             let environment = options.environment as usize;
             self.timers.set(slot.0, Time::NEVER);
@@ -136,10 +140,12 @@ impl Core {
     pub(crate) fn free(&mut self, slot: Slot) {
         self.stand(slot, Standing::None);
         let session = &mut self.sessions[slot.0 as usize];
+        let server = session.server;
         *session = Session { generation: session.generation, ..Session::free() };
         self.free_slots.push(slot);
         self.timers.set(slot.0, Time::NEVER);
         self.counts.sessions -= 1;
+        self.probe_gone(server, slot);
         self.wake_at = Time::ZERO;
     }
 
