@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod decisions;
+mod groups;
+mod metastability;
+mod seeds;
 mod table;
-mod world;
 mod worlds;
