@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, io, time::SystemTime};
 
-use envmill_core::{Core, Input, JobOptions, Note, Options, OptionsError, ServerOptions, Time};
+use envmill_core::{
+    Core, EjectionOptions, Input, JobOptions, Note, Options, OptionsError, RetryBudget,
+    ServerOptions, Time,
+};
 use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe};
 use envmill_protocol::ServerId;
 
@@ -12,7 +15,7 @@ use crate::{
     driver::{Control, Driver, Look},
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
     report::Summary,
-    sink::{DirectoryError, JsonLines, OutputDirectory, SinkError},
+    sink::{DirectoryError, GroupLines, JsonLines, OutputDirectory, SinkError},
 };
 
 /// Descriptors kept free for files, servers' output and the like.
@@ -118,8 +121,10 @@ fn play(
     let (core, job) = core(options, &worker_options.servers, &descriptions)?;
     let worker = OpenEnvWorker::new(worker_options.clone())?;
     let sink = JsonLines::new(file, &directory.trajectories())?;
+    let groups = options.rules.group.map(|_| GroupLines::create(&directory.groups()));
     let driver =
-        Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?;
+        Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?
+            .with_groups(groups.transpose()?);
     let finished = driver.run(|at| {
         for restarted in children.iter().flat_map(Children::restarted) {
             welcome_back(restarted, options, at.worker, control);
@@ -224,11 +229,19 @@ fn core(
     servers: &[Server],
     descriptions: &[Description],
 ) -> Result<(Core, envmill_protocol::JobId), RunError> {
+    let rules = &options.rules;
+    let retry_budget =
+        RetryBudget { percent: rules.retry_budget_percent, ..RetryBudget::default() };
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut core = Core::new(Options {
         run_started_unix_us: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX),
         seed: options.seed,
         slots_max: options.limits.sessions.max(1),
+        ejection: EjectionOptions {
+            percent_max: options.rules.ejected_percent_max,
+            ..EjectionOptions::default()
+        },
+        server_retry_budget: retry_budget,
         ..Options::default()
     });
     for (server, description) in servers.iter().zip(descriptions) {
@@ -255,6 +268,11 @@ fn core(
             attempts_max: options.limits.attempts,
             session_reuse: options.limits.session_reuse,
             on_fingerprint_change: options.on_fingerprint_change,
+            group: rules.group,
+            on_environment_error: rules.on_environment_error,
+            production: rules.production,
+            idempotent: rules.idempotent,
+            retry_budget,
             ..JobOptions::default()
         },
     )?;
@@ -313,6 +331,24 @@ fn tell(note: &Note) {
         Note::AttemptFailed { server, failure } => {
             tracing::info!(server = server.0, %failure, "an attempt failed");
         }
+        Note::JobBudgetSpent(_) => {
+            tracing::warn!("the job's retry budget is spent: failures are final for now");
+        }
+        Note::ServerBudgetSpent(server) => {
+            tracing::warn!(server = server.0, "the retry budget of a server is spent");
+        }
+        Note::FirstObservationsDiffer { group, .. } => tracing::warn!(
+            group,
+            "members of a group begin differently though their seed is the same: the server may drop \
+             seeds"
+        ),
+        Note::ServerEjected { server, why, rest } => {
+            tracing::warn!(server = server.0, ?why, ?rest, "a server does unlike its pool");
+        }
+        Note::ServerReturned(server) => {
+            tracing::warn!(server = server.0, "a server that was left alone is back");
+        }
+        Note::Quarantined(failure) => tracing::warn!(%failure, "a task is given up"),
     }
 }
 

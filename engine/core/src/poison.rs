@@ -80,14 +80,6 @@ impl Core {
         (victims.len() >= DEATHS).then_some(victims)
     }
 
-    /// Whether its task is under more than one suspicion, so that the next server is better not
-    /// found in a hurry.
-    pub(crate) fn is_suspect(&self, key: EpisodeKey) -> bool {
-        let Some(episode) = self.episodes[key.0 as usize].as_ref() else { return false };
-        let of_group = self.jobs[episode.job].groups.get(&episode.group);
-        of_group.map_or(&episode.suspicions, |group| &group.suspicions).len() >= DEATHS
-    }
-
     /// Why the episode is not to be tried again, if servers died of its task.
     pub(crate) fn condemned(&self, key: EpisodeKey) -> Option<Failure> {
         let victims = self.victims(key)?;

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, time::Duration};
 
-use envmill_protocol::{Failure, FailureKind, Phase, Retry, ServerId, SessionFate};
+use envmill_protocol::{Failure, FailureKind, Phase, Retry, ServerId};
 
 use crate::{
     Core, OnEnvironmentError, Outputs, State, Trigger,
@@ -19,10 +19,6 @@ pub(crate) enum Verdict {
     /// It fails.
     Fail(Failure),
 }
-
-/// How long a task waits that one server is known to have died of and another may have: until then
-/// others have found out whether that server still lives.
-const SUSPICION_PAUSE: Duration = Duration::from_millis(500);
 
 impl Core {
     /// Decides on an attempt that has been closed. `was_sent`: its reset has left.
@@ -65,13 +61,7 @@ impl Core {
             failure = Failure { session, ..Failure::lost(failure.kind, message) };
             return Verdict::Fail(failure);
         }
-        let pause = match again {
-            Retry::After(pause) => Some(pause),
-            _ if failure.session == SessionFate::Lost && self.is_suspect(key) => {
-                Some(SUSPICION_PAUSE)
-            }
-            _ => None,
-        };
+        let pause = if let Retry::After(pause) = again { Some(pause) } else { None };
         Verdict::Again { failure, pause }
     }
 

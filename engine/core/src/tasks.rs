@@ -55,6 +55,20 @@ impl TaskStatistics {
         (self.cut > 0).then(|| self.cut_steps as f64 / self.cut as f64)
     }
 
+    /// Adds the figures of another task.
+    pub fn merge(&mut self, other: &Self) {
+        self.groups += other.groups;
+        self.members += other.members;
+        self.kept += other.kept;
+        self.kept_steps += other.kept_steps;
+        self.cut += other.cut;
+        self.cut_steps += other.cut_steps;
+        self.filtered += other.filtered;
+        self.failed += other.failed;
+        self.attempts += other.attempts;
+        self.attempts_failed += other.attempts_failed;
+    }
+
     fn add(&mut self, group: &GroupRecord) {
         self.groups += 1;
         for member in &group.members {

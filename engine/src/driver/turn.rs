@@ -10,7 +10,7 @@ use crate::{
     driver::{Control, Meter},
     policy::Policy,
     run::Failures,
-    sink::{Sink, SinkError},
+    sink::{GroupLines, Sink, SinkError},
 };
 
 /// The longest wait, so that displays move and interrupts are seen.
@@ -23,6 +23,10 @@ pub struct Driver<W: Worker> {
     /// One policy for each environment of the configuration.
     policies: Vec<Box<dyn Policy>>,
     sink: Box<dyn Sink>,
+    /// Where records of groups go, if anywhere.
+    groups: Option<GroupLines>,
+    /// Records that the sink was given.
+    submitted: u64,
     jobs: Vec<JobId>,
     control: Control,
     meter: Meter,
@@ -71,6 +75,8 @@ pub struct Finished<W> {
     pub wall: Duration,
     /// Records known to be kept.
     pub written: u64,
+    /// Records of groups that are kept; `None` where none were to be.
+    pub groups_written: Option<u64>,
     /// Why some were not.
     pub sink_failure: Option<SinkError>,
 }
@@ -96,6 +102,8 @@ impl<W: Worker> Driver<W> {
             worker,
             policies,
             sink,
+            groups: None,
+            submitted: 0,
             jobs,
             control,
             meter: Meter::new()?,
@@ -103,6 +111,13 @@ impl<W: Worker> Driver<W> {
             failures: Failures::new(),
             told: Told::Nothing,
         })
+    }
+
+    /// Keeps records of groups, too.
+    #[must_use]
+    pub fn with_groups(mut self, groups: Option<GroupLines>) -> Self {
+        self.groups = groups;
+        self
     }
 
     /// Plays until every requested episode is recorded and every session closed. `look` is called
@@ -131,7 +146,9 @@ impl<W: Worker> Driver<W> {
                     *self.failures.entry(failure.kind.name()).or_default() += 1;
                 }
             }
+            self.submitted += outputs.records.len() as u64;
             self.sink.submit(&mut outputs.records);
+            self.keep_groups(&mut outputs);
             self.meter.look(&self.core);
             look(Look {
                 core: &self.core,
@@ -144,6 +161,7 @@ impl<W: Worker> Driver<W> {
             outputs.notes.clear();
             // External drivers come with the service; until then nothing is handed out.
             outputs.handed.clear();
+            outputs.to_score.clear();
             if self.core.is_idle() {
                 return self.finish();
             }
@@ -161,7 +179,8 @@ impl<W: Worker> Driver<W> {
     }
 
     fn pass_on_interrupts(&mut self, now: Time, outputs: &mut Outputs) {
-        let wanted = if self.control.is_cut() || self.sink.failure().is_some() {
+        let groups_fail = self.groups.as_ref().is_some_and(|groups| groups.failure().is_some());
+        let wanted = if self.control.is_cut() || self.sink.failure().is_some() || groups_fail {
             Told::Cancel
         } else if self.control.is_draining() {
             Told::Drain
@@ -205,11 +224,26 @@ impl<W: Worker> Driver<W> {
         }
     }
 
+    fn keep_groups(&mut self, outputs: &mut Outputs) {
+        match &mut self.groups {
+            Some(groups) => {
+                groups.submit(&mut outputs.groups, self.submitted);
+                groups.advance(self.sink.written());
+            }
+            None => outputs.groups.clear(),
+        }
+    }
+
     fn finish(mut self) -> Finished<W> {
-        let sink_failure = self.sink.finish().err();
+        let mut sink_failure = self.sink.finish().err();
+        if let Some(groups) = &mut self.groups {
+            groups.finish(self.sink.written());
+            sink_failure = sink_failure.or_else(|| groups.failure().cloned());
+        }
         Finished {
             wall: self.began.elapsed(),
             written: self.sink.written(),
+            groups_written: self.groups.as_ref().map(GroupLines::written),
             sink_failure,
             core: self.core,
             worker: self.worker,

@@ -19,6 +19,10 @@ fn world(jobs: Vec<JobOptions>, servers: ServerPlan) -> World {
     World::new(Plan { servers, job, more_jobs: jobs.collect(), ..Plan::default() })
 }
 
+fn well() -> ServerPlan {
+    ServerPlan { step: Duration::from_millis(10), ..ServerPlan::default() }
+}
+
 /// Seconds that each job's episodes held a session, up to now.
 fn used(world: &World) -> Vec<f64> {
     let mut used = vec![0.0; 3];
@@ -45,7 +49,7 @@ fn assert_near(used: &[f64], shares: &[f64]) {
 
 #[test]
 fn sessions_are_shared_by_weight() {
-    let mut world = world(weights(&[1, 2, 3]), ServerPlan::default());
+    let mut world = world(weights(&[1, 2, 3]), well());
     world.run_until(Time::ZERO + Duration::from_secs(60));
     assert_near(&used(&world), &[1.0 / 6.0, 2.0 / 6.0, 3.0 / 6.0]);
 }
@@ -55,7 +59,7 @@ fn sessions_are_shared_by_weight() {
 fn long_episodes_get_no_more() {
     let mut jobs = weights(&[1, 1]);
     jobs[1].max_steps = Some(2);
-    let plan = ServerPlan { episode_steps: 60, ..ServerPlan::default() };
+    let plan = ServerPlan { episode_steps: 60, ..well() };
     let mut world = world(jobs, plan);
     world.run_until(Time::ZERO + Duration::from_secs(60));
     assert_near(&used(&world)[..2], &[0.5, 0.5]);
@@ -63,7 +67,7 @@ fn long_episodes_get_no_more() {
 
 #[test]
 fn a_job_that_comes_later_owes_and_is_owed_nothing() {
-    let mut world = world(weights(&[1]), ServerPlan::default());
+    let mut world = world(weights(&[1]), well());
     world.run_until(Time::ZERO + Duration::from_secs(30));
     let late = JobOptions {
         name: "job1".into(),
@@ -84,7 +88,7 @@ fn a_job_that_comes_later_owes_and_is_owed_nothing() {
 fn a_higher_priority_goes_first_and_what_it_leaves_goes_to_the_next() {
     let mut jobs = weights(&[1, 1, 4]);
     jobs[0].priority = 1;
-    let mut world = world(jobs, ServerPlan::default());
+    let mut world = world(jobs, well());
     world.run_until(Time::ZERO + Duration::from_secs(20));
     let first = used(&world);
     let all: f64 = first.iter().sum();
@@ -98,7 +102,7 @@ fn a_higher_priority_goes_first_and_what_it_leaves_goes_to_the_next() {
 /// Of equal priority nobody starves, however small its weight.
 #[test]
 fn nobody_starves_beside_others() {
-    let mut world = world(weights(&[1_000, 1, 1]), ServerPlan::default());
+    let mut world = world(weights(&[1_000, 1, 1]), well());
     world.run_until(Time::ZERO + Duration::from_secs(60));
     assert!(used(&world).iter().all(|&used| used > 1.0), "{:?}", used(&world));
 }
