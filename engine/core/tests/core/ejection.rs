@@ -82,10 +82,8 @@ fn a_slow_server_rests_and_comes_back_once_it_is_well() {
 #[test]
 fn no_more_than_the_share_is_out_and_a_bad_pool_is_left_alone() {
     for (bad, percent_max, most) in [(2, 34, 1), (3, 34, 0), (2, 60, 3), (5, 100, 0), (2, 0, 0)] {
-        let servers = (0..5).map(|index| ServerPlan {
-            cut: if index < bad { 300 } else { 0 },
-            ..well()
-        });
+        let servers =
+            (0..5).map(|index| ServerPlan { cut: if index < bad { 300 } else { 0 }, ..well() });
         let mut plan = plan(servers.collect());
         plan.options.ejection = EjectionOptions { percent_max, ..EjectionOptions::default() };
         let mut world = World::new(plan);
