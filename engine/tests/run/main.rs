@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod groups;
+
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use envmill_protocol::{Trajectory, record::read_json_line};

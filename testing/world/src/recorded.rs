@@ -94,7 +94,8 @@ fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String>
     for pair in record.attempts.windows(2) {
         let (failed, next) = (&pair[0], &pair[1]);
         let is_duplicate = failed.cause == "duplicate";
-        if is_duplicate || failed.cause == "environment" && is_retried(job) {
+        let has_duplicates = job.group.is_some_and(|group| group.duplicate_stragglers);
+        if is_duplicate || has_duplicates || failed.cause == "environment" && is_retried(job) {
             continue;
         }
         let pause = match retry(&failed.cause, &failed.message) {

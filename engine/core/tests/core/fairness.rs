@@ -10,7 +10,7 @@ use envmill_world::{Plan, ServerPlan, World};
 fn world(jobs: Vec<JobOptions>, servers: ServerPlan) -> World {
     let mut jobs = jobs.into_iter().enumerate().map(|(number, job)| JobOptions {
         name: format!("job{number}"),
-        episodes: 10_000_000,
+        episodes: 50_000,
         sessions_max: 30,
         ..job
     });
@@ -71,7 +71,7 @@ fn a_job_that_comes_later_owes_and_is_owed_nothing() {
     world.run_until(Time::ZERO + Duration::from_secs(30));
     let late = JobOptions {
         name: "job1".into(),
-        episodes: 10_000_000,
+        episodes: 50_000,
         sessions_max: 30,
         ..JobOptions::default()
     };
