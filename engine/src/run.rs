@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, io, path::PathBuf, time::SystemTime};
 
 use envmill_core::{
-    Core, FingerprintChange, Input, JobOptions, Note, Options, OptionsError, ServerOptions, Time,
+    Core, EjectionOptions, FingerprintChange, Input, JobOptions, Note, Options, OptionsError,
+    RetryBudget, ServerOptions, Time,
 };
 use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe};
 use envmill_protocol::ServerId;
@@ -17,7 +18,7 @@ use crate::{
     flight,
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
     report::Summary,
-    sink::{DirectoryError, JsonLines, OutputDirectory, SinkError},
+    sink::{DirectoryError, GroupLines, JsonLines, OutputDirectory, SinkError},
 };
 
 /// Descriptors kept free for files, servers' output and the like.
@@ -138,9 +139,11 @@ fn play(
     let worker = OpenEnvWorker::new(worker_options.clone())?;
     let sink = JsonLines::new(file, &directory.trajectories())?;
     let recorder = flight::recorder(options, &core)?;
+    let groups = options.rules.group.map(|_| GroupLines::create(&directory.groups()));
     let driver =
         Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?
-            .recorded_by(recorder);
+            .recorded_by(recorder)
+            .with_groups(groups.transpose()?);
     let mut fingerprints = Fingerprints::new(worker_options, control.clone());
     let finished = driver.run(|at| {
         for restarted in children.iter().flat_map(Children::restarted) {
@@ -253,11 +256,19 @@ fn core(
     servers: &[Server],
     descriptions: &[Description],
 ) -> Result<(Core, envmill_protocol::JobId), RunError> {
+    let rules = &options.rules;
+    let retry_budget =
+        RetryBudget { percent: rules.retry_budget_percent, ..RetryBudget::default() };
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut core = Core::new(Options {
         run_started_unix_us: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX),
         seed: options.seed,
         slots_max: options.limits.sessions.max(1),
+        ejection: EjectionOptions {
+            percent_max: options.rules.ejected_percent_max,
+            ..EjectionOptions::default()
+        },
+        server_retry_budget: retry_budget,
         ..Options::default()
     });
     for (server, description) in servers.iter().zip(descriptions) {
@@ -284,6 +295,11 @@ fn core(
             attempts_max: options.limits.attempts,
             session_reuse: options.limits.session_reuse,
             on_fingerprint_change: options.on_fingerprint_change,
+            group: rules.group,
+            on_environment_error: rules.on_environment_error,
+            production: rules.production,
+            idempotent: rules.idempotent,
+            retry_budget,
             ..JobOptions::default()
         },
     )?;
@@ -347,6 +363,24 @@ fn tell(note: &Note, options: &RunOptions) {
         Note::AttemptFailed { server, failure } => {
             tracing::info!(server = server.0, %failure, "an attempt failed");
         }
+        Note::JobBudgetSpent(_) => {
+            tracing::warn!("the job's retry budget is spent: failures are final for now");
+        }
+        Note::ServerBudgetSpent(server) => {
+            tracing::warn!(server = server.0, "the retry budget of a server is spent");
+        }
+        Note::FirstObservationsDiffer { group, .. } => tracing::warn!(
+            group,
+            "members of a group begin differently though their seed is the same: the server may drop \
+             seeds"
+        ),
+        Note::ServerEjected { server, why, rest } => {
+            tracing::warn!(server = server.0, ?why, ?rest, "a server does unlike its pool");
+        }
+        Note::ServerReturned(server) => {
+            tracing::warn!(server = server.0, "a server that was left alone is back");
+        }
+        Note::Quarantined(failure) => tracing::warn!(%failure, "a task is given up"),
     }
 }
 

@@ -79,6 +79,8 @@ pub enum Phase {
     Step,
     /// Waiting for the policy, or for an external driver.
     Policy,
+    /// Waiting for the scorer, after the last step.
+    Scoring,
     /// The episode as a whole.
     Episode,
     /// The job as a whole.
@@ -87,12 +89,13 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order of a session's life.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Connect,
         Self::FirstReset,
         Self::Reset,
         Self::Step,
         Self::Policy,
+        Self::Scoring,
         Self::Episode,
         Self::Job,
     ];
@@ -112,6 +115,7 @@ impl Phase {
             Self::Reset => "reset",
             Self::Step => "step",
             Self::Policy => "policy",
+            Self::Scoring => "scoring",
             Self::Episode => "episode",
             Self::Job => "job",
         }
@@ -174,6 +178,11 @@ pub enum Kind {
     NoServer,
     /// A bound of the engine itself was reached; the message names it.
     Limit,
+    /// The scorer gave no score. Set by the scheduler.
+    Scorer,
+    /// Servers died while they were at attempts at this task: it is not tried on more of them. Set
+    /// by the scheduler.
+    Poison,
 }
 
 impl Kind {
@@ -212,11 +221,49 @@ impl Kind {
             | Self::Refused
             | Self::Invalid
             | Self::TooLarge
-            | Self::Deadline(Phase::Policy | Phase::Episode | Phase::Job)
+            | Self::Deadline(Phase::Policy | Phase::Scoring | Phase::Episode | Phase::Job)
             | Self::Policy
             | Self::Driver
             | Self::NoServer
-            | Self::Limit => Retry::Never,
+            | Self::Limit
+            | Self::Scorer
+            | Self::Poison => Retry::Never,
+        }
+    }
+
+    /// Whether it lies with the way to the server or with the server's process, and not with what
+    /// was asked of the environment. A request without an answer counts: nothing tells a hanging
+    /// environment from a dead connection.
+    #[must_use]
+    pub const fn is_transport(self) -> bool {
+        match self {
+            Self::NameResolution
+            | Self::Unreachable
+            | Self::Tls
+            | Self::UpgradeRefused { .. }
+            | Self::Session
+            | Self::Attach
+            | Self::Expired
+            | Self::Closed { .. }
+            | Self::Disconnected
+            | Self::Protocol
+            | Self::Deadline(Phase::Connect | Phase::FirstReset | Phase::Reset | Phase::Step) => {
+                true
+            }
+            Self::Deadline(Phase::Policy | Phase::Scoring | Phase::Episode | Phase::Job)
+            | Self::NotOpenEnv
+            | Self::Capacity
+            | Self::Factory
+            | Self::Refused
+            | Self::Invalid
+            | Self::Environment
+            | Self::TooLarge
+            | Self::Policy
+            | Self::Driver
+            | Self::NoServer
+            | Self::Limit
+            | Self::Scorer
+            | Self::Poison => false,
         }
     }
 
@@ -268,6 +315,8 @@ impl Kind {
             Self::Driver => "driver".into(),
             Self::NoServer => "no_server".into(),
             Self::Limit => "limit".into(),
+            Self::Scorer => "scorer".into(),
+            Self::Poison => "poison".into(),
         }
     }
 }
@@ -311,6 +360,8 @@ impl Kind {
             "driver" => Self::Driver,
             "no_server" => Self::NoServer,
             "limit" => Self::Limit,
+            "scorer" => Self::Scorer,
+            "poison" => Self::Poison,
             _ => return None,
         })
     }
@@ -377,6 +428,8 @@ mod tests {
             Kind::Driver,
             Kind::NoServer,
             Kind::Limit,
+            Kind::Scorer,
+            Kind::Poison,
         ];
         for kind in kinds.into_iter().chain(Phase::ALL.map(Kind::Deadline)) {
             assert_eq!(Kind::from_name(&kind.name()), Some(kind));

@@ -7,6 +7,8 @@
 
 mod cargo;
 mod fuzz;
+mod mutants;
+mod seeds;
 mod stage;
 mod system;
 mod venv;
@@ -29,7 +31,7 @@ const ACTIONS: &[Action] = &[
     Action {
         name: "ci",
         arguments: "",
-        about: "everything below but `versions` and `fuzz`, with minutes per stage and one final count",
+        about: "what CI runs: lints, build and tests, with minutes per stage and one final count",
         run: ci,
     },
     Action {
@@ -61,6 +63,18 @@ const ACTIONS: &[Action] = &[
         arguments: "[TARGET]... [--minutes N]",
         about: "fuzz all targets or those named, 30 minutes each or N",
         run: fuzz::action,
+    },
+    Action {
+        name: "seeds",
+        arguments: "[--count N] [--from SEED | --seed SEED]",
+        about: "play new simulated worlds, 100,000 unless told; failing seeds are printed and pinned",
+        run: seeds::action,
+    },
+    Action {
+        name: "mutants",
+        arguments: "[--pin] [FILTER]",
+        about: "take the core's checks away, one at a time: a pinned seed must fail for each",
+        run: mutants::action,
     },
 ];
 

@@ -78,6 +78,12 @@ pub struct AdmissionStatus {
     pub failures: u64,
     /// Whether it is given a rest after failures.
     pub down: bool,
+    /// The most sessions admitted at one time.
+    pub admitted_peak: u32,
+    /// Whether it gets no new sessions because it does unlike its pool, or is being probed after that.
+    pub ejected: bool,
+    /// How often it was sent to rest for that.
+    pub ejections: u64,
 }
 
 /// Which of a server's counts a session is in.
@@ -236,6 +242,7 @@ impl Admission {
         self.failures_in_a_row = 0;
         self.permanent_in_a_row = 0;
         self.grace_pause = GRACE_PAUSE;
+        self.status.admitted_peak = self.status.admitted_peak.max(self.status.admitted);
         if took <= self.first_reply_target() {
             self.status.window = (self.status.window + 1).min(self.options.window_max);
         } else if now.since(self.window_cut_at) > took {

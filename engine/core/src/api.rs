@@ -5,7 +5,7 @@ use std::time::Duration;
 use envmill_protocol::{
     Command, Decision, Event, Failure, Generated, Generation, JobId, Phase, PolicyVersion,
     ServerId, Slot, Trajectory, Turn,
-    record::{End, Step},
+    record::{End, GroupRecord, Step},
 };
 
 /// Something that happened outside.
@@ -26,6 +26,8 @@ pub enum Input {
     },
     /// A server is known to be there again (its process was restarted): try it at once.
     ServerReady(ServerId),
+    /// A scorer's word on an episode that was handed out in [`Outputs::to_score`].
+    Scored(Scored),
     /// The trainer has a new policy version; smaller ones than before are ignored.
     PolicyVersion(PolicyVersion),
     /// Start no more episodes of this job: those waiting are cancelled, those under way finish.
@@ -61,6 +63,37 @@ pub enum ExternalTurn {
     EpisodeEnded(End),
 }
 
+/// Names an episode that waits for its score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScoreTicket(pub u64);
+
+/// An episode that was played and waits for its score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToScore {
+    /// The answer must echo it.
+    pub ticket: ScoreTicket,
+    /// The episode as it will be recorded, but for its score and for what its group may yet decide.
+    pub trajectory: Box<Trajectory>,
+}
+
+/// The answer to a [`ToScore`]. One that comes late or twice is counted and changes nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The episode.
+    pub ticket: ScoreTicket,
+    /// Its score, or for people why there is none; the episode then fails with `scorer`.
+    pub result: Result<Score, String>,
+}
+
+/// What an episode was worth.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Score {
+    /// The reward that is recorded; `None`: there is none, which is not zero.
+    pub reward: Option<f64>,
+    /// Its named parts.
+    pub components: Vec<(String, f64)>,
+}
+
 /// What the core wants done. The caller takes everything out after each call of
 /// [`Core::settle`](crate::Core::settle) and carries it out in the order of each list.
 #[derive(Debug, Default)]
@@ -75,6 +108,12 @@ pub struct Outputs {
     pub handed: Vec<Turn>,
     /// Finished episodes: exactly one record for each requested one.
     pub records: Vec<Trajectory>,
+    /// Finished groups of jobs that ask for groups: exactly one record for each, in no earlier call
+    /// than the last of its members' records.
+    pub groups: Vec<GroupRecord>,
+    /// Episodes that wait for their score, of jobs with
+    /// [`Scoring::External`](crate::Scoring::External).
+    pub to_score: Vec<ToScore>,
     /// How long commands took.
     pub latencies: Vec<Latency>,
     /// News for logs and for the driver.
@@ -90,6 +129,8 @@ impl Outputs {
             && self.cancelled_turns.is_empty()
             && self.handed.is_empty()
             && self.records.is_empty()
+            && self.groups.is_empty()
+            && self.to_score.is_empty()
             && self.latencies.is_empty()
             && self.notes.is_empty()
     }
@@ -139,4 +180,38 @@ pub enum Note {
         /// Why.
         failure: Failure,
     },
+    /// A job has nothing left of its retry budget for now. Told once.
+    JobBudgetSpent(JobId),
+    /// The attempts on a server have nothing left of its retry budget for now. Told once.
+    ServerBudgetSpent(ServerId),
+    /// Members of a group began with different observations, though they were reset alike: the server
+    /// drops the seed, or its observations hold something of their own. Told once a job.
+    FirstObservationsDiffer {
+        /// The job.
+        job: JobId,
+        /// The first group in which it was seen.
+        group: u64,
+    },
+    /// A server gets no new sessions for a while: it does unlike the rest of its pool.
+    ServerEjected {
+        /// The server.
+        server: ServerId,
+        /// In what.
+        why: Outlier,
+        /// For how long, until it is probed.
+        rest: Duration,
+    },
+    /// A server that was ejected did well on its probe.
+    ServerReturned(ServerId),
+    /// A task is not tried again, since servers died while they were at it.
+    Quarantined(Failure),
+}
+
+/// In what a server does unlike the rest of its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outlier {
+    /// More of its attempts fail.
+    Failures,
+    /// Its steps take many times as long.
+    Latency,
 }

@@ -5,8 +5,11 @@ use crate::State;
 /// Counts since the start, and how things stand now. All bounds and refusals are visible here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Episodes requested, over all jobs.
+    /// Episodes requested, over all jobs; each ends in one record. `extra` of them were not asked for
+    /// by number: oversampled ones, and groups in place of filtered ones.
     pub requested: u64,
+    /// Oversampled episodes and those of refills, among `requested`.
+    pub extra: u64,
     /// Episodes taken from the queue at least once.
     pub started: u64,
     /// Records that ended completed.
@@ -29,6 +32,28 @@ pub struct Counts {
     pub attempts: u64,
     /// Attempts that failed and were followed by another.
     pub retries: u64,
+    /// Second attempts begun beside slow ones.
+    pub duplicates: u64,
+    /// Retries and duplicates that did not take place because a budget was spent.
+    pub budget_refusals: u64,
+    /// Episodes that failed because servers died while at their task.
+    pub quarantined: u64,
+    /// Groups that ended with as many usable members as they need.
+    pub groups_complete: u64,
+    /// Groups that ended with fewer.
+    pub groups_short: u64,
+    /// Groups that a filter dropped.
+    pub groups_filtered: u64,
+    /// Groups started in place of those.
+    pub groups_refilled: u64,
+    /// Groups whose first observations differ.
+    pub groups_differing: u64,
+    /// Members cut because their group had enough or its deadline had passed.
+    pub cut: u64,
+    /// Episodes now with the scorer.
+    pub scoring: u32,
+    /// Servers sent to rest because they did unlike their pool.
+    pub ejections: u64,
     /// Sessions that were admitted (their first reset was answered).
     pub sessions_built: u64,
     /// Sessions refused before they began: full, unreachable or broken servers.

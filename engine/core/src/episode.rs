@@ -6,27 +6,45 @@ use envmill_protocol::{
     record::{Attempt, ContentHash, End, Provenance, Step, Timing, Tokens, content_hash},
 };
 
-use crate::{Counts, State, Time, Trigger, job::Job};
+use crate::{Counts, Score, ScoreTicket, State, Time, Trigger, job::Job, poison::Suspicion};
 
 /// Where an episode lies in the core's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct EpisodeKey(pub(crate) u32);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Episode {
     pub(crate) job: usize,
     pub(crate) index: EpisodeIndex,
+    /// Its group; without groups, its own number.
+    pub(crate) group: u64,
+    /// Its number within the group.
+    pub(crate) sample: u32,
     pub(crate) policy_seed: u64,
     pub(crate) parameters: Bytes,
     state: State,
     /// Past attempts, and at the end the last.
     pub(crate) attempts: Vec<Attempt>,
+    /// Sampled tokens of each of these.
+    pub(crate) tokens: Vec<u64>,
     pub(crate) started_at: Time,
+    /// When it was played to its end; scorers and groups may keep it longer.
+    pub(crate) ended_at: Option<Time>,
     pub(crate) play: Play,
+    /// The same episode a second time, beside this one; whichever ends first is recorded.
+    pub(crate) twin: Option<EpisodeKey>,
+    /// The hash of its first observation, where groups compare them.
+    pub(crate) first_observation: Option<u64>,
+    /// What the scorer is to answer with.
+    pub(crate) ticket: Option<ScoreTicket>,
+    pub(crate) score: Option<Score>,
+    /// How it ended, while it waits for its score or for its group.
+    pub(crate) pending: Option<End>,
+    pub(crate) suspicions: Vec<Suspicion>,
 }
 
 /// What belongs to the attempt under way; begun anew with each.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Play {
     pub(crate) slot: Option<Slot>,
     pub(crate) server: Option<ServerId>,
@@ -62,13 +80,54 @@ impl Episode {
         Self {
             job,
             index,
+            group: index.0,
+            sample: 0,
             policy_seed,
             parameters,
             state: State::Queued,
             attempts: Vec::new(),
+            tokens: Vec::new(),
             started_at: now,
+            ended_at: None,
             play: Play::default(),
+            twin: None,
+            first_observation: None,
+            ticket: None,
+            score: None,
+            pending: None,
+            suspicions: Vec::new(),
         }
+    }
+
+    /// The same episode, which is `key`, a second time: queued, without anything that was played of it.
+    pub(crate) fn twin_of(&self, key: EpisodeKey) -> Self {
+        Self {
+            parameters: self.parameters.clone(),
+            state: State::Queued,
+            attempts: Vec::new(),
+            tokens: Vec::new(),
+            ended_at: None,
+            play: Play::default(),
+            twin: Some(key),
+            first_observation: None,
+            ticket: None,
+            score: None,
+            pending: None,
+            suspicions: Vec::new(),
+            ..*self
+        }
+    }
+
+    /// What it was worth: the scorer's word, or the sum of the rewards that are not missing.
+    pub(crate) fn reward(&self) -> Option<f64> {
+        if let Some(score) = &self.score {
+            return score.reward;
+        }
+        let rewards = self.play.reset.iter().map(|observed| &observed.reward);
+        rewards
+            .chain(self.play.steps.iter().map(Step::reward))
+            .filter_map(|reward| reward.value)
+            .fold(None, |sum, reward| Some(sum.unwrap_or(0.0) + reward))
     }
 
     pub(crate) const fn state(&self) -> State {
@@ -87,9 +146,16 @@ impl Episode {
         true
     }
 
-    /// Writes the attempt under way into the list, if there is one.
-    pub(crate) fn close_attempt(&mut self, now: Time, server: &str, failure: Option<&Failure>) {
+    /// Writes the attempt under way into the list. False if there is none.
+    pub(crate) fn close_attempt(
+        &mut self,
+        now: Time,
+        server: &str,
+        failure: Option<&Failure>,
+    ) -> bool {
+        let sampled = self.play.generations.iter().map(|it| it.token_ids.len() as u64);
         if self.play.is_attempt {
+            self.tokens.push(sampled.sum());
             self.attempts.push(Attempt {
                 server: server.to_owned(),
                 started_us: self.play.began_at.as_micros(),
@@ -98,8 +164,8 @@ impl Episode {
                 cause: failure.map_or_else(String::new, |failure| failure.kind.name()),
                 message: failure.map_or_else(String::new, |failure| failure.message.clone()),
             });
-            self.play.is_attempt = false;
         }
+        std::mem::replace(&mut self.play.is_attempt, false)
     }
 
     /// The record of this episode. The attempt under way must have been closed.
@@ -113,24 +179,20 @@ impl Episode {
         policy_version: PolicyVersion,
     ) -> Trajectory {
         let job = &jobs[self.job];
+        let reward = self.reward();
         let play = self.play;
         let (server, fingerprint) = server.unwrap_or_default();
-        let rewards = play.reset.iter().map(|observed| &observed.reward);
-        let reward = rewards
-            .chain(play.steps.iter().map(Step::reward))
-            .filter_map(|reward| reward.value)
-            .fold(None, |sum, reward| Some(sum.unwrap_or(0.0) + reward));
         let mut trajectory = Trajectory {
             trajectory_id: job.trajectory_id(self.index),
             job_id: job.options.name.clone(),
-            group_id: self.index.0,
-            sample_index: 0,
+            group_id: self.group,
+            sample_index: self.sample,
             task_id: String::new(),
             environment: job.options.environment_name.clone(),
             branch_id: 0,
             parent_branch: None,
             agent_id: 0,
-            seed: job.environment_seed(self.index),
+            seed: job.environment_seed(self.group),
             reset_parameters: self.parameters,
             provenance: Provenance {
                 server: server.to_owned(),
@@ -144,7 +206,7 @@ impl Episode {
             reset: play.reset,
             steps: play.steps,
             reward,
-            reward_components: Vec::new(),
+            reward_components: self.score.map_or_else(Vec::new, |score| score.components),
             end,
             tokens: Tokens::default(),
             generations: play.generations,
@@ -157,7 +219,7 @@ impl Episode {
                 run_started_unix_us,
                 started_us: self.started_at.as_micros(),
                 reset_us: play.reset_at.as_micros(),
-                ended_us: now.as_micros(),
+                ended_us: self.ended_at.unwrap_or(now).as_micros(),
                 policy_version_started: play.policy_version_started,
                 policy_version_ended: policy_version,
             },

@@ -9,26 +9,49 @@
 //! virtual time, and a recorded run can be played again.
 
 mod admission;
+mod alarms;
 mod api;
+mod budget;
 mod core;
 mod counts;
+mod ejection;
+mod ending;
 mod episode;
+mod events;
+mod failing;
+mod fairness;
+mod group_end;
+mod groups;
 mod job;
+mod members;
 mod options;
+mod placement;
+mod poison;
 mod random;
+mod retrying;
 mod schedule;
+mod scoring;
 mod session;
+mod slots;
 mod state;
+mod stragglers;
+mod tasks;
 mod time;
 mod timers;
+mod turns;
 
 pub use crate::core::Core;
 pub use admission::{AdmissionOptions, AdmissionStatus};
-pub use api::{External, ExternalTurn, Input, Latency, Note, Outputs};
+pub use api::{
+    External, ExternalTurn, Input, Latency, Note, Outlier, Outputs, Score, ScoreTicket, Scored,
+    ToScore,
+};
 pub use counts::Counts;
 pub use options::{
-    Deadlines, Driver, FingerprintChange, JobOptions, Options, OptionsError, ServerOptions,
-    SessionReuse,
+    Deadlines, Driver, EjectionOptions, FingerprintChange, GroupFilter, GroupOptions,
+    GroupPlacement, JobOptions, OnEnvironmentError, Options, OptionsError, RetryBudget, Scoring,
+    ServerOptions, SessionReuse,
 };
 pub use state::{State, TRANSITIONS, Transition, Trigger};
+pub use tasks::{TaskStatistics, Tasks};
 pub use time::Time;

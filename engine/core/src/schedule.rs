@@ -6,9 +6,9 @@ use envmill_protocol::{Failure, FailureKind, Slot, record::Cancellation};
 
 use crate::{
     Core, Outputs, Time, Trigger,
-    admission::Room,
+    alarms::Alarm,
+    episode::{Episode, EpisodeKey},
     job::{Ending, Job},
-    session::{Session, Waiting},
 };
 
 /// The most records of never-started episodes handed out in one call, so that cancelling a million
@@ -23,17 +23,26 @@ impl Core {
         while let Some(slot) = self.timers.pop(self.now) {
             self.on_deadline(Slot(slot), outputs);
         }
+        while let Some(alarm) = self.alarms.pop(self.now) {
+            match alarm {
+                Alarm::Score(ticket) => self.on_score_deadline(ticket, outputs),
+                Alarm::Group(job, group) => self.on_group_deadline(job, group, outputs),
+                Alarm::Stragglers(job, group) => self.on_stragglers(job, group, outputs),
+            }
+        }
         self.requeue_delayed();
         if self.wake_at > self.now {
             return;
         }
         self.wake_at = Time::NEVER;
-        let jobs = self.jobs.len();
-        for turn in 0..jobs {
-            let job = (self.first_job + turn) % jobs;
+        self.compare_servers(outputs);
+        for job in 0..self.jobs.len() {
+            self.check_deadline(job, outputs);
+        }
+        self.share_out(outputs);
+        for job in 0..self.jobs.len() {
             self.look_after(job, outputs);
         }
-        self.first_job = (self.first_job + 1).checked_rem(jobs).unwrap_or(0);
         for environment in 0..self.idle.len() {
             if !self.idle[environment].is_empty() && !self.has_work(environment as u32) {
                 for slot in std::mem::take(&mut self.idle[environment]) {
@@ -58,19 +67,57 @@ impl Core {
         }
     }
 
-    fn look_after(&mut self, job: usize, outputs: &mut Outputs) {
+    fn check_deadline(&mut self, job: usize, outputs: &mut Outputs) {
         let state = &self.jobs[job];
         if state.is_finished() {
             return;
         }
-        if state.ending.is_none() && state.deadline <= self.now {
+        if state.deadline <= self.now {
+            // It comes once, and also to a job that is being drained.
+            self.jobs[job].deadline = Time::NEVER;
             let id = envmill_protocol::JobId(job as u32);
             self.end_job(id, Cancellation::JobDeadline, outputs);
         } else {
             self.wake_at = self.wake_at.min(state.deadline);
         }
         if self.jobs[job].ending.is_none() {
-            self.start_episodes(job, outputs);
+            self.quarantine(job, outputs);
+        }
+    }
+
+    /// Gives sessions to the jobs in turn, until each has those it may have or no server has room.
+    fn share_out(&mut self, outputs: &mut Outputs) {
+        self.full.fill(false);
+        while let Some(job) = self.next_job() {
+            if !self.start_one(job, outputs) {
+                let environment = self.jobs[job].options.environment as usize;
+                self.full[environment] = true;
+            }
+        }
+        self.note_contention();
+    }
+
+    /// Starts one episode of a job that has one to start. False if no server has room.
+    fn start_one(&mut self, job: usize, outputs: &mut Outputs) -> bool {
+        // The second attempt beside a slow one had better be made elsewhere.
+        let next = self.jobs[job].queue.front().copied();
+        let twin = next.and_then(|key| self.episode(key)?.twin);
+        let avoid = twin.and_then(|key| self.episode(key)?.play.server);
+        let Some(slot) = self.find_session(job, avoid, outputs) else { return false };
+        let server = self.sessions[slot.0 as usize].server;
+        let key = match self.jobs[job].queue.pop_front() {
+            Some(key) => key,
+            None => self.start_next(job, Some(server)),
+        };
+        self.assign(key, slot, outputs);
+        true
+    }
+
+    fn look_after(&mut self, job: usize, outputs: &mut Outputs) {
+        if self.jobs[job].is_finished() {
+            return;
+        }
+        if self.jobs[job].ending.is_none() {
             self.check_pool(job);
         }
         if self.jobs[job].ending.is_some() {
@@ -78,71 +125,34 @@ impl Core {
         }
     }
 
-    /// Starts episodes until the job has its sessions or no server has room.
-    fn start_episodes(&mut self, job: usize, outputs: &mut Outputs) {
-        while self.jobs[job].active < self.jobs[job].options.sessions_max
-            && self.jobs[job].has_work()
-        {
-            let Some(slot) = self.find_session(job, outputs) else { return };
-            let key = match self.jobs[job].queue.pop_front() {
-                Some(key) => key,
-                None => self.start_next(job),
-            };
-            self.assign(key, slot, outputs);
+    /// Puts a new episode into the table.
+    pub(crate) fn insert(&mut self, episode: Episode) -> EpisodeKey {
+        if let Some(key) = self.free_episodes.pop() {
+            self.episodes[key.0 as usize] = Some(episode);
+            return key;
         }
+        self.episodes.push(Some(episode));
+        EpisodeKey(u32::try_from(self.episodes.len() - 1).unwrap_or(u32::MAX))
     }
 
-    /// An idle session of the job's pool, or a slot for a new one on the least occupied server that
-    /// has room.
-    fn find_session(&mut self, job: usize, outputs: &mut Outputs) -> Option<Slot> {
-        let environment = self.jobs[job].options.environment;
-        let reuse = self.jobs[job].options.session_reuse;
-        while let Some(slot) = self.idle[environment as usize].pop() {
-            if !self.is_idle_session(slot) {
-                continue;
-            }
-            if reuse.allows(self.sessions[slot.0 as usize].played) {
-                return Some(slot);
-            }
-            self.close(slot, outputs);
+    pub(crate) fn episode(&mut self, key: EpisodeKey) -> Option<&mut Episode> {
+        self.episodes[key.0 as usize].as_mut()
+    }
+
+    /// Has the alarms swept that have nothing to say any more, if they are many.
+    pub(crate) fn sweep_alarms(&mut self) {
+        let groups: usize = self.jobs.iter().map(|job| job.groups.len()).sum();
+        if !self.alarms.is_crowded(self.counts.scoring as usize + 2 * groups) {
+            return;
         }
-        let mut best: Option<(u32, usize)> = None;
-        for (index, server) in self.servers.iter().enumerate() {
-            if server.options.environment != environment {
-                continue;
+        let mut alarms = std::mem::take(&mut self.alarms);
+        alarms.sweep(|alarm| match alarm {
+            Alarm::Score(ticket) => self.awaits_score(ticket).is_some(),
+            Alarm::Group(job, group) | Alarm::Stragglers(job, group) => {
+                self.jobs.get(job).is_some_and(|job| job.groups.contains_key(&group))
             }
-            match server.admission.room(self.now) {
-                Room::Now => {
-                    let occupied = server.admission.occupied();
-                    if best.is_none_or(|(least, _)| occupied < least) {
-                        best = Some((occupied, index));
-                    }
-                }
-                Room::At(at) => self.wake_at = self.wake_at.min(at),
-                Room::AfterAnswer => {}
-            }
-        }
-        let (_, server) = best?;
-        if self.counts.sessions >= self.options.slots_max {
-            return None; // a slot that gets free wakes us
-        }
-        let slot = self.free_slots.pop().unwrap_or_else(|| {
-            self.sessions.push(Session::free());
-            Slot(self.sessions.len() as u32 - 1)
         });
-        let session = &mut self.sessions[slot.0 as usize];
-        session.server = envmill_protocol::ServerId(server as u32);
-        session.serial = self.session_serial;
-        self.session_serial += 1;
-        let counts = &mut self.counts;
-        counts.sessions += 1;
-        counts.sessions_peak = counts.sessions_peak.max(counts.sessions);
-        Some(slot)
-    }
-
-    fn is_idle_session(&self, slot: Slot) -> bool {
-        let session = &self.sessions[slot.0 as usize];
-        session.waiting == Waiting::Nothing && session.episode.is_none()
+        self.alarms = alarms;
     }
 
     /// Gives the job up if its pool has shown no sign of life for too long, or can never serve it.
@@ -199,9 +209,13 @@ impl Core {
         for _ in 0..UNSTARTED_RECORDS_MAX {
             let key = match self.jobs[job].queue.pop_front() {
                 Some(key) => key,
-                None if self.jobs[job].unstarted() > 0 => self.start_next(job),
+                None if self.jobs[job].unstarted > 0 => self.start_next(job, None),
                 None => return,
             };
+            if let Some(twin) = self.episode(key).and_then(|episode| episode.twin) {
+                self.merge_into(key, twin);
+                continue;
+            }
             let trigger = match ending {
                 Ending::Cancelled(_) => Trigger::Cancel,
                 Ending::NoServer(_) => Trigger::Fail,

@@ -19,6 +19,8 @@ pub enum State {
     Played,
     /// A scorer is at work.
     Scoring,
+    /// Its score stands; it waits for its group to be decided.
+    Scored,
     /// Terminal: the environment ended it.
     Completed,
     /// Terminal: a limit ended it.
@@ -54,6 +56,8 @@ pub enum Trigger {
     Ended,
     /// A scorer takes it.
     ScoringBegan,
+    /// Its score stands, and its group is not decided yet.
+    Scored,
     /// The session was refused before it began; not the episode's fault.
     Refused,
     /// The attempt failed and another follows.
@@ -117,19 +121,20 @@ transitions! {
     Released(Paused => AwaitingPolicy);
     Ended(Resetting | AwaitingPolicy | Stepping | Paused => Played);
     ScoringBegan(Played => Scoring);
+    Scored(Played | Scoring => Scored);
     Refused(Opening | Resetting => Queued);
     Retried(Opening | Resetting | AwaitingPolicy | Stepping | Paused => Queued);
-    Complete(Played | Scoring => Completed);
-    Truncate(Played | Scoring => Truncated);
-    Fail(Queued | Opening | Resetting | AwaitingPolicy | Stepping | Paused | Played | Scoring => Failed);
-    Cancel(Queued | Opening | Resetting | AwaitingPolicy | Stepping | Paused | Played | Scoring => Cancelled);
-    Expire(Queued | AwaitingPolicy | Stepping | Paused | Played | Scoring => Stale);
-    Filter(Played | Scoring => Filtered);
+    Complete(Played | Scoring | Scored => Completed);
+    Truncate(Played | Scoring | Scored => Truncated);
+    Fail(Queued | Opening | Resetting | AwaitingPolicy | Stepping | Paused | Played | Scoring | Scored => Failed);
+    Cancel(Queued | Opening | Resetting | AwaitingPolicy | Stepping | Paused | Played | Scoring | Scored => Cancelled);
+    Expire(Queued | AwaitingPolicy | Stepping | Paused | Played | Scoring | Scored => Stale);
+    Filter(Played | Scoring | Scored => Filtered);
 }
 
 impl State {
     /// How many states there are.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
 
     /// Every state, in the order of their discriminants.
     pub const ALL: [Self; Self::COUNT] = [
@@ -141,6 +146,7 @@ impl State {
         Self::Paused,
         Self::Played,
         Self::Scoring,
+        Self::Scored,
         Self::Completed,
         Self::Truncated,
         Self::Failed,
@@ -167,6 +173,7 @@ impl State {
             Self::Paused => "paused",
             Self::Played => "played",
             Self::Scoring => "scoring",
+            Self::Scored => "scored",
             Self::Completed => "completed",
             Self::Truncated => "truncated",
             Self::Failed => "failed",

@@ -7,11 +7,13 @@ mod error;
 mod file;
 mod options;
 mod reuse;
+mod rules;
 mod settings;
 mod source;
 
 pub use error::ConfigError;
 pub use file::{parse, read};
 pub use options::{Limits, RunOptions};
+pub use rules::Rules;
 pub use settings::Settings;
 pub use source::{Native, Source};

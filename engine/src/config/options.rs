@@ -8,7 +8,7 @@ use envmill_openenv::Transport;
 use envmill_protocol::openenv::FieldPath;
 use serde_json::{Value, json};
 
-use super::{ConfigError, Settings, Source, reuse::Reuse};
+use super::{ConfigError, Rules, Settings, Source, reuse::Reuse};
 use crate::policy::PolicySpec;
 
 /// The most servers that one run starts.
@@ -28,6 +28,8 @@ pub struct RunOptions {
     pub episodes: u64,
     /// How many sessions at one time, how often and how long.
     pub limits: Limits,
+    /// By which rules they are played.
+    pub rules: Rules,
     /// Episode `i` is reset with the seed `seed + i`.
     pub seed: u64,
     /// Whether the seed is sent.
@@ -119,7 +121,7 @@ impl RunOptions {
         let headers = headers(&settings, variable)?;
         let limits = limits(&settings)?;
         let reset_parameters = reset_parameters(settings.reset_parameters.as_deref())?;
-        let episodes = settings.episodes.unwrap_or(1000);
+        let (rules, episodes) = Rules::resolve(&settings)?;
         at_least_1("episodes", episodes)?;
         check_attach(&settings, &sources, episodes)?;
         at_least_1("sessions", u64::from(limits.sessions))?;
@@ -152,6 +154,7 @@ impl RunOptions {
             name,
             episodes,
             limits,
+            rules,
             seed: settings.seed.unwrap_or(0),
             send_seed: !settings.no_seed,
             reset_parameters,
@@ -186,7 +189,7 @@ impl RunOptions {
     pub fn to_json(&self) -> Value {
         let deadlines = &self.limits.deadlines;
         let ms = |time: Option<Duration>| time.map(|time| time.as_millis() as u64);
-        json!({
+        let mut all = json!({
             "name": self.name,
             "env": self.sources.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "episodes": self.episodes,
@@ -226,7 +229,11 @@ impl RunOptions {
             "job-timeout-ms": ms(deadlines.job),
             "no-server-timeout-ms": ms(Some(deadlines.no_server)),
             "start-timeout-ms": ms(Some(self.limits.start)),
-        })
+        });
+        for (name, value) in self.rules.to_json() {
+            all[name] = value;
+        }
+        all
     }
 }
 

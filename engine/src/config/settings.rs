@@ -35,6 +35,66 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     pub episodes: Option<u64>,
 
+    /// How many groups to play: --samples episodes each, reset with the same seed. [default:
+    /// episodes / samples]
+    #[arg(long, value_name = "N")]
+    pub groups: Option<u64>,
+
+    /// The episodes of each group; group i is reset with the seed SEED + i, and each group gets a
+    /// record in groups.jsonl. [default: no groups]
+    #[arg(long, value_name = "N")]
+    pub samples: Option<u32>,
+
+    /// Members started in each group beyond its samples. [default: 0]
+    #[arg(long, value_name = "N")]
+    pub oversample: Option<u32>,
+
+    /// With so many members that completed or were truncated a group is complete, and the rest is
+    /// cancelled. [default: as many as --samples]
+    #[arg(long, value_name = "K")]
+    pub complete_at: Option<u32>,
+
+    /// Drops groups in which all rewards are the same. [default: none]
+    #[arg(long, value_name = "none|zero-variance")]
+    pub group_filter: Option<String>,
+
+    /// The most groups played in place of dropped ones. [default: 0]
+    #[arg(long, value_name = "N")]
+    pub refill_max: Option<u32>,
+
+    /// What of a group has not ended by then, from its first member's start, is cancelled.
+    /// [default: no limit]
+    #[arg(long, value_name = "MS")]
+    pub group_deadline_ms: Option<u64>,
+
+    /// Give members that take much longer than the others a second attempt beside the first; the
+    /// faster one counts.
+    #[arg(long)]
+    pub duplicate_stragglers: bool,
+
+    /// Whether the members of a group are spread over servers or kept on one, where there is room.
+    /// [default: any]
+    #[arg(long, value_name = "any|spread|together")]
+    pub group_placement: Option<String>,
+
+    /// What becomes of an episode whose environment raised an exception in a step. [default: fail]
+    #[arg(long, value_name = "fail|retry|truncate")]
+    pub on_env_error: Option<String>,
+
+    /// Retries and duplicates that there may be, in percent of the attempts, for the job and for each
+    /// server; as many as there are sessions are always allowed. [default: 10]
+    #[arg(long, value_name = "PERCENT")]
+    pub retry_budget: Option<u32>,
+
+    /// Steps may be taken twice without harm, so that --production need not keep from retrying.
+    #[arg(long)]
+    pub idempotent: bool,
+
+    /// The servers of a pool of three or more that may be kept from new sessions at one time because
+    /// they fail or dawdle unlike the rest; 0 turns that off. [default: 34]
+    #[arg(long, value_name = "PERCENT")]
+    pub ejected_percent_max: Option<u32>,
+
     /// An episode is cut after this many steps and recorded as truncated. [default: no limit]
     #[arg(long, value_name = "N")]
     pub max_steps: Option<u32>,
@@ -137,7 +197,8 @@ pub struct Settings {
     #[arg(long, value_name = "JSON")]
     pub reset_parameters: Option<String>,
 
-    /// The servers run in production mode: no session is used for a second episode.
+    /// The servers run in production mode: no session is used for a second episode, and nothing is
+    /// tried again once a reset or a step has been sent.
     #[arg(long)]
     pub production: bool,
 
@@ -208,8 +269,10 @@ impl Settings {
                 job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
                 truncated_from ca bearer_env on_fingerprint_change reset_parameters
                 message_bytes_max ping_ms gather_ms transport session_timeout_ms
-                flight_recorder flight_recorder_bytes_max;
-            any: no_seed overwrite json production quiet;
+                flight_recorder flight_recorder_bytes_max groups samples oversample complete_at
+                group_filter refill_max group_deadline_ms group_placement on_env_error retry_budget
+                ejected_percent_max;
+            any: no_seed overwrite json production quiet duplicate_stragglers idempotent;
             list: env header source_address attach
         }
     }

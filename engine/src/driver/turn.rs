@@ -11,7 +11,7 @@ use crate::{
     driver::{Control, Meter},
     policy::Policy,
     run::Failures,
-    sink::{Sink, SinkError},
+    sink::{GroupLines, Sink, SinkError},
 };
 
 /// The longest wait, so that displays move and interrupts are seen.
@@ -24,6 +24,10 @@ pub struct Driver<W: Worker> {
     /// One policy for each environment of the configuration.
     policies: Vec<Box<dyn Policy>>,
     sink: Box<dyn Sink>,
+    /// Where records of groups go, if anywhere.
+    groups: Option<GroupLines>,
+    /// Records that the sink was given.
+    submitted: u64,
     jobs: Vec<JobId>,
     control: Control,
     recorder: Option<Recorder>,
@@ -73,6 +77,8 @@ pub struct Finished<W> {
     pub wall: Duration,
     /// Records known to be kept.
     pub written: u64,
+    /// Records of groups that are kept; `None` where none were to be.
+    pub groups_written: Option<u64>,
     /// Why some were not.
     pub sink_failure: Option<SinkError>,
     /// What came of the flight recording, if there was one.
@@ -100,6 +106,8 @@ impl<W: Worker> Driver<W> {
             worker,
             policies,
             sink,
+            groups: None,
+            submitted: 0,
             jobs,
             control,
             recorder: None,
@@ -114,6 +122,13 @@ impl<W: Worker> Driver<W> {
     #[must_use]
     pub fn recorded_by(mut self, recorder: Option<Recorder>) -> Self {
         self.recorder = recorder;
+        self
+    }
+
+    /// Keeps records of groups, too.
+    #[must_use]
+    pub fn with_groups(mut self, groups: Option<GroupLines>) -> Self {
+        self.groups = groups;
         self
     }
 
@@ -143,7 +158,9 @@ impl<W: Worker> Driver<W> {
                     *self.failures.entry(failure.kind.name()).or_default() += 1;
                 }
             }
+            self.submitted += outputs.records.len() as u64;
             self.sink.submit(&mut outputs.records);
+            self.keep_groups(&mut outputs);
             self.meter.look(&self.core);
             look(Look {
                 core: &self.core,
@@ -156,6 +173,7 @@ impl<W: Worker> Driver<W> {
             outputs.notes.clear();
             // External drivers come with the service; until then nothing is handed out.
             outputs.handed.clear();
+            outputs.to_score.clear();
             if self.core.is_idle() {
                 return self.finish();
             }
@@ -188,7 +206,8 @@ impl<W: Worker> Driver<W> {
     }
 
     fn pass_on_interrupts(&mut self, now: Time, outputs: &mut Outputs) {
-        let wanted = if self.control.is_cut() || self.sink.failure().is_some() {
+        let groups_fail = self.groups.as_ref().is_some_and(|groups| groups.failure().is_some());
+        let wanted = if self.control.is_cut() || self.sink.failure().is_some() || groups_fail {
             Told::Cancel
         } else if self.control.is_draining() {
             Told::Drain
@@ -232,11 +251,26 @@ impl<W: Worker> Driver<W> {
         }
     }
 
+    fn keep_groups(&mut self, outputs: &mut Outputs) {
+        match &mut self.groups {
+            Some(groups) => {
+                groups.submit(&mut outputs.groups, self.submitted);
+                groups.advance(self.sink.written());
+            }
+            None => outputs.groups.clear(),
+        }
+    }
+
     fn finish(mut self) -> Finished<W> {
-        let sink_failure = self.sink.finish().err();
+        let mut sink_failure = self.sink.finish().err();
+        if let Some(groups) = &mut self.groups {
+            groups.finish(self.sink.written());
+            sink_failure = sink_failure.or_else(|| groups.failure().cloned());
+        }
         Finished {
             wall: self.began.elapsed(),
             written: self.sink.written(),
+            groups_written: self.groups.as_ref().map(GroupLines::written),
             sink_failure,
             recorded: self.recorder.map(Recorder::finish),
             core: self.core,

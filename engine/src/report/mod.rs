@@ -2,9 +2,11 @@
 //!
 //! [`Summary`] is what `--json` prints and what the text at the end of a run is made from.
 
+mod groups;
 mod summary;
 mod text;
 
+pub use groups::{Groups, TaskFigures, TaskSummary};
 pub use summary::{
     Children, Episodes, LatencyMs, Percentiles, ServerSummary, Summary, rss_peak_bytes,
 };

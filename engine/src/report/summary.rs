@@ -6,6 +6,7 @@ use envmill_core::Core;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::groups::Groups;
 use crate::driver::{Finished, cpu};
 
 /// One run in figures. Serialised, it is the object that `--json` prints; scripts rely on its keys.
@@ -44,6 +45,12 @@ pub struct Summary {
     pub attempts: u64,
     /// Attempts that failed and were followed by another.
     pub retries: u64,
+    /// Retries and duplicates that did not take place because a budget was spent.
+    pub budget_refusals: u64,
+    /// Episodes that failed because servers died while at their task.
+    pub quarantined: u64,
+    /// The groups.
+    pub groups: Groups,
     /// Sessions refused before they began.
     pub refusals: u64,
     /// Events that came too late or twice and changed nothing.
@@ -57,16 +64,20 @@ pub struct Summary {
 /// The requested episodes by their end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Episodes {
-    /// Asked for.
+    /// Asked for, those of oversampling and refills included.
     pub requested: u64,
+    /// Those of oversampling and refills.
+    pub extra: u64,
     /// The environment ended them.
     pub completed: u64,
     /// A limit ended them.
     pub truncated: u64,
     /// Every attempt failed.
     pub failed: u64,
-    /// They were given up on request.
+    /// They were given up on request, or cut with their group.
     pub cancelled: u64,
+    /// They were dropped with their group.
+    pub filtered: u64,
 }
 
 /// The servers that a run started.
@@ -126,6 +137,8 @@ pub struct ServerSummary {
     pub failures: u64,
     /// Whether it was given up for the time being.
     pub down: bool,
+    /// How often it got no new sessions for a while because it did unlike its pool.
+    pub ejections: u64,
 }
 
 impl Summary {
@@ -138,10 +151,12 @@ impl Summary {
         Self {
             episodes: Episodes {
                 requested: counts.requested,
+                extra: counts.extra,
                 completed: counts.completed,
                 truncated: counts.truncated,
                 failed: counts.failed,
                 cancelled: counts.cancelled,
+                filtered: counts.filtered,
             },
             steps: counts.steps,
             wall_s,
@@ -163,6 +178,13 @@ impl Summary {
             sessions_built: counts.sessions_built,
             attempts: counts.attempts,
             retries: counts.retries,
+            budget_refusals: counts.budget_refusals,
+            quarantined: counts.quarantined,
+            groups: Groups::new(
+                counts,
+                finished.core.tasks(),
+                finished.groups_written.unwrap_or(0),
+            ),
             refusals: counts.refusals,
             ignored: counts.ignored,
             recorded: finished.written,
@@ -170,10 +192,10 @@ impl Summary {
         }
     }
 
-    /// Whether every requested episode has a record that is kept.
+    /// Whether every requested episode and every group has a record that is kept.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.recorded == self.episodes.requested
+        self.recorded == self.episodes.requested && self.groups.recorded == self.groups.count()
     }
 }
 
@@ -186,6 +208,7 @@ fn servers(core: &Core) -> Vec<ServerSummary> {
             refusals: status.refusals,
             failures: status.failures,
             down: status.down,
+            ejections: status.ejections,
         })
         .collect()
 }

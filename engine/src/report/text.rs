@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::report::{Percentiles, Summary};
+use crate::report::{Percentiles, Summary, TaskFigures};
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,6 +50,36 @@ impl fmt::Display for Summary {
         for server in self.servers.iter().filter(|server| server.limit.is_some()) {
             let limit = server.limit.unwrap_or_default();
             write!(f, "\nlimit      {} holds {limit} sessions", server.url)?;
+        }
+        let groups = &self.groups;
+        if groups.count() > 0 {
+            write!(
+                f,
+                "\ngroups     {} complete, {} short, {} filtered ({} refilled), {} members cut",
+                groups.complete, groups.short, groups.filtered, groups.refilled, groups.cut
+            )?;
+        }
+        if let Some(TaskFigures { kept_length: Some(kept), cut_length: Some(cut), .. }) =
+            groups.tasks.as_ref().map(|tasks| &tasks.all)
+        {
+            write!(f, "\nlengths    {kept:.1} steps kept on average, {cut:.1} where cut")?;
+        }
+        if groups.first_observations_differ > 0 {
+            write!(
+                f,
+                "\nseeds      {} groups began differently under one seed: the server may drop it",
+                groups.first_observations_differ
+            )?;
+        }
+        for server in self.servers.iter().filter(|server| server.ejections > 0) {
+            write!(f, "\nejected    {} × {}", server.ejections, server.url)?;
+        }
+        if self.budget_refusals > 0 {
+            write!(
+                f,
+                "\nbudget     {} failures were not tried again: see --retry-budget",
+                self.budget_refusals
+            )?;
         }
         for (cause, count) in &self.failures {
             write!(f, "\nfailed     {count} × {cause}")?;

@@ -10,11 +10,13 @@ use super::error::remedy;
 
 const TRAJECTORIES: &str = "trajectories.jsonl";
 const JOB: &str = "job.json";
+const GROUPS: &str = "groups.jsonl";
 const SERVERS: &str = "servers";
 
 /// A directory that holds what one run leaves:
 ///
 /// * `trajectories.jsonl`: one record a line;
+/// * `groups.jsonl`: one record of a group a line, where groups were asked for;
 /// * `job.json`: the configuration of the run as it was resolved, without secrets;
 /// * `servers/N.log`: the output of the servers that the run started.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ impl OutputDirectory {
         let directory = Self { path: path.to_owned() };
         let trajectories = directory.trajectories();
         if overwrite {
+            // Groups of a run whose trajectories are gone would mean nothing.
+            let _ = fs::remove_file(directory.groups());
             match fs::remove_file(&trajectories) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(unwritable(&trajectories)(error));
@@ -90,6 +94,7 @@ impl OutputDirectory {
     pub fn abandon(&self) {
         // All of this is cleaning up after an error that is reported anyway.
         let _ = fs::remove_file(self.trajectories());
+        let _ = fs::remove_file(self.groups());
         let _ = fs::remove_file(self.path.join(JOB));
         let _ = fs::remove_dir(&self.path);
     }
@@ -104,6 +109,12 @@ impl OutputDirectory {
     #[must_use]
     pub fn trajectories(&self) -> PathBuf {
         self.path.join(TRAJECTORIES)
+    }
+
+    /// The file of records of groups.
+    #[must_use]
+    pub fn groups(&self) -> PathBuf {
+        self.path.join(GROUPS)
     }
 
     /// Where the output of server number `index` goes.

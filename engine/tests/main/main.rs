@@ -4,6 +4,7 @@
 
 mod faults;
 mod flight;
+mod groups;
 mod outcome;
 mod plain;
 mod real_servers;

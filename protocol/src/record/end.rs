@@ -62,11 +62,14 @@ pub enum Truncation {
     MaxSteps,
     /// The job's limit on an episode's time.
     EpisodeDeadline,
+    /// The environment raised an exception, and the job counts what was played before it.
+    EnvironmentError,
 }
 
 impl Truncation {
     /// Every cause.
-    pub const ALL: [Self; 3] = [Self::Environment, Self::MaxSteps, Self::EpisodeDeadline];
+    pub const ALL: [Self; 4] =
+        [Self::Environment, Self::MaxSteps, Self::EpisodeDeadline, Self::EnvironmentError];
 
     /// The cause that [`name`](Self::name) calls so, if there is one.
     #[must_use]
@@ -81,6 +84,7 @@ impl Truncation {
             Self::Environment => "environment",
             Self::MaxSteps => "max_steps",
             Self::EpisodeDeadline => "episode_deadline",
+            Self::EnvironmentError => "environment_error",
         }
     }
 }
@@ -96,11 +100,22 @@ pub enum Cancellation {
     JobDeadline,
     /// The job stopped by its own rule (a changed environment, a sink that cannot write).
     Stopped,
+    /// Its group had as many members as it needs.
+    Cut,
+    /// Its group's deadline passed.
+    GroupDeadline,
 }
 
 impl Cancellation {
     /// Every cause.
-    pub const ALL: [Self; 4] = [Self::Drained, Self::Cancelled, Self::JobDeadline, Self::Stopped];
+    pub const ALL: [Self; 6] = [
+        Self::Drained,
+        Self::Cancelled,
+        Self::JobDeadline,
+        Self::Stopped,
+        Self::Cut,
+        Self::GroupDeadline,
+    ];
 
     /// The cause that [`name`](Self::name) calls so, if there is one.
     #[must_use]
@@ -116,6 +131,8 @@ impl Cancellation {
             Self::Cancelled => "cancelled",
             Self::JobDeadline => "job_deadline",
             Self::Stopped => "stopped",
+            Self::Cut => "cut",
+            Self::GroupDeadline => "group_deadline",
         }
     }
 }

@@ -56,6 +56,15 @@ pub fn content_hash(trajectory: &Trajectory) -> ContentHash {
     parts.hash()
 }
 
+/// A hash of an observation as it was received, to compare the first ones of a group by: 64 bits of
+/// its BLAKE3 hash.
+#[must_use]
+pub fn observation_hash(observation: &[u8]) -> u64 {
+    let mut short = [0; 8];
+    short.copy_from_slice(&blake3::hash(observation).as_bytes()[..8]);
+    u64::from_be_bytes(short)
+}
+
 /// How much is gathered before it is hashed, in bytes: BLAKE3 is several times faster on pieces of
 /// many kilobytes than on the hundred bytes of one part.
 const PIECE_BYTES: usize = 32 * 1024;

@@ -6,12 +6,16 @@
 //! silently a change of the format.
 
 mod end;
+mod group;
 mod read;
 mod values;
 mod write;
 
+pub use group::{read_group_line, write_group_line};
 pub use read::{ReadError, read_json_line};
 pub use write::write_json_line;
+
+use crate::record::{FirstObservations, GroupOutcome};
 
 /// How a step or a reset says that the episode was over; as words, since it is the environment's
 /// word and not yet the episode's end.
@@ -26,6 +30,20 @@ const GENERATED: [(crate::GeneratedKind, &str); 3] = [
     (crate::GeneratedKind::Agent, "agent"),
     (crate::GeneratedKind::Auxiliary, "auxiliary"),
     (crate::GeneratedKind::Discarded, "discarded"),
+];
+
+/// What became of a group, as a word.
+const OUTCOMES: [(GroupOutcome, &str); 3] = [
+    (GroupOutcome::Complete, "complete"),
+    (GroupOutcome::Short, "short"),
+    (GroupOutcome::Filtered, "filtered"),
+];
+
+/// How the first observations of a group compare, as a word.
+const FIRST_OBSERVATIONS: [(FirstObservations, &str); 3] = [
+    (FirstObservations::Unknown, "unknown"),
+    (FirstObservations::Agree, "agree"),
+    (FirstObservations::Differ, "differ"),
 ];
 
 /// The word for `value`.

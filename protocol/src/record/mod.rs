@@ -1,13 +1,16 @@
-//! The record of an episode: one schema for every trainer, and what identifies its content.
+//! The record of an episode: one schema for every trainer, and what identifies its content. And the
+//! record of a group of them.
 
 mod end;
+mod group;
 mod hash;
 mod json;
 mod trajectory;
 
 pub use end::{Cancellation, End, Truncation};
-pub use hash::{ContentHash, content_hash};
-pub use json::{ReadError, read_json_line, write_json_line};
+pub use group::{FirstObservations, GroupOutcome, GroupRecord, MemberAttempt, MemberRecord};
+pub use hash::{ContentHash, content_hash, observation_hash};
+pub use json::{ReadError, read_group_line, read_json_line, write_group_line, write_json_line};
 pub use trajectory::{
     Attempt, Blob, Provenance, SCHEMA_VERSION, Step, Timing, Tokens, Trajectory, TurnSpan,
 };

@@ -8,6 +8,7 @@
 mod codec_failures;
 mod codec_properties;
 mod frames;
+mod groups;
 mod json_texts;
 mod recording;
 mod records;

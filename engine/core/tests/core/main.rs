@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod budgets;
 mod decisions;
+mod ejection;
+mod fairness;
+mod groups;
+mod metastability;
+mod seeds;
 mod table;
-mod world;
 mod worlds;

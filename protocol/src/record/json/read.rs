@@ -48,16 +48,19 @@ pub enum ReadError {
 ///
 /// The line is not a record of a version that is known here; what to do is in [`ReadError`].
 pub fn read_json_line(line: &[u8]) -> Result<Trajectory, ReadError> {
+    check_version(line)?;
+    let line = Bytes::copy_from_slice(line);
+    serde_json::from_slice::<Line<'_>>(&line)?.trajectory(&line)
+}
+
+/// Refuses a line of a newer schema, whatever else is in it.
+pub(super) fn check_version(line: &[u8]) -> Result<(), ReadError> {
     #[derive(Deserialize)]
     struct Version {
         schema_version: u32,
     }
     let Version { schema_version: found } = serde_json::from_slice(line)?;
-    if found > SCHEMA_VERSION {
-        return Err(ReadError::NewerSchema { found });
-    }
-    let line = Bytes::copy_from_slice(line);
-    serde_json::from_slice::<Line<'_>>(&line)?.trajectory(&line)
+    if found > SCHEMA_VERSION { Err(ReadError::NewerSchema { found }) } else { Ok(()) }
 }
 
 #[derive(Deserialize)]
@@ -135,7 +138,7 @@ impl Line<'_> {
     }
 }
 
-fn unknown(field: &'static str) -> impl Fn(String) -> ReadError {
+pub(super) fn unknown(field: &'static str) -> impl Fn(String) -> ReadError {
     move |value| ReadError::UnknownValue { field, value }
 }
 

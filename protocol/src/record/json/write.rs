@@ -256,7 +256,7 @@ fn named_numbers(out: &mut Vec<u8>, numbers: &[(String, f64)]) {
 }
 
 /// JSON has no numbers beyond the finite ones; they become the words of protobuf's JSON.
-fn number(out: &mut Vec<u8>, value: f64) {
+pub(super) fn number(out: &mut Vec<u8>, value: f64) {
     if value.is_finite() {
         put(out, &value);
     } else if value.is_nan() {
@@ -266,7 +266,7 @@ fn number(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+pub(super) fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     out.push(b'[');
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
@@ -312,7 +312,7 @@ impl<'o> Object<'o> {
     }
 
     /// Writes a key that needs no escapes; its value is the caller's to append.
-    fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
+    pub(super) fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
         self.separate();
         self.out.push(b'"');
         self.out.extend_from_slice(key.as_bytes());
@@ -344,7 +344,7 @@ impl<'o> Object<'o> {
     }
 
     /// Raw JSON; `null` where it is empty.
-    fn raw(&mut self, key: &'static str, text: &[u8]) {
+    pub(super) fn raw(&mut self, key: &'static str, text: &[u8]) {
         let out = self.key(key);
         if text.is_empty() { out.extend_from_slice(b"null") } else { raw(out, text) }
     }

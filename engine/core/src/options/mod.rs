@@ -1,11 +1,17 @@
 //! What an engine, a server and a job are told at their start.
 
+mod groups;
+mod retries;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use envmill_protocol::Phase;
 
 use crate::AdmissionOptions;
+
+pub use groups::{GroupFilter, GroupOptions, GroupPlacement};
+pub use retries::{EjectionOptions, OnEnvironmentError, RetryBudget, Scoring};
 
 /// Settings of one core.
 #[derive(Clone, Debug)]
@@ -20,6 +26,10 @@ pub struct Options {
     pub slots_max: u32,
     /// How servers are admitted to; the same for all.
     pub admission: AdmissionOptions,
+    /// How servers unlike their pool are kept from new sessions; the same for all.
+    pub ejection: EjectionOptions,
+    /// How much of the attempts on one server may be tried again.
+    pub server_retry_budget: RetryBudget,
 }
 
 impl Default for Options {
@@ -29,6 +39,8 @@ impl Default for Options {
             seed: 0,
             slots_max: 1 << 20,
             admission: AdmissionOptions::default(),
+            ejection: EjectionOptions::default(),
+            server_retry_budget: RetryBudget::default(),
         }
     }
 }
@@ -53,12 +65,15 @@ pub struct JobOptions {
     pub environment: u32,
     /// The environment's name, for the records.
     pub environment_name: String,
-    /// How many episodes; each ends in exactly one record.
+    /// How many episodes; each ends in exactly one record. Those of oversampling and refills come on
+    /// top.
     pub episodes: u64,
+    /// Groups of episodes; `None`: each episode is its own, and there are no records of groups.
+    pub group: Option<GroupOptions>,
     /// The most sessions at one time.
     pub sessions_max: u32,
-    /// Episode `i` is reset with the seed `(seed + i) mod 2^31`, and its policy draws from a seed
-    /// derived from both.
+    /// Group `i` (without groups, episode `i`) is reset with the seed `(seed + i) mod 2^31`; each
+    /// episode's policy draws from a seed derived from `seed` and the episode's own number.
     pub seed: u64,
     /// Whether a `seed` is sent with the reset. Off for environments that refuse the key.
     pub send_seed: bool,
@@ -77,6 +92,23 @@ pub struct JobOptions {
     pub driver: Driver,
     /// What to do when a server's fingerprint changes during the job.
     pub on_fingerprint_change: FingerprintChange,
+    /// What becomes of an episode whose environment raised an exception in a step.
+    pub on_environment_error: OnEnvironmentError,
+    /// What the environment does is real (production mode, tool calls): nothing is tried again or
+    /// twice once a reset or a step has been sent.
+    pub production: bool,
+    /// Whether doing the same twice does no harm, so that `production` need not keep from it.
+    pub idempotent: bool,
+    /// How much may be tried again.
+    pub retry_budget: RetryBudget,
+    /// Who says what an episode was worth.
+    pub scoring: Scoring,
+    /// The job's share of the sessions of its pool, in proportion to those of the other jobs of its
+    /// priority; at least 1.
+    pub weight: u32,
+    /// Jobs of a higher priority are served first; what they leave goes to the next. A job that
+    /// always has work can starve those below it, and none beside it.
+    pub priority: i32,
 }
 
 impl Default for JobOptions {
@@ -86,6 +118,7 @@ impl Default for JobOptions {
             environment: 0,
             environment_name: String::new(),
             episodes: 1,
+            group: None,
             sessions_max: 1,
             seed: 0,
             send_seed: true,
@@ -96,6 +129,13 @@ impl Default for JobOptions {
             session_reuse: SessionReuse::default(),
             driver: Driver::Policy,
             on_fingerprint_change: FingerprintChange::Stop,
+            on_environment_error: OnEnvironmentError::Fail,
+            production: false,
+            idempotent: false,
+            retry_budget: RetryBudget::default(),
+            scoring: Scoring::Environment,
+            weight: 1,
+            priority: 0,
         }
     }
 }
@@ -135,6 +175,7 @@ impl Deadlines {
             Phase::Policy => self.policy,
             Phase::Episode => self.episode,
             Phase::Job => self.job,
+            Phase::Scoring => None, // stands in `Scoring`
         }
     }
 }
@@ -214,6 +255,36 @@ pub enum OptionsError {
     /// The reset parameters are not the text of a JSON object.
     #[error("the reset parameters must be one JSON object such as {{\"split\":\"train\"}}")]
     ResetParameters,
+    /// The episodes do not make whole groups.
+    #[error("{episodes} episodes do not make groups of {samples}: ask for a multiple")]
+    Samples {
+        /// The episodes asked for.
+        episodes: u64,
+        /// [`GroupOptions::samples`].
+        samples: u32,
+    },
+    /// A group is larger than a group may be.
+    #[error("a group of {asked} members, oversampled ones included; it may have {most}")]
+    Members {
+        /// How many the job wants.
+        asked: u32,
+        /// How many there may be.
+        most: u32,
+    },
+    /// A group is to be complete with more members than it has.
+    #[error(
+        "a group is to be complete with {complete_at} members and has {members}: ask for fewer, or \
+         for more samples"
+    )]
+    CompleteAt {
+        /// [`GroupOptions::complete_at`].
+        complete_at: u32,
+        /// Samples and oversampled ones together.
+        members: u32,
+    },
+    /// A filter by variance on groups that are complete with one member.
+    #[error("groups of one usable member have no variance to filter by: ask for more samples")]
+    NoVariance,
     /// More sessions than the core has slots for.
     #[error("{asked} sessions asked for, and the engine was set up for at most {most}")]
     Slots {

@@ -1,0 +1,127 @@
+//! Turns: the policy's and the external driver's.
+
+use envmill_protocol::{
+    Decision, Failure, FailureKind, JobId, Phase, Request, Slot, Turn,
+    record::{End, Truncation},
+};
+
+use crate::{
+    Core, Driver, External, ExternalTurn, Outputs, State, Trigger, episode::EpisodeKey,
+    session::Waiting,
+};
+
+impl Core {
+    /// Hands the turn to the policy, or the episode to its external driver.
+    pub(crate) fn open_turn(&mut self, slot: Slot, key: EpisodeKey, outputs: &mut Outputs) {
+        let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
+        let job = &self.jobs[episode.job];
+        let play = &mut episode.play;
+        play.turn_opened_at = self.now;
+        let observed = play.steps.last().map_or(play.reset.as_ref(), |step| Some(&step.observed));
+        let turn = Turn {
+            slot,
+            generation: self.sessions[slot.0 as usize].generation,
+            job: JobId(u32::try_from(episode.job).unwrap_or(u32::MAX)),
+            episode: episode.index,
+            seed: episode.policy_seed,
+            step: u32::try_from(play.steps.len()).unwrap_or(u32::MAX),
+            environment: job.options.environment,
+            observed: observed.cloned().unwrap_or_default(),
+        };
+        match job.options.driver {
+            Driver::Policy => outputs.turns.push(turn),
+            Driver::External => outputs.handed.push(turn),
+        }
+        self.arm(slot, Phase::Policy);
+    }
+
+    pub(crate) fn on_decision(&mut self, decision: Decision, outputs: &mut Outputs) {
+        let Some(key) = self.turn(decision.slot, decision.generation, Driver::Policy) else {
+            self.counts.ignored += 1;
+            return;
+        };
+        let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
+        if episode.state() != State::AwaitingPolicy {
+            self.counts.ignored += 1;
+            return;
+        }
+        episode.play.policy_us = micros(self.now.since(episode.play.turn_opened_at));
+        episode.play.generations.extend(decision.generations);
+        match decision.action {
+            Ok(action) => {
+                episode.play.action = action.clone();
+                episode.advance(Trigger::StepSent, &mut self.counts);
+                self.send(decision.slot, Request::Step { action }, Waiting::Step, outputs);
+            }
+            Err(error) => {
+                let failure = Failure::kept(FailureKind::Policy, error.message);
+                self.release(decision.slot, false, outputs);
+                self.fail_attempt(key, failure, Phase::Policy, outputs);
+            }
+        }
+    }
+
+    /// The episode whose turn this is, if it still is.
+    fn turn(
+        &self,
+        slot: Slot,
+        generation: envmill_protocol::Generation,
+        driver: Driver,
+    ) -> Option<EpisodeKey> {
+        let session = self.sessions.get(slot.0 as usize)?;
+        let is_turn = session.generation == generation && session.waiting == Waiting::Nothing;
+        let key = session.episode.filter(|_| is_turn)?;
+        let job = self.episodes[key.0 as usize].as_ref()?.job;
+        (self.jobs[job].options.driver == driver).then_some(key)
+    }
+
+    pub(crate) fn on_external(&mut self, external: External, outputs: &mut Outputs) {
+        let slot = external.slot;
+        let Some(key) = self.turn(slot, external.generation, Driver::External) else {
+            self.counts.ignored += 1;
+            return;
+        };
+        let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
+        match (external.turn, episode.state()) {
+            (ExternalTurn::Opened, State::AwaitingPolicy) => {
+                episode.play.turn_opened_at = self.now;
+                episode.advance(Trigger::StepSent, &mut self.counts);
+                self.arm(slot, Phase::Step);
+            }
+            (ExternalTurn::Closed { steps, generations }, State::Stepping) => {
+                self.counts.steps += steps.len() as u64;
+                episode.play.steps.extend(steps);
+                episode.play.generations.extend(generations);
+                let max_steps = self.jobs[episode.job].options.max_steps;
+                if max_steps.is_some_and(|most| episode.play.steps.len() >= most as usize) {
+                    self.finish(key, End::Truncated(Truncation::MaxSteps), outputs);
+                } else {
+                    episode.advance(Trigger::Stepped, &mut self.counts);
+                    self.arm(slot, Phase::Policy);
+                }
+            }
+            (ExternalTurn::EpisodeEnded(end), State::AwaitingPolicy | State::Stepping) => match end
+            {
+                End::Failed(failure) => {
+                    self.release(slot, false, outputs);
+                    self.fail_attempt(key, failure, Phase::Policy, outputs);
+                }
+                end => self.finish(key, end, outputs),
+            },
+            _ => self.counts.ignored += 1,
+        }
+    }
+
+    /// Tells the policy that a turn is no longer wanted, if the policy has it.
+    pub(crate) fn cancel_turn(&self, slot: Slot, outputs: &mut Outputs) {
+        let session = &self.sessions[slot.0 as usize];
+        let episode = session.episode.and_then(|key| self.episodes[key.0 as usize].as_ref());
+        if episode.is_some_and(|episode| episode.state() == State::AwaitingPolicy) {
+            outputs.cancelled_turns.push((slot, session.generation));
+        }
+    }
+}
+
+pub(crate) fn micros(duration: std::time::Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
