@@ -72,7 +72,9 @@ impl Core {
         if state.is_finished() {
             return;
         }
-        if state.ending.is_none() && state.deadline <= self.now {
+        if state.deadline <= self.now {
+            // It comes once, and also to a job that is being drained.
+            self.jobs[job].deadline = Time::NEVER;
             let id = envmill_protocol::JobId(job as u32);
             self.end_job(id, Cancellation::JobDeadline, outputs);
         } else {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod decisions;
+mod metastability;
+mod seeds;
 mod table;
-mod world;
 mod worlds;

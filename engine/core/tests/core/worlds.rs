@@ -7,8 +7,7 @@ use envmill_protocol::{
     JobId,
     record::{Cancellation, End},
 };
-
-use crate::world::{Plan, ServerPlan, World};
+use envmill_world::{ClockPlan, Plan, ServerPlan, Shape, World};
 
 fn job(episodes: u64, sessions_max: u32) -> JobOptions {
     JobOptions { episodes, sessions_max, ..JobOptions::default() }
@@ -61,6 +60,38 @@ fn a_hundred_thousand_sessions() {
     assert_eq!(ends(&world, "completed"), 100_000);
 }
 
+/// Heavy tails, a crashing server, doubled and late events and a clock that jumps, all at the size
+/// that one engine is to hold.
+#[test]
+fn a_hundred_thousand_sessions_in_a_hostile_world() {
+    let shapes = [Shape::LogNormal { sigma: 1.5 }, Shape::Pareto { alpha: 1.3 }];
+    let servers = (0..16).map(|index| ServerPlan {
+        step: Duration::from_secs(1),
+        shape: shapes[index % 2].clone(),
+        episode_steps: 3,
+        hang: 1,
+        cut: 2,
+        crash_every: (index == 0).then_some(Duration::from_secs(5)),
+        ..ServerPlan::default()
+    });
+    let world = play(Plan {
+        seed: 1,
+        servers: servers.collect(),
+        job: job(120_000, 100_000),
+        twice: 5,
+        lies: 5,
+        late: Duration::from_millis(2),
+        clock: ClockPlan {
+            jump_every: Some(Duration::from_secs(3)),
+            forwards_max: Duration::from_secs(20),
+            backwards_max: Duration::from_secs(5),
+        },
+        ..Plan::default()
+    });
+    assert!(world.counts().sessions_peak > 90_000, "{:?}", world.counts());
+    assert!(ends(&world, "completed") > 110_000, "{:?}", world.counts());
+}
+
 #[test]
 fn a_full_server_is_learned_and_nothing_fails() {
     let world = play(Plan {
@@ -69,7 +100,7 @@ fn a_full_server_is_learned_and_nothing_fails() {
         ..Plan::default()
     });
     assert_eq!(ends(&world, "completed"), 5_000);
-    assert_eq!(world.held_peak, [64]);
+    assert_eq!(world.held_peak(), [64]);
     let (_, status) = world.core.servers().next().unwrap();
     // Sessions come and go at the limit, so the last refusal may have met 63.
     assert!(status.limit.is_some_and(|limit| (60..=64).contains(&limit)), "{status:?}");
@@ -124,6 +155,7 @@ fn hostile_worlds_lose_nothing() {
                 twice: 20,
                 think: Duration::from_millis(seed % 4),
                 refuse: (seed % 2) as u32,
+                ..Plan::default()
             })
         });
         let world = world.unwrap_or_else(|_| panic!("seed {seed} fails"));
@@ -211,6 +243,25 @@ fn a_job_deadline_cancels() {
         ..Plan::default()
     });
     assert!(world.records.iter().all(|r| r.end == End::Cancelled(Cancellation::JobDeadline)));
+}
+
+#[test]
+fn a_job_deadline_also_cuts_what_is_being_drained() {
+    let mut world = World::new(Plan {
+        servers: vec![ServerPlan { hang: 1_000, ..ServerPlan::default() }],
+        job: JobOptions {
+            deadlines: Deadlines { job: Some(Duration::from_secs(5)), ..Deadlines::default() },
+            ..job(100, 10)
+        },
+        ..Plan::default()
+    });
+    world.run_until(Time::ZERO + Duration::from_secs(1));
+    world.input(Input::Drain(JobId(0)));
+    world.run();
+    world.check();
+    let ended_us = world.records.iter().map(|record| record.timing.ended_us).max();
+    assert_eq!(ended_us, Some(5_000_000));
+    assert_eq!(world.records.iter().filter(|r| r.end.cause() == "job_deadline").count(), 10);
 }
 
 #[test]

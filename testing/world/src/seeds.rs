@@ -1,0 +1,249 @@
+//! A whole hostile world from one number.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use envmill_core::{
+    Deadlines, Driver, FingerprintChange, Input, JobOptions, Options, SessionReuse,
+};
+use envmill_protocol::{JobId, PolicyVersion, ServerId};
+
+use crate::{ClockPlan, ExternalPlan, Plan, Random, ServerPlan, Shape, Spell, World};
+
+/// A world that was played to its end, and nothing was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Played {
+    /// The seed.
+    pub seed: u64,
+    /// The hash over all records.
+    pub hash: String,
+    /// Inputs that the core was given.
+    pub inputs: u64,
+    /// Records.
+    pub records: usize,
+}
+
+/// A world in which something was wrong.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// The seed.
+    pub seed: u64,
+    /// What, a line each.
+    pub violations: Vec<String>,
+}
+
+/// More steps than any world of a seed takes.
+const STEPS_MAX: u64 = 1_000_000;
+
+/// Plays the world of a seed and checks everything.
+///
+/// # Errors
+///
+/// What was wrong; a panic of the core is among it.
+pub fn play(seed: u64) -> Result<Played, Failed> {
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(plan_of(seed));
+        let mut violations = Vec::new();
+        violations.extend(world.run_within(STEPS_MAX).err());
+        violations.extend(world.all_violations());
+        (violations, world)
+    }));
+    match played {
+        Ok((violations, world)) if violations.is_empty() => Ok(Played {
+            seed,
+            hash: world.hash(),
+            inputs: world.inputs,
+            records: world.records.len(),
+        }),
+        Ok((violations, _)) => Err(Failed { seed, violations }),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+            Err(Failed { seed, violations: vec![format!("a panic: {text}")] })
+        }
+    }
+}
+
+/// Plays many seeds on as many threads as the machine has processors, and tells of each world as it
+/// ends, in any order. Stops early once `told` says false.
+pub fn play_many(seeds: &[u64], told: impl FnMut(Result<Played, Failed>) -> bool + Send) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let told = Mutex::new(told);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = play(seed);
+                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                    if !told(outcome) {
+                        next.store(seeds.len(), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// The world of a seed. Everything that can go wrong goes wrong in some of them: each kind of
+/// trouble is there or not by a draw of its own, so that the troubles meet in all combinations.
+#[must_use]
+pub fn plan_of(seed: u64) -> Plan {
+    let random = &mut Random::new(seed ^ 0x0057_0941_D5EE_D000);
+    let environments = 1 + random.below(2) as u32;
+    let servers = environments + random.below(4) as u32;
+    let servers: Vec<ServerPlan> =
+        (0..servers).map(|index| server(index % environments, random)).collect();
+    let jobs = 1 + random.below(3) as usize;
+    let mut jobs: Vec<JobOptions> =
+        (0..jobs).map(|index| job(index, environments, random)).collect();
+    let wishes = wishes(jobs.len(), servers.len(), random);
+    let job = jobs.remove(0);
+    let late = rarely(random).then(|| millis(random, 1, 50)).unwrap_or_default();
+    Plan {
+        seed,
+        servers,
+        job,
+        more_jobs: jobs,
+        options: Options { slots_max: 1_000, ..Options::default() },
+        twice: some(random, 100),
+        lies: some(random, 200),
+        late,
+        clock: ClockPlan {
+            jump_every: rarely(random).then(|| millis(random, 100, 5_000)),
+            forwards_max: Duration::from_secs(random.below(600)),
+            backwards_max: Duration::from_secs(random.below(60)),
+        },
+        think: millis(random, 0, 10),
+        refuse: some(random, 20),
+        mute: some(random, 20),
+        ponder: some(random, 20),
+        external: ExternalPlan {
+            turns_max: random.between(1, 8),
+            steps_max: random.between(1, 4),
+            hang: some(random, 50),
+            fail: some(random, 200),
+        },
+        wishes,
+    }
+}
+
+fn server(environment: u32, random: &mut Random) -> ServerPlan {
+    let shape = match random.below(4) {
+        0 => Shape::Spread,
+        1 => Shape::Constant,
+        2 => Shape::LogNormal { sigma: 1.0 + random.unit() },
+        _ => Shape::Pareto { alpha: 1.1 + random.unit() },
+    };
+    let spells = (0..random.below(3)).map(|_| {
+        let from = millis(random, 0, 2_000);
+        let slower = if random.chance(500) { 0 } else { random.between(2, 100) as u32 };
+        Spell { from, until: from + millis(random, 1, 5_000), slower }
+    });
+    let spells = spells.collect();
+    ServerPlan {
+        environment,
+        capacity: if random.chance(500) { random.between(1, 40) as usize } else { usize::MAX },
+        connect: Duration::from_micros(random.between(50, 5_000)),
+        construct: millis(random, 1, 200),
+        step: Duration::from_micros(random.between(100, 20_000)),
+        shape,
+        tail: random.between(1, 100) as u32,
+        processor: Duration::from_micros(if rarely(random) { random.below(2_000) } else { 0 }),
+        processor_construct: if rarely(random) { millis(random, 1, 100) } else { Duration::ZERO },
+        hang: some(random, 20),
+        hang_connect: some(random, 100),
+        hang_reset: some(random, 50),
+        hang_close: some(random, 300),
+        cut: some(random, 50),
+        raise: some(random, 20),
+        raise_reset: some(random, 100),
+        refuse: some(random, 300),
+        factory: some(random, 200),
+        lose_idle: some(random, 50),
+        stillborn: some(random, 50),
+        truncate: some(random, 500),
+        crash_every: rarely(random).then(|| millis(random, 100, 3_000)),
+        away: millis(random, 0, 2_000),
+        announces_return: random.chance(500),
+        spells,
+        episode_steps: random.between(1, 20),
+    }
+}
+
+fn job(index: usize, environments: u32, random: &mut Random) -> JobOptions {
+    let external = random.chance(150);
+    JobOptions {
+        name: format!("job{index}"),
+        environment: random.below(u64::from(environments)) as u32,
+        episodes: random.between(1, 80),
+        sessions_max: random.between(1, 60) as u32,
+        seed: random.draw() >> 1,
+        max_steps: random.chance(300).then(|| random.between(1, 15) as u32),
+        attempts_max: random.between(1, 4) as u32,
+        session_reuse: match random.below(3) {
+            0 => SessionReuse::Never,
+            1 => SessionReuse::Episodes(random.between(0, 5) as u32),
+            _ => SessionReuse::Unlimited,
+        },
+        driver: if external { Driver::External } else { Driver::Policy },
+        on_fingerprint_change: if random.chance(500) {
+            FingerprintChange::Mark
+        } else {
+            FingerprintChange::Stop
+        },
+        deadlines: Deadlines {
+            connect: Some(millis(random, 100, 10_000)),
+            first_reset: Some(millis(random, 500, 20_000)),
+            reset: Some(millis(random, 300, 10_000)),
+            step: Some(millis(random, 100, 10_000)),
+            policy: Some(millis(random, 50, 20_000)),
+            episode: random.chance(250).then(|| millis(random, 50, 5_000)),
+            job: random.chance(100).then(|| millis(random, 500, 20_000)),
+            no_server: millis(random, 2_000, 60_000),
+        },
+        ..JobOptions::default()
+    }
+}
+
+fn wishes(jobs: usize, servers: usize, random: &mut Random) -> Vec<(Duration, Input)> {
+    let mut wishes = Vec::new();
+    for version in 0..random.below(4) {
+        let when = millis(random, 0, 3_000);
+        wishes.push((when, Input::PolicyVersion(PolicyVersion(version * 7 % 4))));
+    }
+    if random.chance(300) {
+        let job = JobId(random.below(jobs as u64 + 1) as u32);
+        let wish = if random.chance(500) { Input::Drain(job) } else { Input::Cancel(job) };
+        wishes.push((millis(random, 0, 3_000), wish));
+    }
+    if random.chance(100) {
+        let server = ServerId(random.below(servers as u64 + 1) as u32);
+        let fingerprint = "another".into();
+        wishes.push((millis(random, 0, 3_000), Input::Fingerprint { server, fingerprint }));
+    }
+    if random.chance(200) {
+        let server = ServerId(random.below(servers as u64 + 1) as u32);
+        wishes.push((millis(random, 0, 3_000), Input::ServerReady(server)));
+    }
+    wishes
+}
+
+/// A share of a thousand in three of ten cases, and otherwise none.
+const fn some(random: &mut Random, most: u64) -> u32 {
+    if rarely(random) { random.between(1, most) as u32 } else { 0 }
+}
+
+const fn rarely(random: &mut Random) -> bool {
+    random.chance(300)
+}
+
+fn millis(random: &mut Random, from: u64, to: u64) -> Duration {
+    Duration::from_millis(random.between(from, to))
+}
