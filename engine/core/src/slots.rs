@@ -107,7 +107,9 @@ impl Core {
         let usable = healthy && session.waiting == Waiting::Nothing;
         let Some(episode) = self.episodes[key.0 as usize].as_ref() else { return };
         let options = &self.jobs[episode.job].options;
-        let usable = usable && self.servers[session_server].health.is_well();
+        let usable = usable
+            && self.servers[session_server].health.is_well()
+            && !self.is_crowded(session_server as u32);
         if usable && options.session_reuse.allows(played) && self.has_work(options.environment) {
             let environment = options.environment as usize;
             self.timers.set(slot.0, Time::NEVER);

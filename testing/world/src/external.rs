@@ -40,7 +40,8 @@ impl Hand {
     ) -> (ExternalTurn, Option<(Duration, Self)>) {
         let pause = random.up_to(Duration::from_millis(20));
         if self.is_open {
-            let steps: Vec<Step> = (0..random.below(plan.steps_max + 1)).map(|_| self.step()).collect();
+            let steps: Vec<Step> =
+                (0..random.below(plan.steps_max + 1)).map(|_| self.step()).collect();
             self.is_open = false;
             let turn = ExternalTurn::Closed { steps, generations: Vec::new() };
             return (turn, Some((pause, self)));

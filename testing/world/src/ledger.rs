@@ -133,9 +133,9 @@ impl Ledger {
 
     /// Whether the session stands, nothing is asked of it, and this was its last command.
     pub(crate) fn is_idle(&self, slot: Slot, generation: Generation) -> bool {
-        self.places.get(slot.0 as usize).is_some_and(|place| {
-            place.stage == Stage::Idle && place.generation == generation
-        })
+        self.places
+            .get(slot.0 as usize)
+            .is_some_and(|place| place.stage == Stage::Idle && place.generation == generation)
     }
 
     /// The core is about to take this event.
@@ -232,8 +232,8 @@ impl Ledger {
             self.places.resize_with(index + 1, Place::default);
         }
         let place = &self.places[index];
-        let is_free = place.stage == Stage::Gone
-            || place.stage == Stage::Closing && self.is_overdue(place);
+        let is_free =
+            place.stage == Stage::Gone || place.stage == Stage::Closing && self.is_overdue(place);
         let is_idle = place.stage == Stage::Idle && place.is_sound;
         let stays_within_reuse = self.reuse_max.is_none_or(|most| place.resets < most);
         let fits = match request {

@@ -13,8 +13,7 @@ use crate::{Plan, ledger::Ledger};
 /// Checks one record as it comes.
 pub(crate) fn check(record: &Trajectory, plan: &Plan, slack: Duration, ledger: &mut Ledger) {
     let id = &record.trajectory_id;
-    let Some((number, job)) =
-        plan.jobs().enumerate().find(|(_, job)| job.name == record.job_id)
+    let Some((number, job)) = plan.jobs().enumerate().find(|(_, job)| job.name == record.job_id)
     else {
         return ledger.violation(|| format!("{id} belongs to no job"));
     };
@@ -41,7 +40,9 @@ fn content(
     if record.reward != reward {
         return Err(format!("the reward is {:?} and not {reward:?}", record.reward));
     }
-    if job.max_steps.is_some_and(|most| job.driver == Driver::Policy && record.steps.len() > most as usize)
+    if job
+        .max_steps
+        .is_some_and(|most| job.driver == Driver::Policy && record.steps.len() > most as usize)
     {
         return Err(format!("{} steps are too many", record.steps.len()));
     }
@@ -63,9 +64,8 @@ fn content(
             return Err(format!("step {index} took the action {action}, which nobody decided on"));
         };
         let own = EpisodeIndex(asked.episode.0);
-        let is_own = asked.job.0 as usize == number
-            && asked.step as usize == index
-            && belongs(record, own);
+        let is_own =
+            asked.job.0 as usize == number && asked.step as usize == index && belongs(record, own);
         if !is_own {
             return Err(format!("step {index} took an action for another turn: {asked:?}"));
         }
@@ -105,8 +105,7 @@ fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String>
         End::Completed { .. } => has_ended || !is_policy,
         End::Truncated(Truncation::Environment) => has_ended,
         End::Truncated(Truncation::MaxSteps) => {
-            !has_ended
-                && job.max_steps.is_some_and(|most| record.steps.len() >= most as usize)
+            !has_ended && job.max_steps.is_some_and(|most| record.steps.len() >= most as usize)
         }
         End::Truncated(Truncation::EpisodeDeadline) => {
             !has_ended && job.deadlines.episode.is_some() && record.reset.is_some()

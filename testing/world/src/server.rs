@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use envmill_core::Time;
-use envmill_protocol::{
-    Ended, Failure, FailureKind, Generation, Observed, Outcome, Reward, Slot,
-};
+use envmill_protocol::{Ended, Failure, FailureKind, Generation, Observed, Outcome, Reward, Slot};
 
 use crate::{Random, ServerPlan};
 
@@ -121,7 +119,8 @@ impl Servers {
     fn slowness(&self, server: usize, now: Time) -> u32 {
         let since_start = now.since(Time::ZERO);
         let spells = &self.plans[server].spells;
-        let mut current = spells.iter().filter(|it| it.from <= since_start && since_start < it.until);
+        let mut current =
+            spells.iter().filter(|it| it.from <= since_start && since_start < it.until);
         current.next().map_or(1, |spell| spell.slower.max(1))
     }
 
@@ -190,7 +189,9 @@ impl Servers {
         }
         self.plays += 1;
         let play = self.plays;
-        let Some(Some(session)) = self.sessions.get_mut(slot.0 as usize) else { return Some(gone()) };
+        let Some(Some(session)) = self.sessions.get_mut(slot.0 as usize) else {
+            return Some(gone());
+        };
         if first {
             session.is_constructed = true;
             let state = &mut self.states[server];

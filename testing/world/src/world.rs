@@ -17,7 +17,11 @@ use envmill_protocol::{
 };
 
 use crate::{
-    Plan, Random, clock::Clock, external::Hand, ledger::{Ledger, Verdict}, lies, recorded,
+    Plan, Random,
+    clock::Clock,
+    external::Hand,
+    ledger::{Ledger, Verdict},
+    lies, recorded,
     server::Servers,
 };
 

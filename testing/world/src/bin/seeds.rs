@@ -47,10 +47,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         !(stops && failed > 0)
     });
     let seconds = start.elapsed().as_secs_f64();
-    let _ = writeln!(
-        stderr(),
-        "{done} worlds with {inputs} inputs in {seconds:.1} s: {failed} failed"
-    );
+    let _ =
+        writeln!(stderr(), "{done} worlds with {inputs} inputs in {seconds:.1} s: {failed} failed");
     Ok(ExitCode::from(u8::from(failed > 0)))
 }
 
