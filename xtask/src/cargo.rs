@@ -84,13 +84,15 @@ pub(crate) fn tests(filter: &[String], environment: &[(&str, &str)]) -> Result<C
     Ok(counts)
 }
 
-fn cargo(arguments: &[&str]) -> Command {
+/// A call of Cargo in the root of the workspace.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root()).stdin(Stdio::null());
     command
 }
 
-fn run(command: Command) -> Result<()> {
+/// Runs a command to its end, and shows what it prints.
+pub(crate) fn run(command: Command) -> Result<()> {
     run_quietly_unless_it_fails(command, false)
 }
 

@@ -6,6 +6,8 @@
 //! Deliberately absent: dependencies. This is built first on a machine that has nothing yet.
 
 mod cargo;
+mod mutants;
+mod seeds;
 mod stage;
 mod system;
 mod venv;
@@ -28,7 +30,7 @@ const ACTIONS: &[Action] = &[
     Action {
         name: "ci",
         arguments: "",
-        about: "everything below but `versions`, with minutes per stage and one final count",
+        about: "what CI runs: format, build and tests, with minutes per stage and one final count",
         run: ci,
     },
     Action {
@@ -54,6 +56,18 @@ const ACTIONS: &[Action] = &[
         arguments: "",
         about: "the tests that run over OpenEnv versions, over all of them",
         run: versions,
+    },
+    Action {
+        name: "seeds",
+        arguments: "[--count N] [--from SEED | --seed SEED]",
+        about: "play new simulated worlds, 100,000 unless told; failing seeds are printed and pinned",
+        run: seeds::action,
+    },
+    Action {
+        name: "mutants",
+        arguments: "[--pin] [FILTER]",
+        about: "take the core's checks away, one at a time: a pinned seed must fail for each",
+        run: mutants::action,
     },
 ];
 

@@ -89,6 +89,11 @@ impl Ledger {
         self.places.len() as u64
     }
 
+    /// The generation of the slot's last command.
+    pub(crate) fn generation(&self, slot: Slot) -> Generation {
+        self.places.get(slot.0 as usize).map_or(Generation(0), |place| place.generation)
+    }
+
     /// Whether the core must take an event, as things stand.
     pub(crate) fn on_event(&self, event: &Event) -> Verdict {
         let Some(place) = self.places.get(event.slot.0 as usize) else { return Verdict::MustNot };

@@ -8,11 +8,12 @@ use envmill_protocol::{Event, FailureKind, Generation, Outcome, Slot};
 
 use crate::{
     Random,
+    ledger::Ledger,
     server::{lost, observed},
 };
 
 /// An event that may come beside `truth`, and how much later.
-pub(crate) fn beside(truth: &Event, slots: u64, random: &mut Random) -> (Duration, Event) {
+pub(crate) fn beside(truth: &Event, ledger: &Ledger, random: &mut Random) -> (Duration, Event) {
     let mut event = truth.clone();
     let mut after = Duration::ZERO;
     match random.below(5) {
@@ -22,7 +23,13 @@ pub(crate) fn beside(truth: &Event, slots: u64, random: &mut Random) -> (Duratio
             let by = by[random.below(by.len() as u64) as usize];
             event.generation = Generation(truth.generation.0.wrapping_add(by));
         }
-        2 => event.slot = Slot(random.below(slots + 2) as u32),
+        2 => {
+            event.slot = Slot(random.below(ledger.slots() + 2) as u32);
+            if random.chance(500) {
+                event.generation = ledger.generation(event.slot);
+                event.outcome = another_kind(&Outcome::State(Bytes::new()), random);
+            }
+        }
         3 => {
             event.slot = Slot(u32::MAX - random.below(3) as u32);
             event.outcome = another_kind(&truth.outcome, random);

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use envmill_core::{Driver, Input, JobOptions};
 use envmill_protocol::{
-    EpisodeIndex, Failure, FailureKind, Phase, Trajectory,
+    EpisodeIndex, Failure, FailureKind, Phase, Retry, Trajectory,
     record::{Cancellation, End, Truncation},
 };
 
@@ -91,11 +91,23 @@ fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String>
     if attempts > job.attempts_max as usize {
         return Err(format!("{attempts} attempts are too many"));
     }
-    let earlier = record.attempts.split_last().map_or(&[][..], |(_, earlier)| earlier);
-    for attempt in earlier {
-        if !is_worth_another(&attempt.cause, &attempt.message) {
-            return Err(format!("tried again after {}", attempt.cause));
+    for pair in record.attempts.windows(2) {
+        let (failed, next) = (&pair[0], &pair[1]);
+        let pause = match retry(&failed.cause, &failed.message) {
+            Retry::Never => return Err(format!("tried again after {}", failed.cause)),
+            // Give or take a quarter.
+            Retry::After(pause) => pause * 3 / 4,
+            _ => Duration::ZERO,
+        };
+        if Duration::from_micros(next.started_us + 1)
+            < Duration::from_micros(failed.ended_us) + pause
+        {
+            return Err(format!("tried again too soon after {}", failed.cause));
         }
+    }
+    let refused = |cause: &str| ["factory", "capacity", "upgrade_refused_503"].contains(&cause);
+    if record.attempts.iter().any(|attempt| refused(&attempt.cause)) {
+        return Err("a refusal counts as an attempt".into());
     }
     let last = record.steps.last().map(|step| &step.observed).or(record.reset.as_ref());
     let has_ended = last.is_some_and(|observed| observed.ended.is_some());
@@ -122,12 +134,11 @@ fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String>
     if fits { Ok(()) } else { Err(format!("it cannot have ended as {:?}", record.end)) }
 }
 
-/// Whether another attempt follows a failure of this cause; the message tells an exception at reset
-/// from one in a step.
-fn is_worth_another(cause: &str, message: &str) -> bool {
+/// Whether and how another attempt follows a failure of this cause; the message tells an exception
+/// at reset from one in a step.
+fn retry(cause: &str, message: &str) -> Retry {
     let phase = if message == "an exception at reset" { Phase::Reset } else { Phase::Step };
-    let kind = FailureKind::from_name(cause);
-    kind.is_some_and(|kind| kind.retry(phase) != envmill_protocol::Retry::Never)
+    FailureKind::from_name(cause).map_or(Retry::Never, |kind| kind.retry(phase))
 }
 
 /// Nothing outlives its deadline by more than the driver may be late and the clock may have jumped.
@@ -187,7 +198,7 @@ pub(crate) fn check_all(records: &[Trajectory], plan: &Plan) -> Vec<String> {
             || records.iter().any(|it| matches!(&it.end, End::Failed(failure) if failure.kind == FailureKind::NoServer));
         for record in records.iter().filter(|_| !is_cut) {
             if let End::Failed(Failure { kind, message, .. }) = &record.end
-                && is_worth_another(&kind.name(), message)
+                && retry(&kind.name(), message) != Retry::Never
                 && record.attempts.len() < job.attempts_max as usize
             {
                 let (id, tried) = (&record.trajectory_id, record.attempts.len());

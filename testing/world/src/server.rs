@@ -245,7 +245,15 @@ impl Servers {
         }
         if cuts {
             self.lose(slot);
-            return Some((took, lost(FailureKind::Disconnected, "cut")));
+            let kinds = [
+                FailureKind::Disconnected,
+                FailureKind::Closed { code: 1006 },
+                FailureKind::Session,
+                FailureKind::Protocol,
+                FailureKind::Unreachable,
+            ];
+            let kind = kinds[random.below(kinds.len() as u64) as usize];
+            return Some((took, lost(kind, "cut")));
         }
         if raises {
             let failure = Failure::kept(FailureKind::Environment, "an exception");

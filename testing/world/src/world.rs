@@ -432,8 +432,12 @@ impl World {
         }
         let decision = Decision { slot, generation, action, generations: Vec::new() };
         if self.random.chance(self.plan.lies) {
-            let generation = Generation(generation.0.wrapping_sub(self.random.below(2) as u32));
             let slot = Slot(self.random.below(self.ledger.slots() + 2) as u32);
+            let generation = if self.random.chance(500) {
+                self.ledger.generation(slot)
+            } else {
+                Generation(generation.0.wrapping_sub(self.random.below(2) as u32))
+            };
             if self.ledger.on_decision(slot, generation) == Verdict::MustNot {
                 let lie = Decision { slot, generation, ..decision.clone() };
                 self.put(Input::Decision(lie), Verdict::MustNot);
@@ -461,7 +465,7 @@ impl World {
     /// Sends an event on its way, perhaps with others that it could be taken for.
     fn answer(&mut self, after: Duration, event: Event) {
         if self.random.chance(self.plan.lies) {
-            let (later, lie) = lies::beside(&event, self.ledger.slots(), &mut self.random);
+            let (later, lie) = lies::beside(&event, &self.ledger, &mut self.random);
             self.at(after + later, Happening::Deliver { event: lie, is_lie: true });
         }
         if matches!(event.outcome, Outcome::Reset(_) | Outcome::Stepped(_)) {
