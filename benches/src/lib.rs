@@ -3,6 +3,7 @@
 //! `README.md` here names the question that each benchmark answers and the command that runs it.
 
 mod clients;
+pub mod groups;
 mod statistics;
 
 pub use clients::{BENCH_ACTION, Figures, bare_loop, engine, python_client};
