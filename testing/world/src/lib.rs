@@ -11,6 +11,7 @@
 //!
 //! Deliberately absent: a core of its own, threads and real time.
 
+mod accounts;
 mod clock;
 mod external;
 mod ledger;
@@ -23,7 +24,7 @@ mod server;
 mod shape;
 mod world;
 
-pub use plan::{ClockPlan, ExternalPlan, Plan, ServerPlan, Spell};
+pub use plan::{ClockPlan, ExternalPlan, Plan, ScorerPlan, ServerPlan, Spell};
 pub use random::Random;
 pub use seeds::{Failed, Played, plan_of, play, play_many};
 pub use shape::Shape;

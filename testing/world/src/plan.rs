@@ -38,6 +38,8 @@ pub struct Plan {
     pub ponder: u32,
     /// Who plays the jobs that have an external driver.
     pub external: ExternalPlan,
+    /// Who scores the episodes of jobs with external scoring.
+    pub scorer: ScorerPlan,
     /// What is put into the core from outside, and when.
     pub wishes: Vec<(Duration, Input)>,
 }
@@ -51,6 +53,17 @@ pub struct ClockPlan {
     pub forwards_max: Duration,
     /// The most that a jump goes backwards.
     pub backwards_max: Duration,
+}
+
+/// How a scorer scores.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ScorerPlan {
+    /// About how long it takes over an episode.
+    pub think: Duration,
+    /// Episodes that it never answers for.
+    pub mute: u32,
+    /// Episodes that it has no score for.
+    pub fail: u32,
 }
 
 /// How an external driver plays.
@@ -181,9 +194,20 @@ impl Plan {
         std::iter::once(&self.job).chain(&self.more_jobs)
     }
 
-    /// Episodes asked for, over all jobs.
+    /// Episodes asked for, over all jobs, with those that groups start beyond their samples; groups
+    /// in place of filtered ones come on top.
     #[must_use]
     pub fn episodes(&self) -> u64 {
-        self.jobs().map(|job| job.episodes).sum()
+        self.jobs().map(episodes_of).sum()
     }
+}
+
+/// The members of each of a job's groups; 1 without groups.
+pub(crate) fn members_of(job: &JobOptions) -> u64 {
+    job.group.map_or(1, |group| u64::from(group.samples + group.oversample))
+}
+
+/// The episodes of a job, refills aside.
+pub(crate) fn episodes_of(job: &JobOptions) -> u64 {
+    job.episodes / job.group.map_or(1, |group| u64::from(group.samples)) * members_of(job)
 }

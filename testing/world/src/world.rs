@@ -8,16 +8,17 @@ use std::{
 
 use bytes::Bytes;
 use envmill_core::{
-    AdmissionStatus, Core, Counts, External, Input, Latency, Note, Options, Outputs, ServerOptions,
-    SessionReuse, Time,
+    AdmissionStatus, Core, Counts, External, Input, Latency, Note, Options, Outputs, Score, Scored,
+    ServerOptions, SessionReuse, Time, ToScore,
 };
 use envmill_protocol::{
     Command, Decision, Event, Failure, FailureKind, Generation, Outcome, PolicyError, Request,
-    ServerId, Slot, Trajectory, Turn, record::write_json_line,
+    ServerId, Slot, Trajectory, Turn,
+    record::{GroupRecord, write_json_line},
 };
 
 use crate::{
-    Plan, Random,
+    Plan, Random, accounts,
     clock::Clock,
     external::Hand,
     ledger::{Ledger, Verdict},
@@ -35,6 +36,8 @@ pub struct World {
     pub now: Time,
     /// Every record so far, in the order they came.
     pub records: Vec<Trajectory>,
+    /// Every group's record so far, in the order they came.
+    pub groups: Vec<GroupRecord>,
     /// Inputs that the core was given.
     pub inputs: u64,
     /// What the core had to tell, in order.
@@ -58,6 +61,7 @@ enum Happening {
     Decide(Decision),
     Drive(Hand),
     External(External),
+    Score(Scored),
     Crash { server: usize, again: bool },
     Return { server: usize, again: bool },
     LoseIdle(Slot, Generation),
@@ -103,6 +107,7 @@ impl World {
             core,
             now: Time::ZERO,
             records: Vec::new(),
+            groups: Vec::new(),
             inputs: 0,
             notes: Vec::new(),
             random: Random::new(plan.seed),
@@ -290,6 +295,7 @@ impl World {
                 let verdict = self.ledger.on_external(external.slot, external.generation);
                 self.put(Input::External(external), verdict);
             }
+            Happening::Score(scored) => self.give_score(scored),
             Happening::Crash { server, again } => self.crash(server, again),
             Happening::Return { server, again } => {
                 self.servers.come_back(server);
@@ -353,6 +359,19 @@ impl World {
         self.put(Input::Decision(decision), verdict);
     }
 
+    fn give_score(&mut self, scored: Scored) {
+        let verdict = self.ledger.on_score(scored.ticket);
+        let reward = scored.result.as_ref().ok().map(|score| score.reward);
+        let (ticket, ignored) = (scored.ticket, self.core.counts().ignored);
+        if let Some(reward) = reward {
+            self.ledger.took_score(ticket, reward);
+        }
+        self.put(Input::Scored(scored), verdict);
+        if self.core.counts().ignored == ignored && verdict == Verdict::MustNot {
+            self.ledger.violation(|| format!("{ticket:?} was taken twice"));
+        }
+    }
+
     /// Gives the core an input, and sees to it that the core takes it or leaves it as it must.
     fn put(&mut self, input: Input, verdict: Verdict) {
         self.inputs += 1;
@@ -380,12 +399,20 @@ impl World {
         for record in &self.fresh.records {
             recorded::check(record, &self.plan, slack, &mut self.ledger);
         }
+        for group in &self.fresh.groups {
+            let own = |it: &&Trajectory| it.job_id == group.job_id && it.group_id == group.group_id;
+            let recent = self.fresh.records.iter().chain(&self.outputs.records);
+            let members: Vec<&Trajectory> = self.records.iter().chain(recent).filter(own).collect();
+            accounts::check_group(group, &members, &self.plan, &mut self.ledger);
+        }
         let (fresh, outputs) = (&mut self.fresh, &mut self.outputs);
         outputs.commands.append(&mut fresh.commands);
         outputs.turns.append(&mut fresh.turns);
         outputs.cancelled_turns.append(&mut fresh.cancelled_turns);
         outputs.handed.append(&mut fresh.handed);
         outputs.records.append(&mut fresh.records);
+        outputs.groups.append(&mut fresh.groups);
+        outputs.to_score.append(&mut fresh.to_score);
         outputs.latencies.append(&mut fresh.latencies);
         outputs.notes.append(&mut fresh.notes);
     }
@@ -397,12 +424,16 @@ impl World {
         self.observe();
         let mut outputs = std::mem::take(&mut self.outputs);
         self.records.append(&mut outputs.records);
+        self.groups.append(&mut outputs.groups);
         self.notes.append(&mut outputs.notes);
         for command in outputs.commands.drain(..) {
             self.obey(command);
         }
         for turn in outputs.turns.drain(..) {
             self.think(&turn);
+        }
+        for to_score in outputs.to_score.drain(..) {
+            self.score(&to_score);
         }
         for turn in outputs.handed.drain(..) {
             let hand = Hand::take(&turn, &self.plan.external, &mut self.random);
@@ -446,6 +477,22 @@ impl World {
         self.send(pause, Happening::Decide(decision));
     }
 
+    /// The scorer takes an episode.
+    fn score(&mut self, to_score: &ToScore) {
+        let (plan, ticket) = (self.plan.scorer, to_score.ticket);
+        if self.random.chance(plan.mute) {
+            return;
+        }
+        let reward = (!self.random.chance(100)).then(|| self.random.below(3) as f64);
+        let result = if self.random.chance(plan.fail) {
+            Err("no score".to_owned())
+        } else {
+            Ok(Score { reward, components: Vec::new() })
+        };
+        let pause = plan.think / 2 + self.random.up_to(plan.think);
+        self.send(pause, Happening::Score(Scored { ticket, result }));
+    }
+
     fn obey(&mut self, command: Command) {
         let Command { slot, generation, request } = command;
         let (now, random) = (self.now, &mut self.random);
@@ -479,6 +526,10 @@ impl World {
         self.send(after, Happening::Deliver { event, is_lie: false });
     }
 
+    pub(crate) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// What the core got wrong so far; empty if nothing.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
@@ -489,7 +540,7 @@ impl World {
     #[must_use]
     pub fn all_violations(&self) -> Vec<String> {
         let mut violations = self.violations();
-        violations.extend(recorded::check_all(&self.records, &self.plan));
+        violations.extend(accounts::check_all(self));
         let counts = self.core.counts();
         let mut expect = |holds: bool, what: &str| {
             if !holds {
@@ -497,7 +548,6 @@ impl World {
             }
         };
         let ended = |name| self.records.iter().filter(|it| it.end.name() == name).count() as u64;
-        expect(counts.requested == self.plan.episodes(), "another number was requested");
         expect(counts.recorded() == self.records.len() as u64, "the counts miss records");
         expect(counts.completed == ended("completed"), "completed ones are miscounted");
         expect(counts.truncated == ended("truncated"), "truncated ones are miscounted");

@@ -1,0 +1,144 @@
+//! What must hold of all records together: exactly one for each episode and for each group.
+
+use std::collections::HashMap;
+
+use envmill_core::{Input, JobOptions};
+use envmill_protocol::{
+    Failure, FailureKind, Retry, Trajectory,
+    record::{Cancellation, End, GroupOutcome, GroupRecord},
+};
+
+use crate::{
+    Plan, World,
+    ledger::Ledger,
+    plan::{episodes_of, members_of},
+    recorded::retry,
+};
+
+/// Checks the record of a group against those of its members, all of which must be there.
+pub(crate) fn check_group(
+    group: &GroupRecord,
+    members: &[&Trajectory],
+    plan: &Plan,
+    ledger: &mut Ledger,
+) {
+    let name = || format!("group {} of {}", group.group_id, group.job_id);
+    let Some(job) = plan.jobs().find(|job| job.name == group.job_id) else {
+        return ledger.violation(|| format!("{} belongs to no job", name()));
+    };
+    if members.len() as u64 != members_of(job) || group.members.len() != members.len() {
+        return ledger.violation(|| format!("{} comes after {} records", name(), members.len()));
+    }
+    let is_used = |it: &Trajectory| matches!(it.end, End::Completed { .. } | End::Truncated(_));
+    let used: Vec<&&Trajectory> = members.iter().filter(|it| is_used(it)).collect();
+    let has = |end: fn(&End) -> bool| members.iter().any(|it| end(&it.end));
+    let is_filtered = has(|end| matches!(end, End::Filtered(_)));
+    let target = job.group.map_or(1, |group| group.complete_at.unwrap_or(group.samples));
+    let is_enough = used.len() >= target as usize;
+    let outcome = match (is_filtered, is_enough) {
+        (true, _) => GroupOutcome::Filtered,
+        (false, true) => GroupOutcome::Complete,
+        (false, false) => GroupOutcome::Short,
+    };
+    if (group.used as usize, group.outcome) != (used.len(), outcome) {
+        let told = (group.used, group.outcome);
+        ledger.violation(|| format!("{} says {told:?}, not {:?}", name(), (used.len(), outcome)));
+    }
+    if is_filtered && !used.is_empty() {
+        ledger.violation(|| format!("{} is filtered in part", name()));
+    }
+    if has(|end| *end == End::Cancelled(Cancellation::Cut)) && !is_enough && !is_filtered {
+        ledger.violation(|| format!("{} was cut before it had enough", name()));
+    }
+    let steps: usize = used.iter().map(|it| it.steps.len()).sum();
+    if group.steps_used != steps as u64 {
+        let told = group.steps_used;
+        ledger.violation(|| format!("{} used {steps} steps and says {told}", name()));
+    }
+}
+
+/// Checks what holds at the end of a run.
+pub(crate) fn check_all(world: &World) -> Vec<String> {
+    let mut violations = Vec::new();
+    let mut by_job: HashMap<&str, Vec<&Trajectory>> = HashMap::new();
+    for record in &world.records {
+        by_job.entry(&record.job_id).or_default().push(record);
+    }
+    let (mut refused, mut refilled, mut requested) = (0, 0, 0);
+    for job in world.plan().jobs() {
+        let records = by_job.remove(job.name.as_str()).unwrap_or_default();
+        let groups: Vec<&GroupRecord> =
+            world.groups.iter().filter(|group| group.job_id == job.name).collect();
+        let refills = groups.iter().filter(|group| group.refill_of.is_some()).count() as u64;
+        requested += episodes_of(job) + refills * members_of(job);
+        refilled += refills;
+        violations.extend(exactly_once(job, &records, &groups, refills));
+        let is_cut_short = is_cut_short(job, &records, world.plan());
+        for record in records {
+            let End::Failed(failure) = &record.end else { continue };
+            if failure.message.contains("the retry budget of the") {
+                refused += 1;
+            } else if !is_cut_short && ends_too_early(record, failure, job) {
+                let (id, kind) = (&record.trajectory_id, failure.kind);
+                let tried = record.attempts.len();
+                violations.push(format!("{id} failed with {kind} after {tried} attempts"));
+            }
+        }
+    }
+    let counts = world.core.counts();
+    let mut expect = |holds: bool, what: &str| {
+        if !holds {
+            violations.push(format!("{what}: {counts:?}"));
+        }
+    };
+    expect(refused <= counts.budget_refusals, "more episodes blame a budget than it refused");
+    expect(counts.groups_refilled == refilled, "refills are miscounted");
+    expect(counts.requested == requested, "another number was requested");
+    violations
+}
+
+/// Each episode has one record, and each group.
+fn exactly_once(
+    job: &JobOptions,
+    records: &[&Trajectory],
+    groups: &[&GroupRecord],
+    refills: u64,
+) -> Option<String> {
+    let name = &job.name;
+    let mut ids: Vec<&str> = records.iter().map(|it| it.trajectory_id.as_str()).collect();
+    ids.sort_unstable();
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Some(format!("{} is recorded twice", pair[0]));
+    }
+    let asked = episodes_of(job) + refills * members_of(job);
+    if ids.len() as u64 != asked {
+        return Some(format!("{name}: {} records of {asked} episodes", ids.len()));
+    }
+    let options = job.group?;
+    let mut numbers: Vec<u64> = groups.iter().map(|group| group.group_id).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let asked = job.episodes / u64::from(options.samples) + refills;
+    if numbers.len() != groups.len() || groups.len() as u64 != asked {
+        return Some(format!("{name}: {} group records of {asked} groups", groups.len()));
+    }
+    (refills > u64::from(options.refill_max)).then(|| format!("{name}: {refills} refills"))
+}
+
+/// Whether somebody ended the job, or its pool was gone: then not every attempt was used.
+fn is_cut_short(job: &JobOptions, records: &[&Trajectory], plan: &Plan) -> bool {
+    let ends_jobs = |wish: &Input| !matches!(wish, Input::PolicyVersion(_) | Input::ServerReady(_));
+    let found_none =
+        |end: &End| matches!(end, End::Failed(failure) if failure.kind == FailureKind::NoServer);
+    job.deadlines.job.is_some()
+        || plan.wishes.iter().any(|(_, wish)| ends_jobs(wish))
+        || records.iter().any(|record| found_none(&record.end))
+}
+
+/// Whether another attempt could have helped and was allowed.
+fn ends_too_early(record: &Trajectory, failure: &Failure, job: &JobOptions) -> bool {
+    let is_allowed = !job.production || job.idempotent;
+    is_allowed
+        && retry(&failure.kind.name(), &failure.message, job) != Retry::Never
+        && record.attempts.len() < job.attempts_max as usize
+}
