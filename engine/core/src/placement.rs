@@ -101,23 +101,6 @@ impl Core {
         best.map(|(_, _, server)| server)
     }
 
-    /// Whether another server of the pool holds far fewer sessions and has room: one that was away,
-    /// for instance, while the others took over. Sessions then move to it one by one, as their
-    /// episodes end.
-    pub(crate) fn is_crowded(&self, server: u32) -> bool {
-        let known = &self.servers[server as usize];
-        if known.admission.status().closing > 0 {
-            return false;
-        }
-        let occupied = self.occupied(server);
-        self.pools[known.options.environment as usize].iter().any(|&other| {
-            let others = self.occupied(other);
-            occupied > others + others / 4 + 2
-                && !self.servers[other as usize].admission.is_full()
-                && self.room(other) == Room::Now
-        })
-    }
-
     fn room(&self, server: u32) -> Room {
         let server = &self.servers[server as usize];
         match server.health.trust() {

@@ -1,10 +1,10 @@
 //! A slot from its opening to its close: commands, deadlines, and who holds it.
 
-use envmill_protocol::{Command, Phase, Request, Slot};
+use envmill_protocol::{Command, Phase, Request, ServerId, Slot};
 
 use crate::{
     Core, Outputs, Time, Trigger,
-    admission::Standing,
+    admission::{Room, Standing},
     episode::{EpisodeKey, Play},
     session::{Session, Waiting},
 };
@@ -103,13 +103,13 @@ impl Core {
         let Some(key) = session.episode.take() else {
             return self.close(slot, outputs);
         };
-        let (played, session_server) = (session.played, session.server.0 as usize);
-        let usable = healthy && session.waiting == Waiting::Nothing;
+        let (played, server) = (session.played, session.server);
+        let usable = healthy
+            && session.waiting == Waiting::Nothing
+            && self.servers[server.0 as usize].health.is_well()
+            && !self.is_crowded(server);
         let Some(episode) = self.episodes[key.0 as usize].as_ref() else { return };
         let options = &self.jobs[episode.job].options;
-        let usable = usable
-            && self.servers[session_server].health.is_well()
-            && !self.is_crowded(session_server as u32);
         if usable && options.session_reuse.allows(played) && self.has_work(options.environment) {
             let environment = options.environment as usize;
             self.timers.set(slot.0, Time::NEVER);
@@ -123,6 +123,24 @@ impl Core {
     pub(crate) fn has_work(&self, environment: u32) -> bool {
         self.jobs.iter().any(|job| {
             job.options.environment == environment && job.ending.is_none() && job.has_work()
+        })
+    }
+
+    /// Whether another server of the pool holds far fewer sessions and has room: one that was away,
+    /// for instance, while the others took over. Sessions then move to it one by one, as their
+    /// episodes end.
+    fn is_crowded(&self, server: ServerId) -> bool {
+        let known = &self.servers[server.0 as usize];
+        let occupied = known.admission.occupied();
+        if known.admission.status().closing > 0 {
+            return false;
+        }
+        self.pool(known.options.environment).any(|other| {
+            let (admission, others) = (&other.admission, other.admission.occupied());
+            occupied > others + others / 4 + 2
+                && !admission.is_full()
+                && other.health.is_well()
+                && admission.room(self.now) == Room::Now
         })
     }
 

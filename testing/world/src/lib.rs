@@ -14,6 +14,7 @@
 mod accounts;
 mod clock;
 mod external;
+mod grouped;
 mod ledger;
 mod lies;
 mod plan;
@@ -24,7 +25,7 @@ mod server;
 mod shape;
 mod world;
 
-pub use plan::{ClockPlan, ExternalPlan, Plan, ScorerPlan, ServerPlan, Spell};
+pub use plan::{ClockPlan, ExternalPlan, Plan, ServerPlan, Spell};
 pub use random::Random;
 pub use seeds::{Failed, Played, plan_of, play, play_many};
 pub use shape::Shape;

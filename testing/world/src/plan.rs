@@ -38,8 +38,14 @@ pub struct Plan {
     pub ponder: u32,
     /// Who plays the jobs that have an external driver.
     pub external: ExternalPlan,
-    /// Who scores the episodes of jobs with external scoring.
-    pub scorer: ScorerPlan,
+    /// Scores are whole numbers below this.
+    pub score_values: u64,
+    /// How long the scorer takes, at most.
+    pub score_within: Duration,
+    /// Episodes that the scorer has no score for.
+    pub score_fails: u32,
+    /// Episodes that the scorer never answers for.
+    pub score_mute: u32,
     /// What is put into the core from outside, and when.
     pub wishes: Vec<(Duration, Input)>,
 }
@@ -53,17 +59,6 @@ pub struct ClockPlan {
     pub forwards_max: Duration,
     /// The most that a jump goes backwards.
     pub backwards_max: Duration,
-}
-
-/// How a scorer scores.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ScorerPlan {
-    /// About how long it takes over an episode.
-    pub think: Duration,
-    /// Episodes that it never answers for.
-    pub mute: u32,
-    /// Episodes that it has no score for.
-    pub fail: u32,
 }
 
 /// How an external driver plays.

@@ -15,7 +15,7 @@ use envmill_core::{
 };
 use envmill_protocol::{JobId, PolicyVersion, ServerId};
 
-use crate::{ClockPlan, ExternalPlan, Plan, Random, ScorerPlan, ServerPlan, Shape, Spell, World};
+use crate::{ClockPlan, ExternalPlan, Plan, Random, ServerPlan, Shape, Spell, World};
 
 /// A world that was played to its end, and nothing was wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,11 +131,10 @@ pub fn plan_of(seed: u64) -> Plan {
             hang: some(random, 50),
             fail: some(random, 200),
         },
-        scorer: ScorerPlan {
-            think: millis(random, 0, 50),
-            mute: some(random, 50),
-            fail: some(random, 50),
-        },
+        score_values: random.between(1, 4),
+        score_within: millis(random, 0, 50),
+        score_fails: some(random, 50),
+        score_mute: some(random, 50),
         wishes,
     }
 }

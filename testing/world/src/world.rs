@@ -14,13 +14,14 @@ use envmill_core::{
 use envmill_protocol::{
     Command, Decision, Event, Failure, FailureKind, Generation, Outcome, PolicyError, Request,
     ServerId, Slot, Trajectory, Turn,
-    record::{GroupRecord, write_json_line},
+    record::{GroupRecord, write_group_line, write_json_line},
 };
 
 use crate::{
     Plan, Random, accounts,
     clock::Clock,
     external::Hand,
+    grouped,
     ledger::{Ledger, Verdict},
     lies, recorded,
     server::Servers,
@@ -84,7 +85,7 @@ impl World {
     /// If the core refuses one of the plan's jobs.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let mut core = Core::new(Options { seed: plan.seed, ..plan.options.clone() });
+        let mut core = Core::new(Options { seed: plan.seed, ..plan.options });
         for (index, server) in plan.servers.iter().enumerate() {
             core.add_server(ServerOptions {
                 name: format!("sim-{index}"),
@@ -223,7 +224,7 @@ impl World {
         self.core.servers().nth(server).map(|(_, status)| status).unwrap_or_default()
     }
 
-    /// A hash over every record, in order and to the last byte.
+    /// A hash over every record, those of groups included, in order and to the last byte.
     #[must_use]
     pub fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
@@ -231,6 +232,11 @@ impl World {
         for record in &self.records {
             line.clear();
             write_json_line(&mut line, record);
+            hasher.update(&line);
+        }
+        for group in &self.groups {
+            line.clear();
+            write_group_line(&mut line, group);
             hasher.update(&line);
         }
         hasher.finalize().to_hex().to_string()
@@ -479,17 +485,18 @@ impl World {
 
     /// The scorer takes an episode.
     fn score(&mut self, to_score: &ToScore) {
-        let (plan, ticket) = (self.plan.scorer, to_score.ticket);
-        if self.random.chance(plan.mute) {
+        let ticket = to_score.ticket;
+        if self.random.chance(self.plan.score_mute) {
             return;
         }
-        let reward = (!self.random.chance(100)).then(|| self.random.below(3) as f64);
-        let result = if self.random.chance(plan.fail) {
+        let result = if self.random.chance(self.plan.score_fails) {
             Err("no score".to_owned())
         } else {
+            let reward = self.random.below(self.plan.score_values.max(1)) as f64;
+            let reward = (!self.random.chance(20)).then_some(reward);
             Ok(Score { reward, components: Vec::new() })
         };
-        let pause = plan.think / 2 + self.random.up_to(plan.think);
+        let pause = self.random.up_to(self.plan.score_within);
         self.send(pause, Happening::Score(Scored { ticket, result }));
     }
 
@@ -541,6 +548,7 @@ impl World {
     pub fn all_violations(&self) -> Vec<String> {
         let mut violations = self.violations();
         violations.extend(accounts::check_all(self));
+        violations.extend(grouped::check_all(&self.groups, &self.records, &self.plan));
         let counts = self.core.counts();
         let mut expect = |holds: bool, what: &str| {
             if !holds {

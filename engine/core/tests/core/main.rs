@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod decisions;
+mod groups;
 mod metastability;
 mod seeds;
 mod table;
