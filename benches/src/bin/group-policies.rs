@@ -50,6 +50,8 @@ fn compare(tail: &Tail, seeds: u64) -> Result<Panel, Box<dyn Error + Send + Sync
             ("lock-step batches", lock_step(&workload)),
             ("first in, first out", first_in_first_out(&workload)),
             ("ours", ours(&workload, Cut::Nothing)?),
+            ("ours, 8 of 9, cut", ours(&workload, Cut::Oversample(1))?),
+            ("ours, 8 of 10, cut", ours(&workload, Cut::Oversample(2))?),
         ];
         for (index, (name, played)) in played.iter().enumerate() {
             if rows.len() <= index {

@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use envmill_core::{
-    Core, Deadlines, Input, JobOptions, Options, OptionsError, Outputs, ServerOptions,
-    SessionReuse, Time,
+    Core, Deadlines, GroupOptions, Input, JobOptions, Options, OptionsError, Outputs,
+    ServerOptions, SessionReuse, Time,
 };
 use envmill_protocol::{
     Command, Decision, Ended, Event, Generation, Observed, Outcome, Request, Slot, Trajectory, Turn,
@@ -64,11 +64,16 @@ pub fn ours(workload: &Workload, cut: Cut) -> Result<Played, OptionsError> {
     Ok(played(workload, members, &run.records))
 }
 
-/// HOOK: groups in the core. Once `JobOptions` has them, this sets `samples`, `oversample` and
-/// `complete_at`; until then only `Cut::Nothing` can be played.
-fn grouped(job: JobOptions, _workload: &Workload, cut: Cut) -> JobOptions {
-    assert!(cut == Cut::Nothing, "the core has no groups yet");
-    job
+/// The job's groups.
+fn grouped(job: JobOptions, workload: &Workload, cut: Cut) -> JobOptions {
+    let samples = workload.samples as u32;
+    let oversample = match cut {
+        Cut::Nothing => 0,
+        Cut::Oversample(more) => more,
+    };
+    let group =
+        GroupOptions { samples, oversample, complete_at: Some(samples), ..GroupOptions::default() };
+    JobOptions { group: Some(group), ..job }
 }
 
 struct Run<'a> {

@@ -14,6 +14,8 @@ impl Core {
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
         episode.ended_at = Some(now);
         let job = &mut self.jobs[episode.job];
+        let server = episode.play.server.map(|server| &self.servers[server.0 as usize].options);
+        episode.close_attempt(now, server.map_or("", |server| &server.name), None);
         let Scoring::External { deadline, .. } = job.options.scoring else {
             return self.scored(key, end, outputs);
         };
@@ -21,8 +23,6 @@ impl Core {
         self.counts.scoring += 1;
         self.score_serial += 1;
         let ticket = ScoreTicket(u64::from(self.score_serial) << 32 | u64::from(key.0));
-        let server = episode.play.server.map(|server| &self.servers[server.0 as usize].options);
-        episode.close_attempt(now, server.map_or("", |server| &server.name), None);
         episode.advance(Trigger::ScoringBegan, &mut self.counts);
         episode.ticket = Some(ticket);
         episode.pending = Some(end.clone());

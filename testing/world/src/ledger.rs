@@ -29,8 +29,11 @@ pub(crate) struct Asked {
 pub(crate) struct Ledger {
     places: Vec<Place>,
     pub(crate) turns: Vec<Asked>,
-    /// Episodes with the scorer, and what each was worth once that was taken, by trajectory.
+    /// Episodes with the scorer.
     tickets: HashMap<ScoreTicket, String>,
+    /// How each recorded episode ended, by trajectory.
+    pub(crate) recorded: HashMap<String, String>,
+    /// What each was worth once that was taken, by trajectory.
     pub(crate) scores: HashMap<String, Option<f64>>,
     /// The most episodes that a session may play; `None` without a limit.
     reuse_max: Option<u32>,
