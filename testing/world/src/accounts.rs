@@ -1,6 +1,6 @@
 //! What must hold of all records together: exactly one for each episode and for each group.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use envmill_core::{Input, JobOptions};
 use envmill_protocol::{
@@ -15,11 +15,12 @@ use crate::{
     recorded::retry,
 };
 
-/// The record of a group comes when all of its members have theirs.
+/// The record of a group comes when all of its members have theirs, and not long after its deadline.
 pub(crate) fn check_group(
     group: &GroupRecord,
     members: &[&Trajectory],
     plan: &Plan,
+    slack: Duration,
     ledger: &mut Ledger,
 ) {
     let name = || format!("group {} of {}", group.group_id, group.job_id);
@@ -65,6 +66,10 @@ pub(crate) fn check_all(world: &World) -> Vec<String> {
         }
     };
     expect(refused <= counts.budget_refusals, "more episodes blame a budget than it refused");
+    let floors = world.plan().jobs().map(|job| job.retry_budget.floor.max(job.sessions_max));
+    let percent = world.plan().jobs().map(|job| job.retry_budget.percent).max().unwrap_or_default();
+    let budget = floors.map(u64::from).sum::<u64>() + counts.attempts * u64::from(percent) / 100;
+    expect(counts.retries + counts.duplicates <= budget, "more is tried again than allowed");
     expect(counts.groups_refilled == refilled, "refills are miscounted");
     expect(counts.requested == requested, "another number was requested");
     violations

@@ -409,7 +409,7 @@ impl World {
             let own = |it: &&Trajectory| it.job_id == group.job_id && it.group_id == group.group_id;
             let recent = self.fresh.records.iter().chain(&self.outputs.records);
             let members: Vec<&Trajectory> = self.records.iter().chain(recent).filter(own).collect();
-            accounts::check_group(group, &members, &self.plan, &mut self.ledger);
+            accounts::check_group(group, &members, &self.plan, slack, &mut self.ledger);
         }
         let (fresh, outputs) = (&mut self.fresh, &mut self.outputs);
         outputs.commands.append(&mut fresh.commands);
