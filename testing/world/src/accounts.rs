@@ -30,6 +30,11 @@ pub(crate) fn check_group(
     if members.len() as u64 != members_of(job) || group.members.len() != members.len() {
         return ledger.violation(|| format!("{} comes after {} records", name(), members.len()));
     }
+    let took = Duration::from_micros(group.ended_us.saturating_sub(group.started_us));
+    let deadline = job.group.and_then(|options| options.deadline);
+    if deadline.is_some_and(|deadline| took > deadline + slack) {
+        ledger.violation(|| format!("{} took {took:?}, with {deadline:?}", name()));
+    }
 }
 
 /// Checks what holds at the end of a run.

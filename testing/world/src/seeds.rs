@@ -106,7 +106,7 @@ pub fn plan_of(seed: u64) -> Plan {
         (0..jobs).map(|index| job(index, environments, random)).collect();
     let wishes = wishes(jobs.len(), servers.len(), random);
     let job = jobs.remove(0);
-    let late = rarely(random).then(|| millis(random, 1, 50)).unwrap_or_default();
+    let late = if rarely(random) { millis(random, 1, 50) } else { Duration::ZERO };
     Plan {
         seed,
         servers,
