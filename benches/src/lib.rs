@@ -3,6 +3,7 @@
 //! `README.md` here names the question that each benchmark answers and the command that runs it.
 
 mod clients;
+pub mod groups;
 mod statistics;
 
 pub use clients::{BENCH_ACTION, Figures, bare_loop, engine, python_client};
@@ -13,4 +14,12 @@ pub use statistics::{Interval, median, ratio_interval};
 pub fn cpu_seconds() -> f64 {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+}
+
+/// Memory of this process that is resident now, in bytes; 0 where the system does not say.
+#[must_use]
+pub fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or_default() * rustix::param::page_size() as u64
 }

@@ -1,14 +1,16 @@
 //! What one step costs in the core alone: an event in, a turn out, a decision in, a command out, and
-//! its share of the record at the end.
+//! its share of the record at the end; what one input costs; and what a session weighs.
 //!
-//! `core-cost [SESSIONS] [STEPS_PER_EPISODE]` prints one JSON object.
+//! `core-cost [SESSIONS] [STEPS_PER_EPISODE]` prints one JSON object. A session's weight is what the
+//! process has grown by when all sessions have an episode under way, the bench's own lists included
+//! (about 100 bytes).
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
 
 use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
-use envmill_benches::cpu_seconds;
+use envmill_benches::{cpu_seconds, resident_bytes};
 use envmill_core::{Core, Input, JobOptions, Options, Outputs, ServerOptions, SessionReuse, Time};
 use envmill_protocol::{Command, Decision, Ended, Event, Observed, Outcome, Request, Reward};
 
@@ -19,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let sessions: u32 = arguments.next().as_deref().unwrap_or("4096").parse()?;
     let length: u64 = arguments.next().as_deref().unwrap_or("30").parse()?;
     let episodes = u64::from(sessions) * 16;
+    let resident_before = resident_bytes();
     let mut core = Core::new(Options::default());
     core.add_server(ServerOptions::default());
     core.submit(
@@ -35,20 +38,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut now = Time::ZERO;
     let (mut commands, mut turns, mut records) = (Vec::new(), Vec::new(), 0_u64);
     let (mut steady, mut steps_before) = (None, 0);
+    let (mut inputs, mut inputs_before, mut session_bytes) = (0_u64, 0, 0);
     let frame = Bytes::from_static(OBSERVATION);
     core.settle(now, &mut outputs);
     while !core.is_idle() {
         if steady.is_none() && core.admission_settled() {
             steady = Some(cpu_seconds());
             steps_before = core.counts().steps;
+            inputs_before = inputs;
+            session_bytes = (resident_bytes() - resident_before) / u64::from(sessions);
         }
         std::mem::swap(&mut commands, &mut outputs.commands);
         now = now + Duration::from_micros(100);
+        inputs += commands.len() as u64;
         for command in commands.drain(..) {
             let event = answer(&command, &frame, length, &mut played);
             core.handle(now, Input::Event(event), &mut outputs);
         }
         std::mem::swap(&mut turns, &mut outputs.turns);
+        inputs += turns.len() as u64;
         for turn in turns.drain(..) {
             let action = Ok(Bytes::from_static(b"{\"sleep_s\":0.0}"));
             let decision = Decision {
@@ -78,6 +86,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             "episodes": records,
             "steps": steps,
             "core_ns_per_step": spent * 1e9 / steps as f64,
+            "inputs": inputs - inputs_before,
+            "core_ns_per_input": spent * 1e9 / (inputs - inputs_before) as f64,
+            "session_bytes": session_bytes,
         })
     );
     Ok(())

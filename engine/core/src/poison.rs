@@ -99,6 +99,11 @@ impl Core {
         while let Some(&key) = self.jobs[job].queue.front() {
             let Some(failure) = self.condemned(key) else { return };
             self.jobs[job].queue.pop_front();
+            if let Some(twin) = self.episode(key).and_then(|episode| episode.twin) {
+                // The other attempt at it is under way, and goes on as the only one.
+                self.merge_into(key, twin);
+                continue;
+            }
             let group = self.episode(key).map(|episode| episode.group);
             if let Some(episode) = self.episodes[key.0 as usize].as_mut() {
                 episode.advance(Trigger::Fail, &mut self.counts);

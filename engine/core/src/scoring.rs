@@ -16,6 +16,8 @@ impl Core {
         let server = episode.play.server.map(|server| &self.servers[server.0 as usize].options);
         episode.close_attempt(now, server.map_or("", |server| &server.name), None);
         let job = &mut self.jobs[episode.job];
+        let server = episode.play.server.map(|server| &self.servers[server.0 as usize].options);
+        episode.close_attempt(now, server.map_or("", |server| &server.name), None);
         let Scoring::External { deadline, .. } = job.options.scoring else {
             return self.scored(key, end, outputs);
         };

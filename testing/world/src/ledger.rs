@@ -1,8 +1,10 @@
 //! What the core has asked for, kept by somebody else: it knows which command may follow which, and
 //! which event and decision the core must take and which it must ignore.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
-use envmill_core::{Outputs, Time};
+use envmill_core::{Outputs, ScoreTicket, Time};
 use envmill_protocol::{
     Command, EpisodeIndex, Event, Generation, JobId, Outcome, Request, SessionFate, Slot, Turn,
 };
@@ -27,6 +29,12 @@ pub(crate) struct Asked {
 pub(crate) struct Ledger {
     places: Vec<Place>,
     pub(crate) turns: Vec<Asked>,
+    /// Episodes with the scorer.
+    tickets: HashMap<ScoreTicket, String>,
+    /// How each recorded episode ended, by trajectory.
+    pub(crate) recorded: HashMap<String, String>,
+    /// What each was worth once that was taken, by trajectory.
+    pub(crate) scores: HashMap<String, Option<f64>>,
     /// The most episodes that a session may play; `None` without a limit.
     reuse_max: Option<u32>,
     /// The latest time that the core was told.
@@ -136,6 +144,18 @@ impl Ledger {
         }
     }
 
+    /// Whether the core may take a score.
+    pub(crate) fn on_score(&self, ticket: ScoreTicket) -> Verdict {
+        if self.tickets.contains_key(&ticket) { Verdict::Either } else { Verdict::MustNot }
+    }
+
+    /// The core has taken a score.
+    pub(crate) fn took_score(&mut self, ticket: ScoreTicket, reward: Option<f64>) {
+        if let Some(trajectory) = self.tickets.remove(&ticket) {
+            self.scores.insert(trajectory, reward);
+        }
+    }
+
     /// Whether the session stands, nothing is asked of it, and this was its last command.
     pub(crate) fn is_idle(&self, slot: Slot, generation: Generation) -> bool {
         self.places
@@ -182,6 +202,12 @@ impl Ledger {
         }
         for command in &outputs.commands {
             self.commanded(command);
+        }
+        for to_score in &outputs.to_score {
+            let id = to_score.trajectory.trajectory_id.clone();
+            if self.tickets.insert(to_score.ticket, id).is_some() {
+                self.violation(|| format!("{:?} is given twice", to_score.ticket));
+            }
         }
         for turn in outputs.turns.iter().chain(&outputs.handed) {
             self.asked(turn);

@@ -11,6 +11,7 @@
 //!
 //! Deliberately absent: a core of its own, threads and real time.
 
+mod accounts;
 mod clock;
 mod external;
 mod grouped;

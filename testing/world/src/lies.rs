@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use envmill_protocol::{Event, FailureKind, Generation, Outcome, Slot};
+use envmill_protocol::{Event, Failure, FailureKind, Generation, Outcome, Slot};
 
 use crate::{
     Random,
@@ -48,6 +48,7 @@ fn another_kind(true_kind: &Outcome, random: &mut Random) -> Outcome {
         Outcome::ToolResult(Bytes::from_static(b"{}")),
         Outcome::Closed,
         lost(FailureKind::Disconnected, "a lie"),
+        Outcome::Failed(Failure::kept(FailureKind::Environment, "a lie")),
     ];
     kinds.retain(|kind| std::mem::discriminant(kind) != std::mem::discriminant(true_kind));
     kinds.swap_remove(random.below(kinds.len() as u64) as usize)

@@ -44,6 +44,8 @@ pub struct Plan {
     pub score_within: Duration,
     /// Episodes that the scorer has no score for.
     pub score_fails: u32,
+    /// Episodes that the scorer never answers for.
+    pub score_mute: u32,
     /// What is put into the core from outside, and when.
     pub wishes: Vec<(Duration, Input)>,
 }
@@ -187,9 +189,20 @@ impl Plan {
         std::iter::once(&self.job).chain(&self.more_jobs)
     }
 
-    /// Episodes asked for, over all jobs.
+    /// Episodes asked for, over all jobs, with those that groups start beyond their samples; groups
+    /// in place of filtered ones come on top.
     #[must_use]
     pub fn episodes(&self) -> u64 {
-        self.jobs().map(|job| job.episodes).sum()
+        self.jobs().map(episodes_of).sum()
     }
+}
+
+/// The members of each of a job's groups; 1 without groups.
+pub(crate) fn members_of(job: &JobOptions) -> u64 {
+    job.group.map_or(1, |group| u64::from(group.samples + group.oversample))
+}
+
+/// The episodes of a job, refills aside.
+pub(crate) fn episodes_of(job: &JobOptions) -> u64 {
+    job.episodes / job.group.map_or(1, |group| u64::from(group.samples)) * members_of(job)
 }

@@ -1,31 +1,69 @@
-//! What must hold of every record, and of all of them together.
+//! What must hold of every record as it comes.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use envmill_core::{Driver, Input, JobOptions, OnEnvironmentError, Scoring};
+use envmill_core::{Driver, GroupFilter, Input, JobOptions, OnEnvironmentError, Scoring};
 use envmill_protocol::{
-    EpisodeIndex, Failure, FailureKind, Phase, Retry, Trajectory,
+    FailureKind, Phase, Retry, Trajectory,
     record::{Cancellation, End, Truncation},
 };
 
-use crate::{Plan, ledger::Ledger};
+use crate::{Plan, ledger::Ledger, plan::members_of};
 
-/// Checks one record as it comes.
+/// Checks one record.
 pub(crate) fn check(record: &Trajectory, plan: &Plan, slack: Duration, ledger: &mut Ledger) {
     let id = &record.trajectory_id;
     let Some((number, job)) = plan.jobs().enumerate().find(|(_, job)| job.name == record.job_id)
     else {
         return ledger.violation(|| format!("{id} belongs to no job"));
     };
-    if let Err(what) = content(record, job, number, ledger) {
+    let told = format!("{:?} after {:?}", record.end, record.attempts);
+    if let Some(before) = ledger.recorded.insert(id.clone(), told.clone()) {
+        ledger.violation(|| format!("{id} is recorded again: {before}, and now {told}"));
+    }
+    let checks = [
+        identity(record, job),
+        reward(record, job, ledger),
+        content(record, job, number, ledger),
+        attempts(record, job),
+        end(record, job, plan),
+        times(record, job, slack),
+    ];
+    for what in checks.into_iter().filter_map(Result::err) {
         ledger.violation(|| format!("{id}: {what}"));
     }
-    if let Err(what) = end(record, job, plan) {
-        ledger.violation(|| format!("{id}: {what}"));
+}
+
+/// The episode's number within its job, as its id has it.
+fn number_in_id(record: &Trajectory) -> Option<u64> {
+    record.trajectory_id.rsplit('-').next()?.parse().ok()
+}
+
+fn identity(record: &Trajectory, job: &JobOptions) -> Result<(), String> {
+    let (group, sample) = (record.group_id, record.sample_index);
+    if number_in_id(record) != Some(group * members_of(job) + u64::from(sample)) {
+        return Err(format!("it is not sample {sample} of group {group}"));
     }
-    if let Err(what) = times(record, job, slack) {
-        ledger.violation(|| format!("{id}: {what}"));
+    Ok(())
+}
+
+/// The sum of what the environment gave, or what the scorer said.
+fn reward(record: &Trajectory, job: &JobOptions, ledger: &Ledger) -> Result<(), String> {
+    let is_played =
+        matches!(record.end, End::Completed { .. } | End::Truncated(_) | End::Filtered(_));
+    let rewards = record.reset.iter().count() + record.steps.len();
+    let mut expected = (rewards > 0).then_some(rewards as f64);
+    if job.scoring != Scoring::Environment {
+        if !is_played {
+            return Ok(());
+        }
+        let score = ledger.scores.get(&record.trajectory_id);
+        expected = *score.ok_or("it is recorded without its score")?;
     }
+    if record.reward != expected {
+        return Err(format!("the reward is {:?} and not {expected:?}", record.reward));
+    }
+    Ok(())
 }
 
 /// Each step answers its own action, in order, in one session, in one play.
@@ -35,19 +73,11 @@ fn content(
     number: usize,
     ledger: &Ledger,
 ) -> Result<(), String> {
-    let rewards = record.reset.iter().count() + record.steps.len();
-    let reward = (rewards > 0).then_some(rewards as f64);
-    if record.reward != reward && job.scoring == Scoring::Environment {
-        return Err(format!("the reward is {:?} and not {reward:?}", record.reward));
-    }
-    if job
-        .max_steps
-        .is_some_and(|most| job.driver == Driver::Policy && record.steps.len() > most as usize)
-    {
-        return Err(format!("{} steps are too many", record.steps.len()));
-    }
     if job.driver == Driver::External {
-        return Ok(());
+        return Ok(()); // what was played is the driver's word
+    }
+    if job.max_steps.is_some_and(|most| record.steps.len() > most as usize) {
+        return Err(format!("{} steps are too many", record.steps.len()));
     }
     let Some(reset) = &record.reset else {
         return if record.steps.is_empty() { Ok(()) } else { Err("steps without a reset".into()) };
@@ -58,14 +88,14 @@ fn content(
     };
     for (index, step) in record.steps.iter().enumerate() {
         let action = String::from_utf8_lossy(&step.action);
-        let number_in_action =
+        let turn =
             action.strip_prefix("{\"turn\":").and_then(|rest| rest.strip_suffix('}')?.parse().ok());
-        let Some(asked) = number_in_action.and_then(|turn: usize| ledger.turns.get(turn)) else {
+        let Some(asked) = turn.and_then(|turn: usize| ledger.turns.get(turn)) else {
             return Err(format!("step {index} took the action {action}, which nobody decided on"));
         };
-        let own = EpisodeIndex(asked.episode.0);
-        let is_own =
-            asked.job.0 as usize == number && asked.step as usize == index && belongs(record, own);
+        let is_own = asked.job.0 as usize == number
+            && asked.step as usize == index
+            && number_in_id(record) == Some(asked.episode.0);
         if !is_own {
             return Err(format!("step {index} took an action for another turn: {asked:?}"));
         }
@@ -81,45 +111,61 @@ fn content(
     Ok(())
 }
 
-/// Whether the record is that of the job's episode `index`.
-fn belongs(record: &Trajectory, index: EpisodeIndex) -> bool {
-    record.trajectory_id.rsplit('-').next().and_then(|it| it.parse().ok()) == Some(index.0)
-}
-
-fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String> {
+/// No more than allowed, each after a failure that another try can mend, and not too soon.
+fn attempts(record: &Trajectory, job: &JobOptions) -> Result<(), String> {
     let attempts = record.attempts.len();
     if attempts > job.attempts_max as usize {
         return Err(format!("{attempts} attempts are too many"));
     }
-    for pair in record.attempts.windows(2) {
-        let (failed, next) = (&pair[0], &pair[1]);
-        let is_duplicate = failed.cause == "duplicate";
-        let has_duplicates = job.group.is_some_and(|group| group.duplicate_stragglers);
-        if is_duplicate || has_duplicates || failed.cause == "environment" && is_retried(job) {
-            continue;
-        }
-        let pause = match retry(&failed.cause, &failed.message) {
-            Retry::Never => return Err(format!("tried again after {}", failed.cause)),
-            // Give or take a quarter.
-            Retry::After(pause) => pause * 3 / 4,
-            _ => Duration::ZERO,
-        };
-        if Duration::from_micros(next.started_us + 1)
-            < Duration::from_micros(failed.ended_us) + pause
-        {
-            return Err(format!("tried again too soon after {}", failed.cause));
-        }
+    if attempts > 1 && job.production && !job.idempotent {
+        return Err(format!("{attempts} attempts in production"));
     }
     let refused = |cause: &str| ["factory", "capacity", "upgrade_refused_503"].contains(&cause);
     if record.attempts.iter().any(|attempt| refused(&attempt.cause)) {
         return Err("a refusal counts as an attempt".into());
     }
+    if job.group.is_some_and(|group| group.duplicate_stragglers) {
+        return Ok(()); // attempts may run beside each other
+    }
+    for pair in record.attempts.windows(2) {
+        let (failed, next) = (&pair[0], &pair[1]);
+        let pause = match retry(&failed.cause, &failed.message, job) {
+            Retry::Never => return Err(format!("tried again after {}", failed.cause)),
+            // Give or take a quarter.
+            Retry::After(pause) => pause * 3 / 4,
+            _ => Duration::ZERO,
+        };
+        let earliest = Duration::from_micros(failed.ended_us) + pause;
+        if Duration::from_micros(next.started_us + 1) < earliest {
+            return Err(format!("tried again too soon after {}", failed.cause));
+        }
+    }
+    Ok(())
+}
+
+/// Whether and how another attempt follows a failure of this cause; the message tells an exception
+/// at reset from one in a step.
+pub(crate) fn retry(cause: &str, message: &str, job: &JobOptions) -> Retry {
+    let is_reset = message.starts_with("an exception at reset");
+    let phase = if is_reset { Phase::Reset } else { Phase::Step };
+    match FailureKind::from_name(cause) {
+        Some(FailureKind::Environment)
+            if !is_reset && job.on_environment_error == OnEnvironmentError::Retry =>
+        {
+            Retry::NewSession
+        }
+        kind => kind.map_or(Retry::Never, |kind| kind.retry(phase)),
+    }
+}
+
+/// It can have ended as it says.
+fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String> {
     let last = record.steps.last().map(|step| &step.observed).or(record.reset.as_ref());
     let has_ended = last.is_some_and(|observed| observed.ended.is_some());
     let wished = |wish: fn(&Input) -> bool| plan.wishes.iter().any(|(_, input)| wish(input));
-    let is_policy = job.driver == Driver::Policy;
+    let is_external = job.driver == Driver::External;
     let fits = match &record.end {
-        End::Completed { .. } => has_ended || !is_policy,
+        End::Completed { .. } => has_ended || is_external,
         End::Truncated(Truncation::Environment) => has_ended,
         End::Truncated(Truncation::MaxSteps) => {
             !has_ended && job.max_steps.is_some_and(|most| record.steps.len() >= most as usize)
@@ -127,13 +173,13 @@ fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String>
         End::Truncated(Truncation::EpisodeDeadline) => {
             !has_ended && job.deadlines.episode.is_some() && record.reset.is_some()
         }
-        End::Failed(Failure {
-            kind: FailureKind::Scorer | FailureKind::Deadline(Phase::Scoring),
-            ..
-        }) => job.scoring != Scoring::Environment,
-        End::Failed(_) => !has_ended || !is_policy,
         End::Truncated(Truncation::EnvironmentError) => {
-            job.on_environment_error == OnEnvironmentError::Truncate
+            !has_ended && job.on_environment_error == OnEnvironmentError::Truncate
+        }
+        End::Failed(failure) => {
+            let is_scorer =
+                matches!(failure.kind, FailureKind::Scorer | FailureKind::Deadline(Phase::Scoring));
+            !has_ended || is_external || is_scorer
         }
         End::Cancelled(Cancellation::JobDeadline) => job.deadlines.job.is_some(),
         End::Cancelled(Cancellation::Drained) => wished(|it| matches!(it, Input::Drain(_))),
@@ -141,20 +187,14 @@ fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String>
         End::Cancelled(Cancellation::Stopped) => {
             wished(|it| matches!(it, Input::Fingerprint { .. }))
         }
-        _ => true,
+        End::Cancelled(Cancellation::Cut) => job.group.is_some(),
+        End::Cancelled(Cancellation::GroupDeadline) => {
+            job.group.is_some_and(|group| group.deadline.is_some())
+        }
+        End::Filtered(_) => job.group.is_some_and(|group| group.filter != GroupFilter::None),
+        End::Stale => false,
     };
     if fits { Ok(()) } else { Err(format!("it cannot have ended as {:?}", record.end)) }
-}
-
-fn is_retried(job: &JobOptions) -> bool {
-    job.on_environment_error == OnEnvironmentError::Retry
-}
-
-/// Whether and how another attempt follows a failure of this cause; the message tells an exception
-/// at reset from one in a step.
-fn retry(cause: &str, message: &str) -> Retry {
-    let phase = if message == "an exception at reset" { Phase::Reset } else { Phase::Step };
-    FailureKind::from_name(cause).map_or(Retry::Never, |kind| kind.retry(phase))
 }
 
 /// Nothing outlives its deadline by more than the driver may be late and the clock may have jumped.
@@ -185,43 +225,4 @@ fn times(record: &Trajectory, job: &JobOptions, slack: Duration) -> Result<(), S
         within("a reset", record.timing.reset_us.saturating_sub(last.started_us), limit)?;
     }
     within("the job", record.timing.ended_us, deadlines.job)
-}
-
-/// Checks what holds of all records together: exactly one for each episode asked for, and every
-/// attempt used where another could have helped.
-pub(crate) fn check_all(records: &[Trajectory], plan: &Plan) -> Vec<String> {
-    let mut violations = Vec::new();
-    let mut by_job: HashMap<&str, Vec<&Trajectory>> = HashMap::new();
-    for record in records {
-        by_job.entry(&record.job_id).or_default().push(record);
-    }
-    for job in plan.jobs() {
-        let records = by_job.remove(job.name.as_str()).unwrap_or_default();
-        let mut ids: Vec<&str> = records.iter().map(|it| it.trajectory_id.as_str()).collect();
-        ids.sort_unstable();
-        let doubled = ids.windows(2).find(|pair| pair[0] == pair[1]);
-        if let Some(pair) = doubled {
-            violations.push(format!("{} is recorded twice", pair[0]));
-        }
-        if job.group.is_none() && ids.len() as u64 != job.episodes {
-            let (name, asked) = (&job.name, job.episodes);
-            violations.push(format!("{name}: {} records of {asked} episodes", ids.len()));
-        }
-        let is_cut = job.deadlines.job.is_some()
-            || plan.wishes.iter().any(|(_, wish)| {
-                !matches!(wish, Input::PolicyVersion(_) | Input::ServerReady(_))
-            })
-            || records.iter().any(|it| matches!(&it.end, End::Failed(failure) if failure.kind == FailureKind::NoServer));
-        for record in records.iter().filter(|_| !is_cut) {
-            if let End::Failed(Failure { kind, message, .. }) = &record.end
-                && retry(&kind.name(), message) != Retry::Never
-                && record.attempts.len() < job.attempts_max as usize
-                && !message.contains("retry budget")
-            {
-                let (id, tried) = (&record.trajectory_id, record.attempts.len());
-                violations.push(format!("{id} failed with {kind} after {tried} attempts"));
-            }
-        }
-    }
-    violations
 }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use envmill_core::{
-    Deadlines, Driver, FingerprintChange, Input, JobOptions, Options, SessionReuse,
+    Deadlines, Driver, FingerprintChange, GroupFilter, GroupOptions, GroupPlacement, Input,
+    JobOptions, OnEnvironmentError, Options, RetryBudget, Scoring, SessionReuse,
 };
 use envmill_protocol::{JobId, PolicyVersion, ServerId};
 
@@ -105,7 +106,7 @@ pub fn plan_of(seed: u64) -> Plan {
         (0..jobs).map(|index| job(index, environments, random)).collect();
     let wishes = wishes(jobs.len(), servers.len(), random);
     let job = jobs.remove(0);
-    let late = rarely(random).then(|| millis(random, 1, 50)).unwrap_or_default();
+    let late = if rarely(random) { millis(random, 1, 50) } else { Duration::ZERO };
     Plan {
         seed,
         servers,
@@ -130,8 +131,11 @@ pub fn plan_of(seed: u64) -> Plan {
             hang: some(random, 50),
             fail: some(random, 200),
         },
+        score_values: random.between(1, 4),
+        score_within: millis(random, 0, 50),
+        score_fails: some(random, 50),
+        score_mute: some(random, 50),
         wishes,
-        ..Plan::default()
     }
 }
 
@@ -180,10 +184,13 @@ fn server(environment: u32, random: &mut Random) -> ServerPlan {
 
 fn job(index: usize, environments: u32, random: &mut Random) -> JobOptions {
     let external = random.chance(150);
+    let group = random.chance(500).then(|| group(random));
+    let samples = group.map_or(1, |group| u64::from(group.samples));
     JobOptions {
         name: format!("job{index}"),
         environment: random.below(u64::from(environments)) as u32,
-        episodes: random.between(1, 80),
+        episodes: random.between(1, 80).div_ceil(samples) * samples,
+        group,
         sessions_max: random.between(1, 60) as u32,
         seed: random.draw() >> 1,
         max_steps: random.chance(300).then(|| random.between(1, 15) as u32),
@@ -209,7 +216,50 @@ fn job(index: usize, environments: u32, random: &mut Random) -> JobOptions {
             job: random.chance(100).then(|| millis(random, 500, 20_000)),
             no_server: millis(random, 2_000, 60_000),
         },
+        on_environment_error: match random.below(3) {
+            0 => OnEnvironmentError::Fail,
+            1 => OnEnvironmentError::Retry,
+            _ => OnEnvironmentError::Truncate,
+        },
+        production: random.chance(100),
+        idempotent: random.chance(300),
+        retry_budget: RetryBudget {
+            percent: random.between(0, 100) as u32,
+            floor: random.between(0, 30) as u32,
+        },
+        scoring: if random.chance(200) {
+            Scoring::External {
+                deadline: Some(millis(random, 20, 2_000)),
+                most: random.between(1, 50) as u32,
+            }
+        } else {
+            Scoring::Environment
+        },
+        weight: random.between(1, 4) as u32,
+        priority: random.below(3) as i32 - 1,
         ..JobOptions::default()
+    }
+}
+
+fn group(random: &mut Random) -> GroupOptions {
+    let samples = random.between(1, 8) as u32;
+    let oversample = if random.chance(500) { random.between(0, 4) as u32 } else { 0 };
+    let complete_at =
+        random.chance(400).then(|| random.between(1, u64::from(samples + oversample)) as u32);
+    let is_filtered = complete_at.unwrap_or(samples) > 1 && random.chance(400);
+    GroupOptions {
+        samples,
+        oversample,
+        complete_at,
+        filter: if is_filtered { GroupFilter::ZeroVariance } else { GroupFilter::None },
+        refill_max: random.below(5) as u32,
+        deadline: random.chance(200).then(|| millis(random, 50, 5_000)),
+        duplicate_stragglers: random.chance(300),
+        placement: match random.below(3) {
+            0 => GroupPlacement::Any,
+            1 => GroupPlacement::Spread,
+            _ => GroupPlacement::Together,
+        },
     }
 }
 
