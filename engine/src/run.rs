@@ -110,6 +110,7 @@ fn play(
     worker_options.ca_file.clone_from(&options.ca);
     worker_options.message_bytes_max = options.message_bytes_max;
     worker_options.client_ping = options.ping;
+    worker_options.gather_max = options.gather_max;
     worker_options.truncated_from.clone_from(&options.truncated_from);
     worker_options.source_addresses.clone_from(&options.source_addresses);
     let descriptions = worker_options

@@ -1,5 +1,7 @@
 //! The tests of what other tests stand on.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 #[path = "main/command.rs"]
 mod command;
 #[path = "main/echo.rs"]

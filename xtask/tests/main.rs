@@ -1,5 +1,7 @@
 //! Keeps ARCHITECTURE.md and README.md true.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -4,6 +4,8 @@
 //! `bare-loop URL SESSIONS SECONDS` prints one JSON object with the CPU microseconds of this process
 //! for each step, once every session has been reset.
 
+#![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
+
 use std::{
     error::Error,
     rc::Rc,

@@ -3,6 +3,8 @@
 //!
 //! `core-cost [SESSIONS] [STEPS_PER_EPISODE]` prints one JSON object.
 
+#![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
+
 use std::{error::Error, time::Duration};
 
 use bytes::Bytes;

@@ -3,6 +3,8 @@
 //!
 //! `learned-limit [ROUNDS]`; default 10.
 
+#![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
+
 use anyhow::Result;
 use envmill_benches::{BENCH_ACTION, engine, median, ratio_interval};
 use envmill_testing::{PythonServer, PythonServerOptions};

@@ -3,6 +3,8 @@
 //!
 //! `many-sessions [SESSIONS] [STEPS] [STEP_MS]`; default 16384, 30 and 1000.
 
+#![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
+
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},

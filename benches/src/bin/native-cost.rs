@@ -2,6 +2,8 @@
 //!
 //! `native-cost [ROUNDS] [SESSIONS]`; default 10 rounds of 4,096 sessions.
 
+#![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
+
 use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},

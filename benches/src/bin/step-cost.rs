@@ -3,6 +3,8 @@
 //!
 //! `step-cost [ROUNDS] [SESSIONS,...]`; default 10 rounds of 64, 512 and 2,048 sessions.
 
+#![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
+
 use anyhow::Result;
 use envmill_benches::{
     BENCH_ACTION, Figures, bare_loop, engine, median, python_client, ratio_interval,

@@ -3,7 +3,10 @@
 //! Two numbers are kept for each server. The *window* bounds how many sessions may be waiting for
 //! their first reply: it grows by one with each reply that comes fast, so it doubles each round
 //! trip on a server that builds thousands of sessions a second, and stays at one or two on one that
-//! takes seconds for each. The *limit* is how many sessions the server was seen to hold when it
+//! takes seconds for each. What counts as fast is a matter of milliseconds, so that opening sessions
+//! does not delay the steps of those that stand; except on a server whose sessions keep it so busy
+//! that they mostly wait for each other: it is slow for new ones too, and yet holds more. The
+//! *limit* is how many sessions the server was seen to hold when it
 //! refused another; it is probed from time to time, because a refusal may have come from one
 //! process of several behind the URL, or from someone else's sessions.
 
@@ -24,6 +27,8 @@ pub struct AdmissionOptions {
     /// servers (uvicorn's is 2,048).
     pub window_max: u32,
     /// A first reply within this time lets the window grow, a slower one shrinks it. Default 100 ms.
+    /// Where the server's sessions mostly wait for each other (an answer takes four times as long as
+    /// the fastest did), twice the time of an answer counts instead, up to 30 s.
     pub first_reply_target: Duration,
     /// The pause after a first failure to reach a server; doubles up to `backoff_max`. Default
     /// 100 ms.
@@ -100,6 +105,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// The first pause after such a refusal (a real server frees a slot within ~6 ms).
 const GRACE_PAUSE: Duration = Duration::from_millis(20);
+/// A first reply that takes longer is slow, however long the server takes for its other sessions.
+const FIRST_REPLY_MAX: Duration = Duration::from_secs(30);
+/// Answers that take so many times as long as the fastest have mostly waited for others.
+const QUEUED: u32 = 4;
 /// So many failures in a row that no retry can mend: the server is what it is.
 const PERMANENT_AFTER: u32 = 3;
 
@@ -117,6 +126,10 @@ pub(crate) struct Admission {
     closed_at: Option<Time>,
     /// The last time a session was admitted or a command answered.
     alive_at: Time,
+    /// How long admitted sessions wait for an answer, smoothed.
+    answer_time: Duration,
+    /// The shortest that one has waited.
+    answer_time_min: Duration,
     last_failure: Option<Failure>,
 }
 
@@ -134,6 +147,8 @@ impl Admission {
             grace_pause: GRACE_PAUSE,
             closed_at: None,
             alive_at: Time::ZERO,
+            answer_time: Duration::ZERO,
+            answer_time_min: Duration::MAX,
             last_failure: None,
         }
     }
@@ -202,21 +217,23 @@ impl Admission {
         }
     }
 
-    /// A command was answered: the server lives.
-    pub(crate) fn answered(&mut self, now: Time) {
+    /// A command of an admitted session was answered after `took`: the server lives.
+    pub(crate) fn answered(&mut self, now: Time, took: Duration) {
         self.alive_at = self.alive_at.max(now);
+        self.answer_time = self.answer_time - self.answer_time / 16 + took / 16;
+        self.answer_time_min = self.answer_time_min.min(took);
     }
 
     /// A first reset was answered, `took` after the opening began, and its session is among the
     /// admitted. True if the server was down.
     pub(crate) fn admitted(&mut self, now: Time, took: Duration) -> bool {
         let recovered = self.status.down;
-        self.answered(now);
+        self.alive_at = self.alive_at.max(now);
         self.status.down = false;
         self.failures_in_a_row = 0;
         self.permanent_in_a_row = 0;
         self.grace_pause = GRACE_PAUSE;
-        if took <= self.options.first_reply_target {
+        if took <= self.first_reply_target() {
             self.status.window = (self.status.window + 1).min(self.options.window_max);
         } else if now.since(self.window_cut_at) > took {
             // At most one cut for all the replies that were under way together.
@@ -236,6 +253,15 @@ impl Admission {
             self.probe_at = now;
         }
         recovered
+    }
+
+    /// Within what time a first reply is fast.
+    fn first_reply_target(&self) -> Duration {
+        let target = self.options.first_reply_target;
+        if self.answer_time > self.answer_time_min.saturating_mul(QUEUED) {
+            return (2 * self.answer_time).min(FIRST_REPLY_MAX).max(target);
+        }
+        target
     }
 
     /// An opening was refused for want of room. The limit, if this taught a new one.

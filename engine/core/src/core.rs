@@ -255,8 +255,9 @@ impl Core {
         if phase == Phase::FirstReset {
             self.on_admitted(slot, outputs);
         } else {
-            let server = self.sessions[slot.0 as usize].server;
-            self.servers[server.0 as usize].admission.answered(self.now);
+            let session = &self.sessions[slot.0 as usize];
+            let took = self.now.since(session.sent_at);
+            self.servers[session.server.0 as usize].admission.answered(self.now, took);
         }
         let now = self.now;
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
@@ -292,7 +293,7 @@ impl Core {
         let server = session.server.0 as usize;
         self.counts.steps += 1;
         self.answered(slot, Phase::Step, outputs);
-        self.servers[server].admission.answered(self.now);
+        self.servers[server].admission.answered(self.now, took);
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
         let ended = observed.ended;
         let play = &mut episode.play;

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Serve a native environment. Prints its URL.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Tell which native environments there are.
     List,
 }

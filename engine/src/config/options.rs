@@ -14,6 +14,9 @@ use crate::policy::PolicySpec;
 /// The most servers that one run starts.
 const REPLICAS_MAX: u32 = 1024;
 
+/// The longest that answers are left to gather, in milliseconds, where nothing is said.
+const GATHER_MS: u64 = 5;
+
 /// What a run does. Made from [`Settings`], or started from [`RunOptions::default`].
 #[derive(Clone)]
 pub struct RunOptions {
@@ -57,6 +60,8 @@ pub struct RunOptions {
     pub attach: Vec<String>,
     /// After how long the servers give idle sessions up.
     pub session_timeout: Option<Duration>,
+    /// The longest that answers are left to gather while many are outstanding; zero for never.
+    pub gather_max: Duration,
     /// Local addresses to connect from.
     pub source_addresses: Vec<IpAddr>,
     /// The program that serves native environments with `env serve`; this one if `None`.
@@ -162,6 +167,7 @@ impl RunOptions {
                 .session_timeout_ms
                 .filter(|&ms| ms > 0)
                 .map(Duration::from_millis),
+            gather_max: Duration::from_millis(settings.gather_ms.unwrap_or(GATHER_MS)),
             source_addresses,
             program: None,
         })
@@ -200,6 +206,7 @@ impl RunOptions {
             },
             "attach": self.attach,
             "session-timeout-ms": ms(self.session_timeout),
+            "gather-ms": ms(Some(self.gather_max)),
             "source-address": self.source_addresses,
             "connect-timeout-ms": ms(deadlines.connect),
             "first-reset-timeout-ms": ms(deadlines.first_reset),

@@ -165,6 +165,11 @@ pub struct Settings {
     #[arg(long, value_name = "MS")]
     pub ping_ms: Option<u64>,
 
+    /// The longest that answers are left to gather while many are outstanding, which saves CPU for a
+    /// delay of a few per cent; 0 for never. [default: 5]
+    #[arg(long, value_name = "MS")]
+    pub gather_ms: Option<u64>,
+
     /// Local addresses to connect from, in turn. Each gives about 28,000 connections more.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     #[serde(deserialize_with = "one_or_many")]
@@ -194,7 +199,7 @@ impl Settings {
                 first_reset_timeout_ms reset_timeout_ms step_timeout_ms episode_timeout_ms
                 job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
                 truncated_from ca bearer_env on_fingerprint_change reset_parameters
-                message_bytes_max ping_ms transport session_timeout_ms;
+                message_bytes_max ping_ms gather_ms transport session_timeout_ms;
             any: no_seed overwrite json production quiet;
             list: env header source_address attach
         }

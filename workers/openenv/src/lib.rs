@@ -5,7 +5,8 @@
 //! a slot's way leads from `sessions` (which slot has which connection) through `opening` (addresses,
 //! TLS, upgrade) to `session` (one request, one answer: on a WebSocket in `socket`, by HTTP requests in
 //! `mcp_http`) and, closed, to `lingering`; `link` is a socket that never waits and makes no system
-//! call whose answer is known; `websocket` is the framing.
+//! call whose answer is known; `websocket` is the framing; `gathering` lets answers come in company
+//! where many are outstanding.
 //!
 //! What a step costs: one write, one read and a share of one look at the event queue; one copy of
 //! the answer, into an allocation of exactly its size. What an idle session costs: about 300 bytes,
@@ -20,6 +21,7 @@ mod connect;
 mod connections;
 mod describe;
 mod desk;
+mod gathering;
 mod http_answer;
 mod limits;
 mod lingering;
@@ -32,6 +34,7 @@ mod resolve;
 mod session;
 mod sessions;
 mod socket;
+mod source;
 mod tls;
 mod tools;
 mod websocket;

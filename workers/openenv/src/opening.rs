@@ -18,6 +18,7 @@ use crate::{
     options::Target,
     session::{Session, Turn},
     socket::{Nature, Socket},
+    source::Source,
     websocket::{Upgrade, Verdict},
 };
 
@@ -29,7 +30,7 @@ pub(crate) struct Opening {
     pub(crate) generation: Generation,
     /// The server as it was when the command came, whatever it has become since.
     target: Arc<Target>,
-    source: Option<IpAddr>,
+    source: Source,
     /// The session to attach to, rather than making one.
     attach: Option<String>,
     /// The session that this connection is for, where it is not a new one.
@@ -65,7 +66,7 @@ impl Opening {
         slot: Slot,
         generation: Generation,
         target: Arc<Target>,
-        source: Option<IpAddr>,
+        source: Source,
         attach: Option<String>,
     ) -> Self {
         let stage = Stage::Resolving;
@@ -73,7 +74,7 @@ impl Opening {
     }
 
     /// A new connection for a session that stands, and has a request to make.
-    pub(crate) fn again(http: Box<McpHttp>, source: Option<IpAddr>) -> Self {
+    pub(crate) fn again(http: Box<McpHttp>, source: Source) -> Self {
         Self {
             slot: http.slot(),
             generation: http.generation(),
@@ -115,19 +116,19 @@ impl Opening {
     ) -> Result<(), Failure> {
         while let Some(ip) = addresses.get(tried) {
             tried += 1;
-            if self.source.is_some_and(|source| source.is_ipv4() != ip.is_ipv4()) {
+            let source = self.source.towards(*ip);
+            if source.is_some_and(|source| source.is_ipv4() != ip.is_ipv4()) {
                 last.get_or_insert_with(|| {
                     io::Error::other("it has no address of the source address's family")
                 });
                 continue;
             }
-            let begun =
-                connect::begin(SocketAddr::new(*ip, self.target.address.port()), self.source)
-                    .and_then(|mut stream| {
-                        let interest = Interest::READABLE | Interest::WRITABLE;
-                        registry.register(&mut stream, token, interest)?;
-                        Ok(stream)
-                    });
+            let begun = connect::begin(SocketAddr::new(*ip, self.target.address.port()), source)
+                .and_then(|mut stream| {
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    registry.register(&mut stream, token, interest)?;
+                    Ok(stream)
+                });
             match begun {
                 Ok(stream) => {
                     let socket = link::Socket::new(stream);

@@ -110,8 +110,13 @@ pub struct Options {
     /// environments that do not say.
     pub truncated_from: Option<FieldPath>,
     /// The local addresses to connect from, in turn; the system's choice if empty. Each gives about
-    /// 28,000 more connections.
+    /// 28,000 more connections. To servers on the loopback network (127.0.0.0/8) further addresses
+    /// of that network are used without being given.
     pub source_addresses: Vec<IpAddr>,
+    /// The longest that answers are left to gather before they are looked for, while many are
+    /// outstanding; 5 ms by default. It is never more than a twenty-fourth of the mean time of an
+    /// answer, and nothing while fewer than two would come. Zero looks at once, always.
+    pub gather_max: Duration,
 }
 
 impl Options {
@@ -126,6 +131,7 @@ impl Options {
             client_ping: None,
             truncated_from: None,
             source_addresses: Vec::new(),
+            gather_max: Duration::from_millis(5),
         }
     }
 

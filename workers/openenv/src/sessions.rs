@@ -3,7 +3,6 @@
 use std::{
     collections::{HashSet, VecDeque},
     mem,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,6 +21,7 @@ use crate::{
     options::Target,
     resolve::Resolver,
     session::{Over, Session, Turn},
+    source::Sources,
     tls::Authorities,
 };
 
@@ -33,8 +33,7 @@ pub(crate) struct Sessions {
     /// Which sessions each server's openings attach to; `None` for new ones.
     attach: Vec<Option<Attach>>,
     authorities: Authorities,
-    sources: Vec<IpAddr>,
-    next_source: usize,
+    sources: Sources,
     resolver: Resolver<Key>,
     seats: Vec<Seat>,
     connections: Connections,
@@ -102,8 +101,7 @@ impl Sessions {
             attach,
             authorities,
             desk: Desk::new(&options),
-            sources: options.source_addresses,
-            next_source: 0,
+            sources: Sources::new(options.source_addresses),
             resolver: Resolver::new(waker),
             seats: Vec::new(),
             connections: Connections::default(),
@@ -131,6 +129,11 @@ impl Sessions {
 
     pub(crate) fn metrics(&self) -> Metrics {
         Metrics { sockets_closing: self.lingering.len(), ..self.metrics }
+    }
+
+    /// How many requests wait for their answers.
+    pub(crate) const fn outstanding(&self) -> usize {
+        self.metrics.requests_in_flight
     }
 
     pub(crate) fn events(&mut self) -> &mut Vec<Event> {
@@ -238,8 +241,7 @@ impl Sessions {
             },
             _ => None,
         };
-        let source = self.sources.get(self.next_source).copied();
-        self.next_source = (self.next_source + 1) % self.sources.len().max(1);
+        let source = self.sources.next(self.metrics.sockets_open + self.metrics.sockets_opening);
         let opening = Opening::new(slot, generation, Arc::clone(&target), source, attach);
         let key = self.connections.insert(Connection::Opening(Box::new(opening)));
         self.seats[slot.0 as usize].connection = Some(key);
@@ -343,8 +345,7 @@ impl Sessions {
         let Some(Connection::Session(Session::McpHttp(http))) = self.connections.take(key) else {
             return;
         };
-        let source = self.sources.get(self.next_source).copied();
-        self.next_source = (self.next_source + 1) % self.sources.len().max(1);
+        let source = self.sources.next(self.metrics.sockets_open + self.metrics.sockets_opening);
         let target = http.target();
         self.connections.put(key, Connection::Opening(Box::new(Opening::again(http, source))));
         self.metrics.sockets_open -= 1;

@@ -1,12 +1,16 @@
 //! The worker: its event queue, and the seam's two calls.
 
-use std::{io::ErrorKind, sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use envmill_protocol::{Command, Event, ServerId};
 use envmill_workers::{Wake, Waker, Worker};
 use mio::{Events, Poll, Token};
 
-use crate::{Metrics, Options, OptionsError, Server, sessions::Sessions};
+use crate::{Metrics, Options, OptionsError, Server, gathering::Gathering, sessions::Sessions};
 
 /// How many sockets' news one look at the event queue takes: 12 KiB of memory in the kernel's form.
 /// Beyond this a system call is shared by so many that its cost is nothing; and the news of this
@@ -20,13 +24,15 @@ const WAKE: Token = Token(usize::MAX);
 ///
 /// Requests are written as they are submitted; answers are read, and connections made, inside
 /// [`completions`](Worker::completions), which is also the only place that waits. One step costs one
-/// write, one read and a share of one look at the event queue.
+/// write, one read and a share of one look at the event queue; where many requests are outstanding,
+/// answers are left to gather for a moment, so that a look finds several.
 #[derive(Debug)]
 pub struct OpenEnvWorker {
     poll: Poll,
     readiness: Events,
     waker: Arc<mio::Waker>,
     sessions: Sessions,
+    gathering: Gathering,
 }
 
 impl OpenEnvWorker {
@@ -39,8 +45,10 @@ impl OpenEnvWorker {
         let poll = Poll::new()?;
         let waker = Arc::new(mio::Waker::new(poll.registry(), WAKE)?);
         let registry = poll.registry().try_clone()?;
+        let gathering = Gathering::new(options.gather_max, Instant::now());
         let sessions = Sessions::new(options, registry, Arc::clone(&waker))?;
-        Ok(Self { poll, readiness: Events::with_capacity(READINESS_MAX), waker, sessions })
+        let readiness = Events::with_capacity(READINESS_MAX);
+        Ok(Self { poll, readiness, waker, sessions, gathering })
     }
 
     /// Replaces a server, for instance by itself on another port after a restart. Sessions that
@@ -69,6 +77,11 @@ impl Worker for OpenEnvWorker {
 
     fn completions(&mut self, events: &mut Vec<Event>, wait: Duration) {
         let wait = self.sessions.wait_at_most(wait);
+        let held_back = self.gathering.hold_back(self.sessions.outstanding()).min(wait);
+        if !held_back.is_zero() {
+            hold_back(held_back);
+        }
+        let wait = wait.saturating_sub(held_back);
         match self.poll.poll(&mut self.readiness, Some(wait)) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -82,12 +95,18 @@ impl Worker for OpenEnvWorker {
             }
         }
         self.sessions.end_turn();
+        self.gathering.came(self.sessions.events().len(), Instant::now());
         events.append(self.sessions.events());
     }
 
     fn waker(&self) -> Waker {
         Waker::new(Arc::new(Handle(Arc::clone(&self.waker))))
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "at most `gather_max`, after which a wake is seen")]
+fn hold_back(time: Duration) {
+    std::thread::sleep(time);
 }
 
 struct Handle(Arc<mio::Waker>);
