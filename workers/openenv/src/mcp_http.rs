@@ -75,9 +75,9 @@ enum Call {
     /// The tools: what a reset shows.
     Reset,
     /// The tools, as a step.
-    ListTools,
+    Tools,
     /// A tool, as a step.
-    CallTool(Box<RawValue>),
+    Tool(Box<RawValue>),
     /// A call of the caller's own.
     Raw(CallId),
 }
@@ -160,13 +160,13 @@ impl McpHttp {
         let mut plan = Vec::new();
         let is_reset = matches!(request, Request::Reset { .. });
         if is_reset && self.session.is_some() {
-            plan.push(Exchange::new(Call::End, "openenv/session/close", json!({})));
+            plan.push(Exchange::new(Call::End, "openenv/session/close"));
         }
         if is_reset || self.session.is_none() {
-            plan.push(Exchange::new(Call::Create, "openenv/session/create", json!({})));
+            plan.push(Exchange::new(Call::Create, "openenv/session/create"));
         }
         plan.push(match request {
-            Request::Reset { .. } => Exchange::new(Call::Reset, "tools/list", json!({})),
+            Request::Reset { .. } => Exchange::new(Call::Reset, "tools/list"),
             Request::Step { action } => step(action)?,
             Request::ToolCall { request } => Exchange {
                 call: Call::Raw(CallId::of(request)),
@@ -277,10 +277,10 @@ impl McpHttp {
             Call::Reset => result_of(&body).map_or_else(Outcome::Failed, |tools| {
                 Outcome::Reset(Observed { observation: tools, ..Observed::default() })
             }),
-            Call::ListTools => result_of(&body).map_or_else(Outcome::Failed, |tools| {
+            Call::Tools => result_of(&body).map_or_else(Outcome::Failed, |tools| {
                 Outcome::Stepped(Observed { observation: tools, ..Observed::default() })
             }),
-            Call::CallTool(name) => match result_of(&body) {
+            Call::Tool(name) => match result_of(&body) {
                 Ok(result) => Outcome::Stepped(called(&name, &result, b"null")),
                 // A tool that raises is an answer to the step, as it is on the session socket.
                 Err(failure)
@@ -351,11 +351,11 @@ impl McpHttp {
     }
 
     /// Ends the session on the server, where its connection still stands.
-    pub(crate) fn close(mut self: Box<Self>) -> io::Result<Option<Closing>> {
+    pub(crate) fn close(&mut self) -> io::Result<Option<Closing>> {
         let (Some(mut link), Some(session)) = (self.link.take(), self.session.as_deref()) else {
             return Ok(None);
         };
-        let exchange = Exchange::new(Call::End, "openenv/session/close", json!({}));
+        let exchange = Exchange::new(Call::End, "openenv/session/close");
         let body = with_session(&exchange.body, Some(session)).unwrap_or_default();
         let mut backlog = mem::take(&mut self.backlog);
         backlog.send(&post(&self.target, &body, false), &mut link)?;
@@ -374,8 +374,8 @@ impl Answered {
 }
 
 impl Exchange {
-    fn new(call: Call, method: &str, params: Value) -> Self {
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    fn new(call: Call, method: &str) -> Self {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {}});
         Self { call, body: body.to_string() }
     }
 }
@@ -394,13 +394,13 @@ fn step(action: &[u8]) -> Result<Exchange, Failure> {
     };
     let action: Action = serde_json::from_slice(action).map_err(|error| invalid(&error))?;
     match (action.tool_name, action.r#type.as_str()) {
-        (None, Some("list_tools")) => Ok(Exchange::new(Call::ListTools, "tools/list", json!({}))),
+        (None, Some("list_tools")) => Ok(Exchange::new(Call::Tools, "tools/list")),
         (Some(name), Some("call_tool") | None) if name.get().starts_with('"') => {
             let arguments = action.arguments.as_deref().map_or("{}", RawValue::get);
             let body = format!(
                 r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":{name},"arguments":{arguments}}}}}"#
             );
-            Ok(Exchange { call: Call::CallTool(name), body })
+            Ok(Exchange { call: Call::Tool(name), body })
         }
         _ => Err(invalid(
             &"over POST /mcp an action is {\"type\":\"call_tool\",\"tool_name\":…,\"arguments\":{…}} \

@@ -101,7 +101,7 @@ impl Session {
     pub(crate) fn close(self, desk: &mut Desk) -> io::Result<Option<Closing>> {
         match self {
             Self::Socket(socket) => socket.close(desk).map(Some),
-            Self::McpHttp(http) => http.close(),
+            Self::McpHttp(mut http) => http.close(),
         }
     }
 }

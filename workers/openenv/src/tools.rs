@@ -118,7 +118,7 @@ impl Asker {
         let mut events = Vec::new();
         loop {
             self.worker.completions(&mut events, Duration::from_millis(100));
-            for event in events.drain(..).filter(|event| event.generation == generation) {
+            if let Some(event) = events.drain(..).find(|event| event.generation == generation) {
                 return match event.outcome {
                     Outcome::Failed(failure) => Err(failure),
                     outcome => Ok(outcome),
@@ -190,7 +190,7 @@ mod tests {
             r#"{"id":1,"result":{"tools":[{"name":"add","inputSchema":{"type":"object"}}]}}"#,
             r#"{"tools":[{"name":"add","description":"","input_schema":{"type":"object"}}]}"#,
         ] {
-            assert_eq!(parse(answer.as_bytes()), [tool.clone()]);
+            assert_eq!(parse(answer.as_bytes()), std::slice::from_ref(&tool));
         }
         for nothing in ["", "[]", r#"{"tools":[]}"#, r#"{"result":null}"#, r#"{"tools":3}"#] {
             assert_eq!(parse(nothing.as_bytes()), []);
