@@ -149,13 +149,24 @@ impl Recorder {
     fn pass_on(&mut self, outputs: &mut Outputs) {
         self.recorded.calls += u64::from(!self.stopped);
         self.digest = self.digest.with(&self.outputs, &mut self.scratch);
-        let Outputs { commands, turns, cancelled_turns, handed, records, latencies, notes } =
-            &mut self.outputs;
+        let Outputs {
+            commands,
+            turns,
+            cancelled_turns,
+            handed,
+            records,
+            groups,
+            to_score,
+            latencies,
+            notes,
+        } = &mut self.outputs;
         outputs.commands.append(commands);
         outputs.turns.append(turns);
         outputs.cancelled_turns.append(cancelled_turns);
         outputs.handed.append(handed);
         outputs.records.append(records);
+        outputs.groups.append(groups);
+        outputs.to_score.append(to_score);
         outputs.latencies.append(latencies);
         outputs.notes.append(notes);
     }

@@ -159,8 +159,17 @@ impl<R: Read> Replay<R> {
         *tally.by_kind.entry(what).or_default() += 1;
         self.last = Some(Divergence { call: tally.calls, what, now });
         self.digest = self.digest.with(&self.outputs, &mut self.scratch);
-        let Outputs { commands, turns, cancelled_turns, handed, records, latencies, notes } =
-            &mut self.outputs;
+        let Outputs {
+            commands,
+            turns,
+            cancelled_turns,
+            handed,
+            records,
+            groups,
+            to_score,
+            latencies,
+            notes,
+        } = &mut self.outputs;
         tally.commands += commands.len() as u64;
         tally.turns += turns.len() as u64;
         for record in records.iter() {
@@ -175,6 +184,8 @@ impl<R: Read> Replay<R> {
         cancelled_turns.clear();
         handed.clear();
         records.clear();
+        groups.clear();
+        to_score.clear();
         latencies.clear();
         notes.clear();
     }
@@ -221,6 +232,7 @@ const fn name(input: &Input) -> &'static str {
         Input::PolicyVersion(_) => "policy_version",
         Input::Drain(_) => "drain",
         Input::Cancel(_) => "cancel",
+        Input::Scored(_) => "scored",
     }
 }
 
@@ -231,5 +243,11 @@ const fn note_name(note: &Note) -> &'static str {
         Note::ServerRecovered(_) => "server_recovered",
         Note::FingerprintChanged { .. } => "fingerprint_changed",
         Note::AttemptFailed { .. } => "attempt_failed",
+        Note::JobBudgetSpent(_) => "job_budget_spent",
+        Note::ServerBudgetSpent(_) => "server_budget_spent",
+        Note::FirstObservationsDiffer { .. } => "first_observations_differ",
+        Note::ServerEjected { .. } => "server_ejected",
+        Note::ServerReturned(_) => "server_returned",
+        Note::Quarantined(_) => "quarantined",
     }
 }

@@ -129,7 +129,7 @@ fn the_native_games_are_played_at_random() {
     for environment in
         ["native:frozenlake?map=8x8", "native:wordguess", "native:wordguess?hints=true"]
     {
-        let (finished, records) = crate::play(&["--env", environment, "--episodes", "60"]);
+        let (finished, records) = crate::plain::play(&["--env", environment, "--episodes", "60"]);
         assert_eq!(finished.code(), Some(0), "{finished:?}");
         check_account(&finished, &records, 60);
         assert!(records.iter().all(|record| !record.steps.is_empty()));

@@ -21,11 +21,11 @@ mod connect;
 mod connections;
 mod describe;
 mod desk;
-mod gathering;
-mod http_answer;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gathering;
+mod http_answer;
 mod limits;
 mod lingering;
 mod link;

@@ -1,13 +1,15 @@
 //! What the core is told, and what it answers.
 
 use envmill_core::{
-    AdmissionOptions, Deadlines, Driver, External, ExternalTurn, FingerprintChange, Input,
-    JobOptions, Latency, Note, Options, Outputs, ServerOptions, SessionReuse, Time,
+    AdmissionOptions, Deadlines, Driver, EjectionOptions, External, ExternalTurn,
+    FingerprintChange, GroupFilter, GroupOptions, GroupPlacement, Input, JobOptions, Latency, Note,
+    OnEnvironmentError, Options, Outlier, Outputs, RetryBudget, Score, ScoreTicket, Scored,
+    Scoring, ServerOptions, SessionReuse, Time, ToScore,
 };
 
 use super::{
     Decode, Encode, Malformed, Source,
-    lists::{enums, structs},
+    lists::{enums, newtypes, structs},
 };
 
 impl Encode for Time {
@@ -24,8 +26,17 @@ impl Decode for Time {
     }
 }
 
+newtypes! { ScoreTicket }
+
 structs! {
-    Options { run_started_unix_us, seed, slots_max, admission }
+    Options {
+        run_started_unix_us, seed, slots_max, admission, ejection, server_retry_budget
+    }
+    EjectionOptions {
+        percent_max, interval, attempts_min, failure_points, steps_min, slower, slow_min, rest,
+        rest_max
+    }
+    RetryBudget { percent, floor }
     AdmissionOptions {
         window_start, window_max, first_reply_target, backoff_min, backoff_max, probe_min, probe_max
     }
@@ -33,11 +44,21 @@ structs! {
     JobOptions {
         name, environment, environment_name, episodes, sessions_max, seed, send_seed,
         reset_parameters, max_steps, deadlines, attempts_max, session_reuse, driver,
-        on_fingerprint_change
+        on_fingerprint_change, group, production, on_environment_error, idempotent, retry_budget,
+        scoring, weight, priority
+    }
+    GroupOptions {
+        samples, oversample, complete_at, filter, refill_max, deadline, duplicate_stragglers,
+        placement
     }
     Deadlines { connect, first_reset, reset, step, policy, episode, job, no_server }
     External { slot, generation, turn }
-    Outputs { commands, turns, cancelled_turns, handed, records, latencies, notes }
+    Outputs {
+        commands, turns, cancelled_turns, handed, records, groups, to_score, latencies, notes
+    }
+    ToScore { ticket, trajectory }
+    Scored { ticket, result }
+    Score { reward, components }
     Latency { phase, took }
 }
 
@@ -51,6 +72,7 @@ enums! {
         5: PolicyVersion(version),
         6: Drain(job),
         7: Cancel(job),
+        8: Scored(scored),
     }
     ExternalTurn {
         0: Opened,
@@ -60,11 +82,22 @@ enums! {
     SessionReuse { 0: Never, 1: Episodes(most), 2: Unlimited }
     Driver { 0: Policy, 1: External }
     FingerprintChange { 0: Stop, 1: Mark }
+    GroupFilter { 0: None, 1: ZeroVariance }
+    GroupPlacement { 0: Any, 1: Spread, 2: Together }
+    OnEnvironmentError { 0: Fail, 1: Retry, 2: Truncate }
+    Scoring { 0: Environment, 1: External { deadline, most } }
+    Outlier { 0: Failures, 1: Latency }
     Note {
         0: LimitLearned { server, limit },
         1: ServerDown { server, failure },
         2: ServerRecovered(server),
         3: FingerprintChanged { server, before, after },
         4: AttemptFailed { server, failure },
+        5: JobBudgetSpent(job),
+        6: ServerBudgetSpent(server),
+        7: FirstObservationsDiffer { job, group },
+        8: ServerEjected { server, why, rest },
+        9: ServerReturned(server),
+        10: Quarantined(failure),
     }
 }

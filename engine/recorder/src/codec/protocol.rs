@@ -48,7 +48,7 @@ enums! {
     }
     Ended { 0: Terminated, 1: TerminatedUnmapped, 2: Truncated }
     SessionFate { 0: Kept, 1: Lost }
-    Phase { 0: Connect, 1: FirstReset, 2: Reset, 3: Step, 4: Policy, 5: Episode, 6: Job }
+    Phase { 0: Connect, 1: FirstReset, 2: Reset, 3: Step, 4: Policy, 5: Episode, 6: Job, 7: Scoring }
     GeneratedKind { 0: Agent, 1: Auxiliary, 2: Discarded }
     FailureKind {
         0: NameResolution,
@@ -71,5 +71,9 @@ enums! {
         17: Driver,
         18: NoServer,
         19: Limit,
+        20: Attach,
+        21: Expired,
+        22: Scorer,
+        23: Poison,
     }
 }

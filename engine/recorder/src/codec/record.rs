@@ -3,8 +3,9 @@
 use envmill_protocol::{
     Trajectory,
     record::{
-        Attempt, Blob, Cancellation, ContentHash, End, Provenance, Step, Timing, Tokens,
-        Truncation, TurnSpan,
+        Attempt, Blob, Cancellation, ContentHash, End, FirstObservations, GroupOutcome,
+        GroupRecord, MemberAttempt, MemberRecord, Provenance, Step, Timing, Tokens, Truncation,
+        TurnSpan,
     },
 };
 
@@ -22,6 +23,15 @@ structs! {
         reward_components, end, tokens, generations, turns, messages, sampling, blobs, metrics,
         timing, content_hash
     }
+    GroupRecord {
+        job_id, group_id, task_id, environment, seed, asked, oversampled, complete_at, used, outcome,
+        filter, refill_of, first_observations, duplicates, steps_used, steps_wasted, tokens_used,
+        tokens_wasted, started_us, ended_us, members
+    }
+    MemberRecord {
+        trajectory_id, sample_index, used, end, reward, steps, tokens, first_observation, attempts
+    }
+    MemberAttempt { cause, steps, tokens }
     Provenance { server, session_id, episode_in_session, environment_fingerprint }
     Attempt { server, started_us, ended_us, steps, cause, message }
     Step { action, observed, environment_us, policy_us }
@@ -43,6 +53,8 @@ enums! {
         4: Stale,
         5: Filtered(filter),
     }
-    Truncation { 0: Environment, 1: MaxSteps, 2: EpisodeDeadline }
-    Cancellation { 0: Drained, 1: Cancelled, 2: JobDeadline, 3: Stopped }
+    GroupOutcome { 0: Complete, 1: Short, 2: Filtered }
+    FirstObservations { 0: Unknown, 1: Agree, 2: Differ }
+    Truncation { 0: Environment, 1: MaxSteps, 2: EpisodeDeadline, 3: EnvironmentError }
+    Cancellation { 0: Drained, 1: Cancelled, 2: JobDeadline, 3: Stopped, 4: Cut, 5: GroupDeadline }
 }
