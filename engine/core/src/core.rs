@@ -119,7 +119,7 @@ impl Core {
             });
         }
         let job = Job::new(job, now)?;
-        self.counts.requested += job.options.episodes;
+        self.counts.requested += job.unstarted();
         self.jobs.push(job);
         self.wake_at = Time::ZERO;
         Ok(JobId(u32::try_from(self.jobs.len() - 1).unwrap_or(u32::MAX)))
@@ -659,8 +659,7 @@ impl Core {
     /// A started episode for the next unstarted one of `job`.
     pub(crate) fn start_next(&mut self, job: usize) -> EpisodeKey {
         let state = &mut self.jobs[job];
-        let index = EpisodeIndex(state.next);
-        state.next += 1;
+        let index = state.take_next();
         let episode = Episode::new(
             job,
             index,

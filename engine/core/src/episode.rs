@@ -125,7 +125,7 @@ impl Episode {
             job_id: job.options.name.clone(),
             group_id: self.index.0,
             sample_index: 0,
-            task_id: String::new(),
+            task_id: job.task(self.index).map_or_else(String::new, |task| task.id.clone()),
             environment: job.options.environment_name.clone(),
             branch_id: 0,
             parent_branch: None,

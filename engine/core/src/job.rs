@@ -8,13 +8,15 @@ use envmill_protocol::{
     record::{Cancellation, End},
 };
 
-use crate::{JobOptions, OptionsError, Time, episode::EpisodeKey, random};
+use crate::{JobOptions, OptionsError, Task, Time, episode::EpisodeKey, random};
 
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) options: JobOptions,
-    /// The first episode that has not been started; those before it have.
-    pub(crate) next: u64,
+    /// Those before it have been started, or were recorded by an earlier run.
+    next: u64,
+    /// How many have been neither.
+    unstarted: u64,
     /// Started episodes that wait for a session (again).
     pub(crate) queue: VecDeque<EpisodeKey>,
     /// Episodes that wait for their time to be tried again.
@@ -60,10 +62,14 @@ impl Job {
         if !parameters.is_empty() && !is_object {
             return Err(OptionsError::ResetParameters);
         }
+        let recorded = (0..options.episodes)
+            .filter(|&index| options.recorded.contains(EpisodeIndex(index)))
+            .count() as u64;
         let deadline = options.deadlines.job.map_or(Time::NEVER, |job| now + job);
         Ok(Self {
-            options,
             next: 0,
+            unstarted: options.episodes - recorded,
+            options,
             queue: VecDeque::new(),
             delayed: 0,
             active: 0,
@@ -75,7 +81,18 @@ impl Job {
 
     /// Episodes that have not been started and have no record.
     pub(crate) const fn unstarted(&self) -> u64 {
-        self.options.episodes - self.next
+        self.unstarted
+    }
+
+    /// The next of them, which is then started.
+    pub(crate) fn take_next(&mut self) -> EpisodeIndex {
+        while self.options.recorded.contains(EpisodeIndex(self.next)) {
+            self.next += 1;
+        }
+        let index = EpisodeIndex(self.next);
+        self.next += 1;
+        self.unstarted = self.unstarted.saturating_sub(1);
+        index
     }
 
     /// Whether an episode waits for a session now.
@@ -91,29 +108,54 @@ impl Job {
         format!("{}-{:08}", self.options.name, index.0)
     }
 
+    pub(crate) fn task(&self, index: EpisodeIndex) -> Option<&Task> {
+        self.options.tasks.drawn(self.options.seed, index.0)
+    }
+
     pub(crate) fn environment_seed(&self, index: EpisodeIndex) -> Option<u64> {
         self.options.send_seed.then(|| random::environment_seed(self.options.seed, index.0))
     }
 
-    /// The reset parameters of one episode: the job's object with the seed put in, unless the job
-    /// fixes a seed itself.
+    /// The reset parameters of one episode: the seed, the job's object and the task's, in one. Of
+    /// equal keys the last wins, so that a job may fix the seed and a task anything.
     pub(crate) fn parameters(&self, index: EpisodeIndex) -> Bytes {
-        let Some(seed) = self.environment_seed(index) else {
-            return self.options.reset_parameters.clone();
-        };
-        let rest = self.options.reset_parameters.trim_ascii();
-        let inner = rest.get(1..).unwrap_or_default().trim_ascii_start();
-        let mut text = Vec::with_capacity(24 + inner.len());
-        text.extend_from_slice(format!("{{\"seed\":{seed}").as_bytes());
-        if inner.is_empty() || inner == b"}" {
-            text.push(b'}');
-        } else {
-            // A `seed` of the job's own comes later in the object and therefore wins.
-            text.push(b',');
-            text.extend_from_slice(inner);
+        let seed = self.environment_seed(index).map(|seed| format!("{{\"seed\":{seed}}}"));
+        let task = self.task(index).map(|task| &task.parameters);
+        match (seed, task) {
+            (None, None) => self.options.reset_parameters.clone(),
+            (seed, task) => joined([
+                seed.as_deref().unwrap_or_default().as_bytes(),
+                &self.options.reset_parameters,
+                task.map_or(&[], |task| &task[..]),
+            ]),
         }
-        Bytes::from(text)
     }
+}
+
+/// The members of JSON objects, given as texts, in one; an empty text has none.
+fn joined(objects: [&[u8]; 3]) -> Bytes {
+    let mut text = Vec::with_capacity(2 + objects.iter().map(|object| object.len()).sum::<usize>());
+    text.push(b'{');
+    for object in objects {
+        let object = object.trim_ascii();
+        let members = object.strip_prefix(b"{").and_then(|inner| inner.strip_suffix(b"}"));
+        let members = members.unwrap_or_default().trim_ascii_start();
+        if !members.is_empty() {
+            if text.len() > 1 {
+                text.push(b',');
+            }
+            text.extend_from_slice(members);
+        }
+    }
+    text.push(b'}');
+    Bytes::from(text)
+}
+
+/// The episode of the job `name` whose trajectory has this id; `None` if it is of another job.
+#[must_use]
+pub fn episode_of(name: &str, trajectory_id: &str) -> Option<EpisodeIndex> {
+    let digits = trajectory_id.strip_prefix(name)?.strip_prefix('-')?;
+    digits.parse().ok().map(EpisodeIndex)
 }
 
 #[cfg(test)]
@@ -137,6 +179,43 @@ mod tests {
         assert_eq!(parameters(r#"{ "split": "a" }"#, true), r#"{"seed":42,"split": "a" }"#);
         assert_eq!(parameters(r#"{"split":"a"}"#, false), r#"{"split":"a"}"#);
         assert_eq!(parameters("", false), "");
+    }
+
+    #[test]
+    fn a_task_wins_over_the_job() {
+        let task = Task { id: "hard".into(), parameters: Bytes::from_static(br#"{"level":3}"#) };
+        let options = JobOptions {
+            reset_parameters: Bytes::from_static(br#"{"level":1}"#),
+            tasks: crate::Tasks::new(vec![task]),
+            ..JobOptions::default()
+        };
+        let job = Job::new(options, Time::ZERO).unwrap();
+        let index = EpisodeIndex(5);
+        assert_eq!(job.parameters(index), r#"{"seed":5,"level":1,"level":3}"#);
+        assert_eq!(job.task(index).unwrap().id, "hard");
+    }
+
+    #[test]
+    fn what_is_recorded_is_not_started() {
+        let mut recorded = crate::EpisodeSet::default();
+        for index in [0, 2, 3, 9] {
+            recorded.insert(EpisodeIndex(index));
+        }
+        let options =
+            JobOptions { episodes: 5, recorded: recorded.into(), ..JobOptions::default() };
+        let mut job = Job::new(options, Time::ZERO).unwrap();
+        assert_eq!(job.unstarted(), 2);
+        assert_eq!([job.take_next().0, job.take_next().0], [1, 4]);
+        assert!(!job.has_work());
+    }
+
+    #[test]
+    fn ids_name_their_episodes() {
+        let job = Job::new(JobOptions { name: "a-1".into(), ..JobOptions::default() }, Time::ZERO);
+        let id = job.unwrap().trajectory_id(EpisodeIndex(7));
+        assert_eq!(episode_of("a-1", &id), Some(EpisodeIndex(7)));
+        assert_eq!(episode_of("a", &id), None);
+        assert_eq!(episode_of("b", &id), None);
     }
 
     #[test]

@@ -13,12 +13,14 @@ mod api;
 mod core;
 mod counts;
 mod episode;
+mod episode_set;
 mod job;
 mod options;
 mod random;
 mod schedule;
 mod session;
 mod state;
+mod tasks;
 mod time;
 mod timers;
 
@@ -26,9 +28,12 @@ pub use crate::core::Core;
 pub use admission::{AdmissionOptions, AdmissionStatus};
 pub use api::{External, ExternalTurn, Input, Latency, Note, Outputs};
 pub use counts::Counts;
+pub use episode_set::EpisodeSet;
+pub use job::episode_of;
 pub use options::{
     Deadlines, Driver, FingerprintChange, JobOptions, Options, OptionsError, ServerOptions,
     SessionReuse,
 };
 pub use state::{State, TRANSITIONS, Transition, Trigger};
+pub use tasks::{Task, Tasks};
 pub use time::Time;

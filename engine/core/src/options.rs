@@ -1,11 +1,11 @@
 //! What an engine, a server and a job are told at their start.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use envmill_protocol::Phase;
 
-use crate::AdmissionOptions;
+use crate::{AdmissionOptions, EpisodeSet, Tasks};
 
 /// Settings of one core.
 #[derive(Clone, Debug)]
@@ -64,6 +64,11 @@ pub struct JobOptions {
     pub send_seed: bool,
     /// Reset parameters for every episode: the text of one JSON object, or empty for none.
     pub reset_parameters: Bytes,
+    /// Tasks that the episodes play; without any, all play what `reset_parameters` says.
+    pub tasks: Tasks,
+    /// Episodes that have their record from an earlier run of this job: they are neither played nor
+    /// recorded again, and are not among [`Counts::requested`](crate::Counts::requested).
+    pub recorded: Arc<EpisodeSet>,
     /// An episode that has taken this many steps is truncated.
     pub max_steps: Option<u32>,
     /// How long things may take.
@@ -90,6 +95,8 @@ impl Default for JobOptions {
             seed: 0,
             send_seed: true,
             reset_parameters: Bytes::new(),
+            tasks: Tasks::default(),
+            recorded: Arc::default(),
             max_steps: None,
             deadlines: Deadlines::default(),
             attempts_max: 3,
