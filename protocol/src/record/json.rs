@@ -12,28 +12,3 @@ mod write;
 
 pub use read::{ReadError, read_json_line};
 pub use write::write_json_line;
-
-/// How a step or a reset says that the episode was over; as words, since it is the environment's
-/// word and not yet the episode's end.
-const ENDED: [(crate::Ended, &str); 3] = [
-    (crate::Ended::Terminated, "terminated"),
-    (crate::Ended::TerminatedUnmapped, "terminated (unmapped)"),
-    (crate::Ended::Truncated, "truncated"),
-];
-
-/// What part a generation plays, as a word.
-const GENERATED: [(crate::GeneratedKind, &str); 3] = [
-    (crate::GeneratedKind::Agent, "agent"),
-    (crate::GeneratedKind::Auxiliary, "auxiliary"),
-    (crate::GeneratedKind::Discarded, "discarded"),
-];
-
-/// The word for `value`.
-fn word<T: PartialEq>(words: &[(T, &'static str)], value: &T) -> &'static str {
-    words.iter().find(|(candidate, _)| candidate == value).map_or("", |(_, word)| word)
-}
-
-/// The value that `word` stands for.
-fn meaning<T: Copy>(words: &[(T, &'static str)], word: &str) -> Option<T> {
-    words.iter().find(|(_, candidate)| *candidate == word).map(|(value, _)| *value)
-}
