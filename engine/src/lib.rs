@@ -14,6 +14,8 @@ pub mod config;
 pub mod driver;
 pub mod policy;
 pub mod progress;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod sink;
+pub mod tasks;

@@ -1,18 +1,23 @@
 //! A run from its options to its summary.
 
-use std::{collections::BTreeMap, io, time::SystemTime};
+use std::{collections::BTreeMap, io, sync::Arc, time::SystemTime};
 
-use envmill_core::{Core, Input, JobOptions, Note, Options, OptionsError, ServerOptions, Time};
-use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe};
+use envmill_core::{
+    Core, EpisodeSet, Input, JobOptions, Note, Options, OptionsError, ServerOptions, Tasks, Time,
+    episode_of,
+};
+use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe, num_tasks};
 use envmill_protocol::ServerId;
 
 use crate::{
     children::{self, Children, Launch, StartError},
-    config::{RunOptions, Source},
+    config::{RunOptions, Source, changed},
     driver::{Control, Driver, Look},
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
+    replay::{Recording, RecordingError, Replay},
     report::Summary,
-    sink::{DirectoryError, JsonLines, OutputDirectory, SinkError},
+    sink::{self, Claim, DirectoryError, OutputDirectory, SinkError},
+    tasks::{self, TasksError},
 };
 
 /// Descriptors kept free for files, servers' output and the like.
@@ -38,6 +43,28 @@ pub enum RunError {
         /// Why.
         source: SchemaError,
     },
+    /// The directory holds another job.
+    #[error(
+        "--resume: `{key}` was {before} and is {now}: give it as it was, or begin another job in \
+         another --out"
+    )]
+    Changed {
+        /// The setting.
+        key: String,
+        /// What it was.
+        before: serde_json::Value,
+        /// What it is now.
+        now: serde_json::Value,
+    },
+    /// The directory's `job.json` is not ours.
+    #[error("--resume: job.json cannot be read: {0}")]
+    JobFile(serde_json::Error),
+    /// There are no tasks to play.
+    #[error(transparent)]
+    Tasks(#[from] TasksError),
+    /// There is no recording to play.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     /// The worker cannot be set up.
     #[error(transparent)]
     Worker(#[from] envmill_openenv::OptionsError),
@@ -86,8 +113,8 @@ pub fn run(
     look: impl FnMut(&Look<'_, OpenEnvWorker>),
 ) -> Result<Outcome, RunError> {
     check_descriptors(options.limits.sessions)?;
-    let (directory, file) = OutputDirectory::claim(&options.out, options.overwrite)?;
-    let played = play(options, control, look, &directory, file);
+    let mut directory = OutputDirectory::claim(&options.out, options.format, options.claim)?;
+    let played = play(options, control, look, &mut directory);
     if played.is_err() {
         directory.abandon();
     }
@@ -98,10 +125,18 @@ fn play(
     options: &RunOptions,
     control: &Control,
     mut look: impl FnMut(&Look<'_, OpenEnvWorker>),
-    directory: &OutputDirectory,
-    file: std::fs::File,
+    directory: &mut OutputDirectory,
 ) -> Result<Outcome, RunError> {
-    directory.write_job(&format!("{:#}\n", options.to_json()))?;
+    let mut job_json = options.to_json();
+    let earlier = directory.job().map(|text| serde_json::from_str(&text)).transpose();
+    let earlier: Option<serde_json::Value> = earlier.map_err(RunError::JobFile)?;
+    is_same_job(earlier.as_ref(), &job_json)?;
+    let recording = match &options.policy {
+        PolicySpec::Replay(path) => Some(Arc::new(Recording::read(path)?)),
+        _ => None,
+    };
+    let recorded = recorded(options, directory)?;
+    let recorded_before = recorded.len();
     let (children, servers) = servers(options, control, directory)?;
     let mut worker_options = envmill_openenv::Options::new(servers);
     worker_options.ca_file.clone_from(&options.ca);
@@ -114,10 +149,17 @@ fn play(
         .iter()
         .map(|server| describe(server, &worker_options))
         .collect::<Result<Vec<_>, _>>()?;
-    let policy = policy(options, &worker_options.servers, &descriptions)?;
-    let (core, job) = core(options, &worker_options.servers, &descriptions)?;
+    let tasks = tasks(options, &worker_options)?;
+    if !tasks.is_empty() {
+        job_json["tasks-digest"] = tasks::digest(&tasks).into();
+        is_same_job(earlier.as_ref(), &job_json)?;
+    }
+    let policy = policy(options, &worker_options.servers, &descriptions, recording.as_ref())?;
+    let (core, job) =
+        core(options, &worker_options.servers, &descriptions, Tasks::new(tasks), recorded)?;
     let worker = OpenEnvWorker::new(worker_options.clone())?;
-    let sink = JsonLines::new(file, &directory.trajectories())?;
+    directory.write_job(&format!("{job_json:#}\n"))?;
+    let sink = directory.sink()?;
     let driver =
         Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?;
     let finished = driver.run(|at| {
@@ -134,8 +176,49 @@ fn play(
     });
     let usage = children.map(Children::stop).unwrap_or_default();
     let peak = finished.worker.metrics().sockets_open_peak as u64;
-    let summary = Summary::new(&finished, peak, usage);
-    Ok(Outcome { summary, sink_failure: finished.sink_failure })
+    let mut summary = Summary::new(&finished, peak, usage, recorded_before);
+    let mut sink_failure = finished.sink_failure;
+    if sink_failure.is_none() {
+        match sink::close(directory, options.episode_records, recording.as_deref()) {
+            Ok(replayed) => summary.replay = replayed,
+            Err(error) => sink_failure = Some(error),
+        }
+    }
+    Ok(Outcome { summary, sink_failure })
+}
+
+fn is_same_job(earlier: Option<&serde_json::Value>, now: &serde_json::Value) -> Result<(), RunError> {
+    match earlier.and_then(|earlier| changed(earlier, now)) {
+        Some((key, before, now)) => Err(RunError::Changed { key, before, now }),
+        None => Ok(()),
+    }
+}
+
+/// The episodes that an earlier run of this job has recorded.
+fn recorded(options: &RunOptions, directory: &mut OutputDirectory) -> Result<EpisodeSet, RunError> {
+    let mut recorded = EpisodeSet::default();
+    if options.claim == Claim::Resume {
+        directory.recover(|record| {
+            let index = episode_of(&options.name, &record.trajectory_id);
+            if let Some(index) = index.filter(|index| index.0 < options.episodes) {
+                recorded.insert(index);
+            }
+        })?;
+    }
+    Ok(recorded)
+}
+
+fn tasks(
+    options: &RunOptions,
+    servers: &envmill_openenv::Options,
+) -> Result<Vec<envmill_core::Task>, RunError> {
+    match (&options.tasks, &options.split, servers.servers.first()) {
+        (Some(path), _, _) => Ok(tasks::read(path)?),
+        (None, Some(split), Some(server)) => {
+            Ok(tasks::of_split(split, num_tasks(server, servers, split)?)?)
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn check_descriptors(sessions: u32) -> Result<(), RunError> {
@@ -205,10 +288,15 @@ fn policy(
     options: &RunOptions,
     servers: &[Server],
     descriptions: &[Description],
+    recording: Option<&Arc<Recording>>,
 ) -> Result<Box<dyn Policy>, RunError> {
+    if let Some(recording) = recording {
+        return Ok(Box::new(Replay::new(Arc::clone(recording))));
+    }
     Ok(match &options.policy {
         PolicySpec::Constant(action) => Box::new(Constant::new(action.clone())),
-        PolicySpec::Random => {
+        // A replay has its recording and was returned above.
+        PolicySpec::Random | PolicySpec::Replay(_) => {
             let schema = descriptions.first().map_or(&b"{}"[..], |first| &first.action_schema);
             let sampler = Sampler::compile(schema).map_err(|source| RunError::Schema {
                 url: servers.first().map(|server| server.url.clone()).unwrap_or_default(),
@@ -223,6 +311,8 @@ fn core(
     options: &RunOptions,
     servers: &[Server],
     descriptions: &[Description],
+    tasks: Tasks,
+    recorded: EpisodeSet,
 ) -> Result<(Core, envmill_protocol::JobId), RunError> {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut core = Core::new(Options {
@@ -250,6 +340,8 @@ fn core(
             seed: options.seed,
             send_seed: options.send_seed,
             reset_parameters: options.reset_parameters.clone(),
+            tasks,
+            recorded: recorded.into(),
             max_steps: options.limits.max_steps,
             deadlines: options.limits.deadlines,
             attempts_max: options.limits.attempts,

@@ -6,6 +6,7 @@
 mod error;
 mod file;
 mod options;
+mod resume;
 mod reuse;
 mod settings;
 mod source;
@@ -13,5 +14,7 @@ mod source;
 pub use error::ConfigError;
 pub use file::read;
 pub use options::{Limits, RunOptions};
+pub(crate) use resume::changed;
+pub use resume::resumed_name;
 pub use settings::Settings;
 pub use source::{Native, Source};

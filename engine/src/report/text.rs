@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::report::{Percentiles, Summary};
+use crate::{
+    replay::Replayed,
+    report::{Percentiles, Summary},
+};
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -16,6 +19,9 @@ impl fmt::Display for Summary {
             episodes.failed,
             episodes.cancelled
         )?;
+        if episodes.recorded_before > 0 {
+            writeln!(f, "resumed    {} were recorded before", episodes.recorded_before)?;
+        }
         writeln!(
             f,
             "steps      {} in {:.2} s: {:.0} steps/s",
@@ -50,6 +56,10 @@ impl fmt::Display for Summary {
         for server in self.servers.iter().filter(|server| server.limit.is_some()) {
             let limit = server.limit.unwrap_or_default();
             write!(f, "\nlimit      {} holds {limit} sessions", server.url)?;
+        }
+        if let Some(replay) = &self.replay {
+            let Replayed { matched, differed, missing } = replay;
+            write!(f, "\nreplay     {matched} matched, {differed} differed, {missing} missing")?;
         }
         for (cause, count) in &self.failures {
             write!(f, "\nfailed     {count} × {cause}")?;

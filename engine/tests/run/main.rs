@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod formats;
+mod replays;
+mod resume;
+
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use envmill_protocol::{Trajectory, record::read_json_line};
@@ -12,14 +16,19 @@ const BOUND: Duration = Duration::from_secs(300);
 fn play(arguments: &[&str]) -> (Finished, Vec<Trajectory>) {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("run");
-    let finished = EnvmillCommand::new(env!("CARGO_BIN_EXE_envmill"))
-        .args(["run", "--json", "--out"])
-        .arg(&out)
+    let finished = envmill(&out)
         .args(arguments)
         .run()
         .unwrap();
     let records = records(&out);
     (finished, records)
+}
+
+/// `envmill run` with its directory and a summary that can be read.
+fn envmill(out: &Path) -> EnvmillCommand {
+    EnvmillCommand::new(env!("CARGO_BIN_EXE_envmill"))
+        .args(["run", "--json", "--quiet", "--out"])
+        .arg(out)
 }
 
 fn records(out: &Path) -> Vec<Trajectory> {
