@@ -187,7 +187,10 @@ fn play(
     Ok(Outcome { summary, sink_failure })
 }
 
-fn is_same_job(earlier: Option<&serde_json::Value>, now: &serde_json::Value) -> Result<(), RunError> {
+fn is_same_job(
+    earlier: Option<&serde_json::Value>,
+    now: &serde_json::Value,
+) -> Result<(), RunError> {
     match earlier.and_then(|earlier| changed(earlier, now)) {
         Some((key, before, now)) => Err(RunError::Changed { key, before, now }),
         None => Ok(()),

@@ -63,8 +63,8 @@ pub enum TasksError {
 /// The file cannot be read, has no rows, or a row is no JSON object.
 pub fn read(path: &std::path::Path) -> Result<Vec<Task>, TasksError> {
     let path = path.to_owned();
-    let bytes = fs::read(&path)
-        .map_err(|source| TasksError::Unreadable { path: path.clone(), source })?;
+    let bytes =
+        fs::read(&path).map_err(|source| TasksError::Unreadable { path: path.clone(), source })?;
     let rows: Vec<String> = if bytes.starts_with(PARQUET) {
         fs::File::open(&path)
             .map_err(FormatError::Io)
@@ -88,8 +88,11 @@ pub fn read(path: &std::path::Path) -> Result<Vec<Task>, TasksError> {
     rows.into_iter()
         .enumerate()
         .map(|(index, row)| {
-            task(index, &row)
-                .map_err(|problem| TasksError::Row { path: path.clone(), row: index + 1, problem })
+            task(index, &row).map_err(|problem| TasksError::Row {
+                path: path.clone(),
+                row: index + 1,
+                problem,
+            })
         })
         .collect()
 }

@@ -45,7 +45,8 @@ impl Columns {
         self,
         metadata: impl IntoIterator<Item = (String, String)>,
     ) -> Result<RecordBatch, ArrowError> {
-        let schema = Schema::new(self.fields).with_metadata(metadata.into_iter().collect::<std::collections::HashMap<_, _>>());
+        let schema = Schema::new(self.fields)
+            .with_metadata(metadata.into_iter().collect::<std::collections::HashMap<_, _>>());
         RecordBatch::try_new(Arc::new(schema), self.arrays)
     }
 }
@@ -122,7 +123,8 @@ impl<A> Lists<'_, A> {
     /// Which items belong to `row`.
     pub(crate) fn rows(&self, row: usize) -> Range<usize> {
         let offsets = self.lists.value_offsets();
-        let at = |index: usize| offsets.get(index).map_or(0, |&at| usize::try_from(at).unwrap_or(0));
+        let at =
+            |index: usize| offsets.get(index).map_or(0, |&at| usize::try_from(at).unwrap_or(0));
         at(row)..at(row + 1)
     }
 }

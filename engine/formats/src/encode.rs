@@ -47,10 +47,7 @@ fn identity(records: &[Trajectory]) -> Result<Columns, ArrowError> {
     let provenance = Columns::default()
         .with("server", texts(records.iter().map(|r| r.provenance.server.as_str())))
         .with("session_id", texts(records.iter().map(|r| r.provenance.session_id.as_str())))
-        .with(
-            "episode_in_session",
-            u32s(records.iter().map(|r| r.provenance.episode_in_session)),
-        )
+        .with("episode_in_session", u32s(records.iter().map(|r| r.provenance.episode_in_session)))
         .with(
             "environment_fingerprint",
             texts(records.iter().map(|r| r.provenance.environment_fingerprint.as_str())),
@@ -79,10 +76,7 @@ fn identity(records: &[Trajectory]) -> Result<Columns, ArrowError> {
         .with_optional("seed", records.iter().map(|r| r.seed).collect::<UInt64Array>())
         .with_optional("reset_parameters", raws(records.iter().map(|r| &r.reset_parameters)))
         .with("provenance", provenance.structs(None)?)
-        .with(
-            "attempts",
-            lists(records.iter().map(|r| r.attempts.len()), attempt.structs(None)?)?,
-        ))
+        .with("attempts", lists(records.iter().map(|r| r.attempts.len()), attempt.structs(None)?)?))
 }
 
 fn play(columns: Columns, records: &[Trajectory]) -> Result<Columns, ArrowError> {
@@ -97,10 +91,7 @@ fn play(columns: Columns, records: &[Trajectory]) -> Result<Columns, ArrowError>
         .with("environment_us", u32s(steps().map(|step| step.environment_us)))
         .with("policy_us", u32s(steps().map(|step| step.policy_us)));
     Ok(columns
-        .with_optional(
-            "reset",
-            observed(Columns::default(), &resets).structs(Some(has_reset))?,
-        )
+        .with_optional("reset", observed(Columns::default(), &resets).structs(Some(has_reset))?)
         .with("steps", lists(records.iter().map(|r| r.steps.len()), step.structs(None)?)?)
         .with_optional("reward", records.iter().map(|r| r.reward).collect::<Float64Array>())
         .with("reward_components", numbers(records, |record| &record.reward_components)?)
@@ -139,9 +130,7 @@ fn ends(records: &[Trajectory]) -> Result<StructArray, ArrowError> {
         )
         .with_optional(
             "session_lost",
-            failures()
-                .map(|f| f.map(|f| f.session == SessionFate::Lost))
-                .collect::<BooleanArray>(),
+            failures().map(|f| f.map(|f| f.session == SessionFate::Lost)).collect::<BooleanArray>(),
         )
         .with_optional(
             "retry_after_ns",
@@ -204,10 +193,7 @@ fn rest(columns: Columns, records: &[Trajectory]) -> Result<Columns, ArrowError>
             "policy_version_started",
             u64s(timings().map(|timing| timing.policy_version_started.0)),
         )
-        .with(
-            "policy_version_ended",
-            u64s(timings().map(|timing| timing.policy_version_ended.0)),
-        );
+        .with("policy_version_ended", u64s(timings().map(|timing| timing.policy_version_ended.0)));
     let hashes: Vec<u8> = records.iter().flat_map(|record| record.content_hash.0).collect();
     Ok(columns
         .with_optional("messages", raws(records.iter().map(|r| &r.messages)))
@@ -252,15 +238,9 @@ fn u32_lists<'a>(rows: impl Iterator<Item = &'a [u32]> + Clone) -> Result<ListAr
 }
 
 fn u8_lists<'a>(rows: impl Iterator<Item = &'a [u8]> + Clone) -> Result<ListArray, ArrowError> {
-    lists(
-        rows.clone().map(<[_]>::len),
-        UInt8Array::from_iter_values(rows.flatten().copied()),
-    )
+    lists(rows.clone().map(<[_]>::len), UInt8Array::from_iter_values(rows.flatten().copied()))
 }
 
 fn f32_lists<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone) -> Result<ListArray, ArrowError> {
-    lists(
-        rows.clone().map(<[_]>::len),
-        Float32Array::from_iter_values(rows.flatten().copied()),
-    )
+    lists(rows.clone().map(<[_]>::len), Float32Array::from_iter_values(rows.flatten().copied()))
 }

@@ -68,9 +68,7 @@ impl FormatError {
 
 /// Runs a read of data that may be damaged in any way. The libraries check what they read and return
 /// errors; where a lie gets past their checks into an assertion, it ends here as an error, too.
-pub(crate) fn guarded<T>(
-    read: impl FnOnce() -> Result<T, FormatError>,
-) -> Result<T, FormatError> {
+pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T, FormatError>) -> Result<T, FormatError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let message = panic
             .downcast_ref::<String>()

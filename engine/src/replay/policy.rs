@@ -29,7 +29,10 @@ impl Replay {
             .episode(turn.episode)
             .ok_or_else(|| wrong(format!("episode {} is not in the recording", turn.episode)))?;
         episode.steps.get(turn.step as usize).map(|step| step.action.clone()).ok_or_else(|| {
-            wrong(format!("the recording of episode {} ends after {} steps", turn.episode, turn.step))
+            wrong(format!(
+                "the recording of episode {} ends after {} steps",
+                turn.episode, turn.step
+            ))
         })
     }
 }

@@ -58,7 +58,10 @@ pub fn close(
                         Err(error) => Some(Err(FormatError::Io(io::Error::other(error)))),
                     }
                 });
-                write_parquet(BufWriter::new(file), batches).map_err(FormatError::into_io)?.1.flush()
+                write_parquet(BufWriter::new(file), batches)
+                    .map_err(FormatError::into_io)?
+                    .1
+                    .flush()
             })
             .and_then(|()| std::fs::remove_file(&running))
             .map_err(|source| SinkError::new(target, source))?;

@@ -97,13 +97,8 @@ impl OutputDirectory {
         };
         fs::create_dir_all(path).map_err(unwritable(path))?;
         let lock = lock(path)?;
-        let mut directory = Self {
-            path: path.to_owned(),
-            format,
-            is_new: true,
-            whole_bytes: 0,
-            _lock: lock,
-        };
+        let mut directory =
+            Self { path: path.to_owned(), format, is_new: true, whole_bytes: 0, _lock: lock };
         let occupied = directory.all_records().any(|file| file.exists());
         match claim {
             Claim::New if occupied => return Err(DirectoryError::Occupied(path.to_owned())),
@@ -125,11 +120,7 @@ impl OutputDirectory {
         }
         // A directory that cannot be written to must show before anything is played.
         let file = directory.running();
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&file)
-            .map_err(unwritable(&file))?;
+        OpenOptions::new().append(true).create(true).open(&file).map_err(unwritable(&file))?;
         Ok(directory)
     }
 

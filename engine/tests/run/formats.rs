@@ -26,8 +26,7 @@ fn every_format_keeps_the_same_play() {
         .map(|format| {
             let out = directory.path().join(format.name());
             let arguments = ["--env", "native:cartpole", "--episodes", "30", "--format"];
-            let finished =
-                envmill(&out).args(arguments).arg(format.name()).run().unwrap();
+            let finished = envmill(&out).args(arguments).arg(format.name()).run().unwrap();
             assert_eq!(finished.code(), Some(0), "{finished:?}");
             assert_eq!(format == Format::Parquet, !out.join(format.running_file()).exists());
             records(&out, format).iter().map(|record| record.content_hash.to_string()).collect()

@@ -16,10 +16,7 @@ const BOUND: Duration = Duration::from_secs(300);
 fn play(arguments: &[&str]) -> (Finished, Vec<Trajectory>) {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("run");
-    let finished = envmill(&out)
-        .args(arguments)
-        .run()
-        .unwrap();
+    let finished = envmill(&out).args(arguments).run().unwrap();
     let records = records(&out);
     (finished, records)
 }

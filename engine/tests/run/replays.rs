@@ -42,8 +42,11 @@ fn tasks_are_drawn_without_replacement() {
     let server = PythonServer::of("tasks_env").unwrap();
     let url = server.url();
     let rows = directory.path().join("tasks.jsonl");
-    fs::write(&rows, "{\"task_id\":\"a\",\"word\":\"one\"}\n{\"word\":\"two\"}\n{\"word\":\"three\"}\n")
-        .unwrap();
+    fs::write(
+        &rows,
+        "{\"task_id\":\"a\",\"word\":\"one\"}\n{\"word\":\"two\"}\n{\"word\":\"three\"}\n",
+    )
+    .unwrap();
     let policy = ["--policy", "constant:{\"done_at\":2}", "--env", &url];
     let shown = |out: &std::path::Path| -> BTreeMap<String, Vec<String>> {
         let mut shown = BTreeMap::<_, Vec<String>>::new();

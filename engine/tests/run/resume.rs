@@ -41,8 +41,7 @@ fn is_complete_after_kills(format: Format) {
     let mut random = now.as_nanos() as u64 | 1;
     for round in 0..kills() {
         let out = directory.path().join(round.to_string());
-        let command =
-            || envmill(&out).args(JOB).args(["--resume", "--format", format.name()]);
+        let command = || envmill(&out).args(JOB).args(["--resume", "--format", format.name()]);
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
         let moment = Duration::from_millis((random >> 33) % LATEST_KILL_MS);
         let mut running = command().start().unwrap();
@@ -103,8 +102,7 @@ fn only_the_same_job_goes_on_and_only_once_at_a_time() {
     let mut torn = lines[..14].concat();
     torn.extend(&lines[14][..40]);
     fs::File::create(out.join("trajectories.jsonl")).unwrap().write_all(&torn).unwrap();
-    let finished =
-        envmill(&out).args(job).args(["--resume", "--sessions", "3"]).run().unwrap();
+    let finished = envmill(&out).args(job).args(["--resume", "--sessions", "3"]).run().unwrap();
     assert_eq!(finished.code(), Some(0), "{finished:?}");
     let summary = finished.summary().unwrap();
     assert_eq!(summary["episodes"]["recorded_before"], 14);

@@ -168,11 +168,7 @@ impl Asker {
         }
     }
 
-    fn ask(
-        &self,
-        endpoint: &str,
-        json: Option<&str>,
-    ) -> Result<(u16, bool, Bytes), DescribeError> {
+    fn ask(&self, endpoint: &str, json: Option<&str>) -> Result<(u16, bool, Bytes), DescribeError> {
         let url = self.target.address.http(endpoint);
         let fail = |error: &ureq::Error| DescribeError::Unreachable {
             url: url.clone(),
@@ -181,10 +177,16 @@ impl Asker {
         let headers = &self.target.headers;
         let response = if let Some(json) = json {
             let request = self.agent.post(&url).header(CONTENT_TYPE, "application/json");
-            headers.iter().fold(request, |request, (name, value)| request.header(name, value)).send(json)
+            headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(name, value))
+                .send(json)
         } else {
             let request = self.agent.get(&url);
-            headers.iter().fold(request, |request, (name, value)| request.header(name, value)).call()
+            headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(name, value))
+                .call()
         };
         let mut response = response.map_err(|error| fail(&error))?;
         let html = is_html(&response);

@@ -157,16 +157,25 @@ fn what_is_not_of_records_is_named() {
     let (_, ended, whole) = read(b"");
     assert!(ended.is_err() && whole == 0);
     let newer = encode(&[]).unwrap();
-    let schema = newer.schema_ref().as_ref().clone().with_metadata(
-        std::collections::HashMap::from([(envmill_formats::SCHEMA_VERSION_KEY.to_owned(), "99".to_owned())]),
-    );
+    let schema =
+        newer.schema_ref().as_ref().clone().with_metadata(std::collections::HashMap::from([(
+            envmill_formats::SCHEMA_VERSION_KEY.to_owned(),
+            "99".to_owned(),
+        )]));
     let newer = newer.with_schema(schema.into());
-    assert!(newer.is_err() || matches!(decode(&newer.unwrap()), Err(FormatError::NewerSchema { found: 99 })));
+    assert!(
+        newer.is_err()
+            || matches!(decode(&newer.unwrap()), Err(FormatError::NewerSchema { found: 99 }))
+    );
 }
 
 #[test]
 fn rows_of_parquet_are_objects() {
     let rows = parquet_rows(file(&parquet(&[example()]))).unwrap();
     assert_eq!(rows.len(), 1);
-    assert!(rows[0].starts_with('{') && rows[0].contains("\"task_id\":\"corridor\""), "{}", rows[0]);
+    assert!(
+        rows[0].starts_with('{') && rows[0].contains("\"task_id\":\"corridor\""),
+        "{}",
+        rows[0]
+    );
 }
