@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, path::Path};
 use envmill_core::Core;
 use envmill_recorder::{Recorded, Recorder};
 
-use crate::{config::RunOptions, run::RunError};
+use crate::{config::RunOptions, run::RunError, sink::Claim};
 
 /// The recorder that the options ask for, of a core that has its servers and its job. An existing file
 /// is replaced only where `--overwrite` says so.
@@ -13,7 +13,7 @@ pub(crate) fn recorder(options: &RunOptions, core: &Core) -> Result<Option<Recor
     let Some(path) = &options.flight_recorder else { return Ok(None) };
     let mut open = OpenOptions::new();
     open.write(true);
-    if options.overwrite {
+    if options.claim == Claim::Overwrite {
         open.create(true).truncate(true);
     } else {
         open.create_new(true);

@@ -16,6 +16,8 @@ mod fingerprints;
 mod flight;
 pub mod policy;
 pub mod progress;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod sink;
+pub mod tasks;

@@ -1,24 +1,26 @@
 //! A run from its options to its summary.
 
-use std::{collections::BTreeMap, io, path::PathBuf, time::SystemTime};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::SystemTime};
 
 use envmill_core::{
-    Core, EjectionOptions, FingerprintChange, Input, JobOptions, Note, Options, OptionsError,
-    RetryBudget, ServerOptions, Time,
+    Core, EjectionOptions, EpisodeSet, FingerprintChange, Input, JobOptions, Note, Options,
+    OptionsError, RetryBudget, ServerOptions, Tasks, Time, episode_of,
 };
-use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe};
+use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe, num_tasks};
 use envmill_protocol::ServerId;
 use envmill_recorder::Recorded;
 
 use crate::{
     children::{self, Children, Launch, StartError},
-    config::{RunOptions, Source},
+    config::{RunOptions, Source, changed},
     driver::{Control, Driver, Look},
     fingerprints::Fingerprints,
     flight,
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
+    replay::{Recording, RecordingError, Replay},
     report::Summary,
-    sink::{DirectoryError, GroupLines, JsonLines, OutputDirectory, SinkError},
+    sink::{self, Claim, DirectoryError, GroupLines, OutputDirectory, SinkError},
+    tasks::{self, TasksError},
 };
 
 /// Descriptors kept free for files, servers' output and the like.
@@ -47,6 +49,34 @@ pub enum RunError {
         /// Why.
         source: SchemaError,
     },
+    /// The directory holds another job.
+    #[error(
+        "--resume: `{key}` was {before} and is {now}: give it as it was, or begin another job in \
+         another --out"
+    )]
+    Changed {
+        /// The setting.
+        key: String,
+        /// What it was.
+        before: serde_json::Value,
+        /// What it is now.
+        now: serde_json::Value,
+    },
+    /// The directory holds records of a job with groups.
+    #[error(
+        "--resume cannot go on with groups yet: what was played of a group that is not whole is \
+         lost to it; begin the job again with --overwrite, or in another --out"
+    )]
+    ResumedGroups,
+    /// The directory's `job.json` is not ours.
+    #[error("--resume: job.json cannot be read: {0}")]
+    JobFile(serde_json::Error),
+    /// There are no tasks to play.
+    #[error(transparent)]
+    Tasks(#[from] TasksError),
+    /// There is no recording to play.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     /// The worker cannot be set up.
     #[error(transparent)]
     Worker(#[from] envmill_openenv::OptionsError),
@@ -105,8 +135,8 @@ pub fn run(
     look: impl FnMut(&Look<'_, OpenEnvWorker>),
 ) -> Result<Outcome, RunError> {
     check_descriptors(options.limits.sessions)?;
-    let (directory, file) = OutputDirectory::claim(&options.out, options.overwrite)?;
-    let played = play(options, control, look, &directory, file);
+    let mut directory = OutputDirectory::claim(&options.out, options.format, options.claim)?;
+    let played = play(options, control, look, &mut directory);
     if played.is_err() {
         directory.abandon();
     }
@@ -117,10 +147,18 @@ fn play(
     options: &RunOptions,
     control: &Control,
     mut look: impl FnMut(&Look<'_, OpenEnvWorker>),
-    directory: &OutputDirectory,
-    file: std::fs::File,
+    directory: &mut OutputDirectory,
 ) -> Result<Outcome, RunError> {
-    directory.write_job(&format!("{:#}\n", options.to_json()))?;
+    let mut job_json = options.to_json();
+    let earlier = directory.job().map(|text| serde_json::from_str(&text)).transpose();
+    let earlier: Option<serde_json::Value> = earlier.map_err(RunError::JobFile)?;
+    is_same_job(earlier.as_ref(), &job_json)?;
+    let recording = match &options.policy {
+        PolicySpec::Replay(path) => Some(Arc::new(Recording::read(path)?)),
+        _ => None,
+    };
+    let recorded = recorded(options, directory)?;
+    let recorded_before = recorded.len();
     let (children, servers) = servers(options, control, directory)?;
     let mut worker_options = envmill_openenv::Options::new(servers);
     worker_options.ca_file.clone_from(&options.ca);
@@ -134,10 +172,17 @@ fn play(
         .iter()
         .map(|server| describe(server, &worker_options))
         .collect::<Result<Vec<_>, _>>()?;
-    let policy = policy(options, &worker_options, &descriptions)?;
-    let (core, job) = core(options, &worker_options.servers, &descriptions)?;
+    let tasks = tasks(options, &worker_options)?;
+    if !tasks.is_empty() {
+        job_json["tasks-digest"] = tasks::digest(&tasks).into();
+        is_same_job(earlier.as_ref(), &job_json)?;
+    }
+    let policy = policy(options, &worker_options, &descriptions, recording.as_ref())?;
+    let (core, job) =
+        core(options, &worker_options.servers, &descriptions, Tasks::new(tasks), recorded)?;
     let worker = OpenEnvWorker::new(worker_options.clone())?;
-    let sink = JsonLines::new(file, &directory.trajectories())?;
+    directory.write_job(&format!("{job_json:#}\n"))?;
+    let sink = directory.sink()?;
     let recorder = flight::recorder(options, &core)?;
     let groups = options.rules.group.map(|_| GroupLines::create(&directory.groups()));
     let driver =
@@ -158,8 +203,62 @@ fn play(
     });
     let usage = children.map(Children::stop).unwrap_or_default();
     let peak = finished.worker.metrics().sockets_open_peak as u64;
-    let summary = Summary::new(&finished, peak, usage);
-    Ok(Outcome { summary, sink_failure: finished.sink_failure, recorded: finished.recorded })
+    let mut summary = Summary::new(&finished, peak, usage, recorded_before);
+    let mut sink_failure = finished.sink_failure;
+    if sink_failure.is_none() {
+        match sink::close(directory, options.episode_records, recording.as_deref()) {
+            Ok(replayed) => summary.replay = replayed,
+            Err(error) => sink_failure = Some(error),
+        }
+    }
+    Ok(Outcome { summary, sink_failure, recorded: finished.recorded })
+}
+
+fn is_same_job(
+    earlier: Option<&serde_json::Value>,
+    now: &serde_json::Value,
+) -> Result<(), RunError> {
+    match earlier.and_then(|earlier| changed(earlier, now)) {
+        Some((key, before, now)) => Err(RunError::Changed { key, before, now }),
+        None => Ok(()),
+    }
+}
+
+/// The episodes that an earlier run of this job has recorded.
+fn recorded(options: &RunOptions, directory: &mut OutputDirectory) -> Result<EpisodeSet, RunError> {
+    let mut recorded = EpisodeSet::default();
+    if options.claim == Claim::Resume {
+        let has_groups = options.rules.group.is_some();
+        // A run that had come to its end is not opened again just to be refused.
+        if has_groups && directory.is_over() {
+            return Err(RunError::ResumedGroups);
+        }
+        let mut is_begun = false;
+        directory.recover(|record| {
+            is_begun = true;
+            let index = episode_of(&options.name, &record.trajectory_id);
+            if let Some(index) = index.filter(|index| index.0 < options.episodes) {
+                recorded.insert(index);
+            }
+        })?;
+        if has_groups && is_begun {
+            return Err(RunError::ResumedGroups);
+        }
+    }
+    Ok(recorded)
+}
+
+fn tasks(
+    options: &RunOptions,
+    servers: &envmill_openenv::Options,
+) -> Result<Vec<envmill_core::Task>, RunError> {
+    match (&options.tasks, &options.split, servers.servers.first()) {
+        (Some(path), _, _) => Ok(tasks::read(path)?),
+        (None, Some(split), Some(server)) => {
+            Ok(tasks::of_split(split, num_tasks(server, servers, split)?)?)
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn check_descriptors(sessions: u32) -> Result<(), RunError> {
@@ -229,10 +328,15 @@ fn policy(
     options: &RunOptions,
     worker_options: &envmill_openenv::Options,
     descriptions: &[Description],
+    recording: Option<&Arc<Recording>>,
 ) -> Result<Box<dyn Policy>, RunError> {
+    if let Some(recording) = recording {
+        return Ok(Box::new(Replay::new(Arc::clone(recording))));
+    }
     Ok(match &options.policy {
         PolicySpec::Constant(action) => Box::new(Constant::new(action.clone())),
-        PolicySpec::Random => {
+        // A replay has its recording and was returned above.
+        PolicySpec::Random | PolicySpec::Replay(_) => {
             let schema = descriptions.first().map_or(&b"{}"[..], |first| &first.action_schema);
             let servers = &worker_options.servers;
             let tools = match servers.first() {
@@ -255,6 +359,8 @@ fn core(
     options: &RunOptions,
     servers: &[Server],
     descriptions: &[Description],
+    tasks: Tasks,
+    recorded: EpisodeSet,
 ) -> Result<(Core, envmill_protocol::JobId), RunError> {
     let rules = &options.rules;
     let retry_budget =
@@ -290,6 +396,8 @@ fn core(
             seed: options.seed,
             send_seed: options.send_seed,
             reset_parameters: options.reset_parameters.clone(),
+            tasks,
+            recorded: recorded.into(),
             max_steps: options.limits.max_steps,
             deadlines: options.limits.deadlines,
             attempts_max: options.limits.attempts,

@@ -72,6 +72,27 @@ pub enum Ended {
     Truncated,
 }
 
+impl Ended {
+    /// Every way.
+    pub const ALL: [Self; 3] = [Self::Terminated, Self::TerminatedUnmapped, Self::Truncated];
+
+    /// The words for it in records: the environment's word, and not yet the episode's end.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Terminated => "terminated",
+            Self::TerminatedUnmapped => "terminated (unmapped)",
+            Self::Truncated => "truncated",
+        }
+    }
+
+    /// What [`name`](Self::name) calls so, if anything.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ended| ended.name() == name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

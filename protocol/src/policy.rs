@@ -91,3 +91,24 @@ pub enum GeneratedKind {
     /// Generated and thrown away (an unparsable action that was asked for again).
     Discarded,
 }
+
+impl GeneratedKind {
+    /// Every part.
+    pub const ALL: [Self; 3] = [Self::Agent, Self::Auxiliary, Self::Discarded];
+
+    /// The word for it in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Auxiliary => "auxiliary",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    /// What [`name`](Self::name) calls so, if anything.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}

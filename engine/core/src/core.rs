@@ -6,7 +6,7 @@ use envmill_protocol::{JobId, PolicyVersion, ServerId, Slot, record::Cancellatio
 
 use crate::{
     AdmissionStatus, Counts, FingerprintChange, Input, JobOptions, Note, Options, OptionsError,
-    Outputs, ServerOptions, Tasks, Time,
+    Outputs, ServerOptions, StatisticsByTask, Time,
     admission::Admission,
     alarms::Alarms,
     budget::Budget,
@@ -45,7 +45,7 @@ pub struct Core {
     /// The servers of each environment.
     pub(crate) pools: Vec<Vec<u32>>,
     pub(crate) alarms: Alarms,
-    pub(crate) tasks: Tasks,
+    pub(crate) task_statistics: StatisticsByTask,
     pub(crate) score_serial: u32,
     /// How far the jobs of each environment have been served.
     pub(crate) virtual_time: Vec<u128>,
@@ -91,7 +91,7 @@ impl Core {
             free_episodes: Vec::new(),
             pools: Vec::new(),
             alarms: Alarms::default(),
-            tasks: Tasks::default(),
+            task_statistics: StatisticsByTask::default(),
             score_serial: 0,
             virtual_time: Vec::new(),
             full: Vec::new(),
@@ -146,7 +146,7 @@ impl Core {
         }
         let job = Job::new(job, now)?;
         self.counts.requested += job.unstarted;
-        self.counts.extra += job.unstarted - job.options.episodes;
+        self.counts.extra += job.extra();
         self.jobs.push(job);
         self.wake_at = Time::ZERO;
         Ok(JobId(u32::try_from(self.jobs.len() - 1).unwrap_or(u32::MAX)))
@@ -243,8 +243,8 @@ impl Core {
 
     /// What the groups have cost so far, by task.
     #[must_use]
-    pub const fn tasks(&self) -> &Tasks {
-        &self.tasks
+    pub const fn task_statistics(&self) -> &StatisticsByTask {
+        &self.task_statistics
     }
 
     pub(crate) fn pool(&self, environment: u32) -> impl Iterator<Item = &Server> {

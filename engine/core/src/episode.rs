@@ -187,7 +187,7 @@ impl Episode {
             job_id: job.options.name.clone(),
             group_id: self.group,
             sample_index: self.sample,
-            task_id: String::new(),
+            task_id: job.task_id(self.group),
             environment: job.options.environment_name.clone(),
             branch_id: 0,
             parent_branch: None,

@@ -56,7 +56,7 @@ impl Core {
         let record = GroupRecord {
             job_id: state.options.name.clone(),
             group_id: number,
-            task_id: String::new(),
+            task_id: state.task_id(number),
             environment: state.options.environment_name.clone(),
             seed: state.environment_seed(number),
             asked: options.samples,
@@ -81,7 +81,7 @@ impl Core {
             GroupOutcome::Short => self.counts.groups_short += 1,
             GroupOutcome::Filtered => self.counts.groups_filtered += 1,
         }
-        self.tasks.add(&record);
+        self.task_statistics.add(&record);
         if outcome == GroupOutcome::Filtered && state.refill(number) {
             let members = u64::from(state.members);
             self.counts.requested += members;

@@ -9,14 +9,14 @@ use envmill_protocol::{
 };
 
 use crate::{
-    JobOptions, OptionsError, Time, budget::Budget, episode::EpisodeKey, fairness::Share,
+    JobOptions, OptionsError, Task, Time, budget::Budget, episode::EpisodeKey, fairness::Share,
     groups::Group, random,
 };
 
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) options: JobOptions,
-    /// Episodes that have not been started and have no record.
+    /// Episodes that have not been started and have no record, of this run or an earlier one.
     pub(crate) unstarted: u64,
     /// Members of each group; 1 without groups.
     pub(crate) members: u32,
@@ -81,6 +81,9 @@ impl Job {
         }
         if let Some(group) = &options.group {
             group.check(options.episodes)?;
+            if !options.recorded.is_empty() {
+                return Err(OptionsError::RecordedGroups);
+            }
         }
         let parameters = options.reset_parameters.trim_ascii();
         let is_object = parameters.starts_with(b"{") && parameters.ends_with(b"}");
@@ -91,8 +94,9 @@ impl Job {
         let members = options.group.map_or(1, |group| group.members());
         let samples = options.group.map_or(1, |group| group.samples);
         let groups_total = options.episodes / u64::from(samples);
+        let recorded = options.recorded.count_below(EpisodeIndex(options.episodes));
         Ok(Self {
-            unstarted: groups_total * u64::from(members),
+            unstarted: groups_total * u64::from(members) - recorded,
             members,
             next_group: 0,
             groups_total,
@@ -131,25 +135,62 @@ impl Job {
         self.options.send_seed.then(|| random::environment_seed(self.options.seed, group))
     }
 
-    /// The reset parameters of the episodes of one group: the job's object with the seed put in, unless the job
-    /// fixes a seed itself.
-    pub(crate) fn parameters(&self, group: u64) -> Bytes {
-        let Some(seed) = self.environment_seed(group) else {
-            return self.options.reset_parameters.clone();
-        };
-        let rest = self.options.reset_parameters.trim_ascii();
-        let inner = rest.get(1..).unwrap_or_default().trim_ascii_start();
-        let mut text = Vec::with_capacity(24 + inner.len());
-        text.extend_from_slice(format!("{{\"seed\":{seed}").as_bytes());
-        if inner.is_empty() || inner == b"}" {
-            text.push(b'}');
-        } else {
-            // A `seed` of the job's own comes later in the object and therefore wins.
-            text.push(b',');
-            text.extend_from_slice(inner);
-        }
-        Bytes::from(text)
+    /// The task that a group plays.
+    pub(crate) fn task(&self, group: u64) -> Option<&Task> {
+        self.options.tasks.drawn(self.options.seed, group)
     }
+
+    /// Its name; empty without tasks.
+    pub(crate) fn task_id(&self, group: u64) -> String {
+        self.task(group).map_or_else(String::new, |task| task.id.clone())
+    }
+
+    /// The reset parameters of the episodes of one group: the seed, the job's object and the task's,
+    /// in one. Of equal keys the last wins, so that a job may fix the seed and a task anything.
+    pub(crate) fn parameters(&self, group: u64) -> Bytes {
+        let seed = self.environment_seed(group).map(|seed| format!("{{\"seed\":{seed}}}"));
+        let task = self.task(group).map(|task| &task.parameters);
+        match (seed, task) {
+            (None, None) => self.options.reset_parameters.clone(),
+            (seed, task) => joined([
+                seed.as_deref().unwrap_or_default().as_bytes(),
+                &self.options.reset_parameters,
+                task.map_or(&[], |task| &task[..]),
+            ]),
+        }
+    }
+
+    /// Members beyond the samples, refills not counted.
+    pub(crate) fn extra(&self) -> u64 {
+        let oversample = self.options.group.map_or(0, |group| group.oversample);
+        self.groups_total * u64::from(oversample)
+    }
+}
+
+/// The members of JSON objects, given as texts, in one; an empty text has none.
+fn joined(objects: [&[u8]; 3]) -> Bytes {
+    let mut text = Vec::with_capacity(2 + objects.iter().map(|object| object.len()).sum::<usize>());
+    text.push(b'{');
+    for object in objects {
+        let object = object.trim_ascii();
+        let members = object.strip_prefix(b"{").and_then(|inner| inner.strip_suffix(b"}"));
+        let members = members.unwrap_or_default().trim_ascii_start();
+        if !members.is_empty() {
+            if text.len() > 1 {
+                text.push(b',');
+            }
+            text.extend_from_slice(members);
+        }
+    }
+    text.push(b'}');
+    Bytes::from(text)
+}
+
+/// The episode of the job `name` whose trajectory has this id; `None` if it is of another job.
+#[must_use]
+pub fn episode_of(name: &str, trajectory_id: &str) -> Option<EpisodeIndex> {
+    let digits = trajectory_id.strip_prefix(name)?.strip_prefix('-')?;
+    digits.parse().ok().map(EpisodeIndex)
 }
 
 #[cfg(test)]
@@ -173,6 +214,45 @@ mod tests {
         assert_eq!(parameters(r#"{ "split": "a" }"#, true), r#"{"seed":42,"split": "a" }"#);
         assert_eq!(parameters(r#"{"split":"a"}"#, false), r#"{"split":"a"}"#);
         assert_eq!(parameters("", false), "");
+    }
+
+    #[test]
+    fn a_task_wins_over_the_job() {
+        let task = Task { id: "hard".into(), parameters: Bytes::from_static(br#"{"level":3}"#) };
+        let options = JobOptions {
+            reset_parameters: Bytes::from_static(br#"{"level":1}"#),
+            tasks: crate::Tasks::new(vec![task]),
+            ..JobOptions::default()
+        };
+        let job = Job::new(options, Time::ZERO).unwrap();
+        assert_eq!(job.parameters(5), r#"{"seed":5,"level":1,"level":3}"#);
+        assert_eq!(job.task_id(5), "hard");
+    }
+
+    #[test]
+    fn what_is_recorded_is_not_started() {
+        let mut recorded = crate::EpisodeSet::default();
+        for index in [0, 2, 3, 9] {
+            recorded.insert(EpisodeIndex(index));
+        }
+        let options =
+            JobOptions { episodes: 5, recorded: recorded.into(), ..JobOptions::default() };
+        let mut job = Job::new(options.clone(), Time::ZERO).unwrap();
+        assert_eq!((job.unstarted, job.extra()), (2, 0));
+        let mut next = || job.next_member_group(None, 1, Time::ZERO).0;
+        assert_eq!([next(), next()], [1, 4]);
+        let group = Some(crate::GroupOptions::default());
+        let refused = Job::new(JobOptions { group, ..options }, Time::ZERO).unwrap_err();
+        assert_eq!(refused, OptionsError::RecordedGroups);
+    }
+
+    #[test]
+    fn ids_name_their_episodes() {
+        let job = Job::new(JobOptions { name: "a-1".into(), ..JobOptions::default() }, Time::ZERO);
+        let id = job.unwrap().trajectory_id(EpisodeIndex(7));
+        assert_eq!(episode_of("a-1", &id), Some(EpisodeIndex(7)));
+        assert_eq!(episode_of("a", &id), None);
+        assert_eq!(episode_of("b", &id), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod counts;
 mod ejection;
 mod ending;
 mod episode;
+mod episode_set;
 mod events;
 mod failing;
 mod fairness;
@@ -35,6 +36,7 @@ mod session;
 mod slots;
 mod state;
 mod stragglers;
+mod task_statistics;
 mod tasks;
 mod time;
 mod timers;
@@ -47,11 +49,14 @@ pub use api::{
     ToScore,
 };
 pub use counts::Counts;
+pub use episode_set::EpisodeSet;
+pub use job::episode_of;
 pub use options::{
     Deadlines, Driver, EjectionOptions, FingerprintChange, GroupFilter, GroupOptions,
     GroupPlacement, JobOptions, OnEnvironmentError, Options, OptionsError, RetryBudget, Scoring,
     ServerOptions, SessionReuse,
 };
 pub use state::{State, TRANSITIONS, Transition, Trigger};
-pub use tasks::{TaskStatistics, Tasks};
+pub use task_statistics::{StatisticsByTask, TaskStatistics};
+pub use tasks::{Task, Tasks};
 pub use time::Time;

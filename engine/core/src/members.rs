@@ -1,6 +1,6 @@
 //! Which group the next member comes from.
 
-use envmill_protocol::ServerId;
+use envmill_protocol::{EpisodeIndex, ServerId};
 
 use crate::{GroupPlacement, Scoring, Time, groups::Group, job::Job};
 
@@ -27,6 +27,9 @@ impl Job {
         now: Time,
     ) -> (u64, bool) {
         let Some(options) = self.options.group else {
+            while self.options.recorded.contains(EpisodeIndex(self.next_group)) {
+                self.next_group += 1;
+            }
             self.next_group += 1;
             return (self.next_group - 1, false);
         };

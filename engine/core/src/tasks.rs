@@ -1,122 +1,112 @@
-//! What groups have cost, by task.
-//!
-//! Cutting at k of n favours short episodes, and retrying until success favours those that survive:
-//! neither shows in the trajectories that are left. So the lengths of kept and of cut episodes and
-//! the share of failed attempts are counted for each task.
+//! The tasks of a job, and which group plays which.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use envmill_protocol::record::{Cancellation, End, GroupRecord};
+use bytes::Bytes;
 
-/// So many tasks are counted by themselves.
-const TASKS_MAX: usize = 1024;
+use crate::random::Random;
 
-/// What came of a task's groups.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TaskStatistics {
-    /// Its groups.
-    pub groups: u64,
-    /// Their members.
-    pub members: u64,
-    /// Members that are there to train on.
-    pub kept: u64,
-    /// The steps of these.
-    pub kept_steps: u64,
-    /// Members cut because their group had enough or its deadline had passed.
-    pub cut: u64,
-    /// The steps that these had taken by then.
-    pub cut_steps: u64,
-    /// Members dropped by a filter.
-    pub filtered: u64,
-    /// Members that failed.
-    pub failed: u64,
-    /// Attempts at its members.
-    pub attempts: u64,
-    /// Attempts that failed, followed by another or not.
-    pub attempts_failed: u64,
+/// One task: what an episode is reset with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Task {
+    /// Names it in the record.
+    pub id: String,
+    /// Reset parameters of its own, which win over the job's: the text of one JSON object.
+    pub parameters: Bytes,
 }
 
-impl TaskStatistics {
-    /// The share of attempts that failed, from 0 to 1.
+/// A set of tasks, drawn without replacement: the first `len` groups (without groups, episodes) play
+/// each task once, in an order that follows from the job's seed and the number of the round alone;
+/// the next `len` play each once more in another order, and so on. The same episode therefore plays
+/// the same task in a run that goes on from a broken one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tasks(Arc<[Task]>);
+
+impl Tasks {
+    /// A set of these tasks.
     #[must_use]
-    pub fn crash_rate(&self) -> f64 {
-        self.attempts_failed as f64 / (self.attempts.max(1)) as f64
+    pub fn new(tasks: Vec<Task>) -> Self {
+        Self(tasks.into())
     }
 
-    /// Mean steps of the kept members; `None` if there are none.
+    /// How many there are; 0 for a job without tasks.
     #[must_use]
-    pub fn kept_length(&self) -> Option<f64> {
-        (self.kept > 0).then(|| self.kept_steps as f64 / self.kept as f64)
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
-    /// Mean steps that the cut members had taken; `None` if there are none.
+    /// Whether there are none.
     #[must_use]
-    pub fn cut_length(&self) -> Option<f64> {
-        (self.cut > 0).then(|| self.cut_steps as f64 / self.cut as f64)
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    /// Adds the figures of another task.
-    pub fn merge(&mut self, other: &Self) {
-        self.groups += other.groups;
-        self.members += other.members;
-        self.kept += other.kept;
-        self.kept_steps += other.kept_steps;
-        self.cut += other.cut;
-        self.cut_steps += other.cut_steps;
-        self.filtered += other.filtered;
-        self.failed += other.failed;
-        self.attempts += other.attempts;
-        self.attempts_failed += other.attempts_failed;
+    /// The tasks, in the order that they were given in.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Task] {
+        &self.0
     }
 
-    fn add(&mut self, group: &GroupRecord) {
-        self.groups += 1;
-        for member in &group.members {
-            self.members += 1;
-            self.attempts += member.attempts.len() as u64;
-            let failed = |cause: &str| !cause.is_empty() && cause != "duplicate";
-            self.attempts_failed +=
-                member.attempts.iter().filter(|attempt| failed(&attempt.cause)).count() as u64;
-            match &member.end {
-                End::Completed { .. } | End::Truncated(_) => {
-                    self.kept += 1;
-                    self.kept_steps += member.steps;
-                }
-                End::Cancelled(Cancellation::Cut | Cancellation::GroupDeadline) => {
-                    self.cut += 1;
-                    self.cut_steps += member.steps;
-                }
-                End::Filtered(_) => self.filtered += 1,
-                End::Failed(_) => self.failed += 1,
-                End::Cancelled(_) | End::Stale => {}
+    /// The task drawn at `index` under a job's seed; `None` if there are none.
+    #[must_use]
+    pub fn drawn(&self, seed: u64, index: u64) -> Option<&Task> {
+        let len = self.0.len() as u64;
+        let round = index.checked_div(len)?;
+        self.0.get(permuted(len, seed, round, index % len) as usize)
+    }
+}
+
+/// Where `position` comes to stand in the shuffle of `0..len` that `seed` and `round` name: four
+/// rounds of a Feistel network over the next even number of bits, walked until it is within `len`.
+/// No table is kept, so that any episode's task is known without those before it.
+fn permuted(len: u64, seed: u64, round: u64, position: u64) -> u64 {
+    if len <= 1 {
+        return 0;
+    }
+    let half_bits = (64 - (len - 1).leading_zeros()).div_ceil(2);
+    let mask = (1_u64 << half_bits) - 1;
+    let mut random = Random::new(seed ^ round.wrapping_mul(0xD1B5_4A32_D192_ED03));
+    let keys = [random.draw(), random.draw(), random.draw(), random.draw()];
+    let mut value = position;
+    loop {
+        let (mut left, mut right) = (value >> half_bits, value & mask);
+        for key in keys {
+            let mixed = Random::new(key ^ right).draw() & mask;
+            (left, right) = (right, left ^ mixed);
+        }
+        value = left << half_bits | right;
+        // A permutation of all values returns to where it started, so this ends; on average it
+        // takes fewer than four turns.
+        if value < len {
+            return value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_round_plays_each_task_once_in_an_order_of_its_own() {
+        for len in [1, 2, 3, 7, 64, 65, 1000] {
+            let order = |seed, round| -> Vec<u64> {
+                (0..len).map(|position| permuted(len, seed, round, position)).collect()
+            };
+            let mut sorted = order(7, 3);
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..len).collect::<Vec<_>>());
+            assert_eq!(order(7, 3), order(7, 3));
+            if len > 7 {
+                assert_ne!(order(7, 3), order(7, 4));
+                assert_ne!(order(7, 3), order(8, 3));
+                assert_ne!(order(7, 3), (0..len).collect::<Vec<_>>());
             }
         }
     }
-}
 
-/// Statistics of the first 1,024 tasks, one by one, and of the others together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tasks {
-    /// By the task's name; where it has none, by its job and group.
-    pub by_task: BTreeMap<String, TaskStatistics>,
-    /// Those for which there was no place.
-    pub others: TaskStatistics,
-    /// All together.
-    pub all: TaskStatistics,
-}
-
-impl Tasks {
-    pub(crate) fn add(&mut self, group: &GroupRecord) {
-        let name = if group.task_id.is_empty() {
-            format!("{} group {}", group.job_id, group.group_id)
-        } else {
-            group.task_id.clone()
-        };
-        self.all.add(group);
-        if self.by_task.len() < TASKS_MAX || self.by_task.contains_key(&name) {
-            self.by_task.entry(name).or_default().add(group);
-        } else {
-            self.others.add(group);
-        }
+    #[test]
+    fn no_tasks_are_drawn_from_an_empty_set() {
+        assert_eq!(Tasks::default().drawn(1, 1), None);
     }
 }

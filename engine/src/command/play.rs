@@ -34,6 +34,7 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, String> {
     if let Some(path) = arguments.config {
         settings = settings.over(config::read(&path).map_err(|error| error.to_string())?);
     }
+    settings.name = config::resumed_name(&settings).or(settings.name);
     let (json, quiet) = (settings.json, settings.quiet);
     let options = RunOptions::resolve(settings, &stamp(), |name| std::env::var(name).ok())
         .map_err(|error| error.to_string())?;
@@ -55,13 +56,13 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, String> {
     let text = if json {
         serde_json::to_string(summary).map_err(|error| error.to_string())?
     } else {
-        format!("{summary}\nrecords    {}", options.out.join("trajectories.jsonl").display())
+        format!("{summary}\nrecords    {}", options.out.join(options.format.final_file()).display())
     };
     // A reader that has gone away does not change what was played.
     let _ = writeln!(std::io::stdout(), "{text}");
     Ok(if control.interrupts() > 1 {
         CUT
-    } else if !summary.is_complete() {
+    } else if !summary.is_complete() || outcome.sink_failure.is_some() {
         NOT_RECORDED
     } else if summary.episodes.failed > 0 {
         SOME_FAILED

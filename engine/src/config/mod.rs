@@ -6,6 +6,7 @@
 mod error;
 mod file;
 mod options;
+mod resume;
 mod reuse;
 mod rules;
 mod settings;
@@ -14,6 +15,8 @@ mod source;
 pub use error::ConfigError;
 pub use file::{parse, read};
 pub use options::{Limits, RunOptions};
+pub(crate) use resume::changed;
+pub use resume::resumed_name;
 pub use rules::Rules;
 pub use settings::Settings;
 pub use source::{Native, Source};

@@ -9,7 +9,10 @@ use envmill_protocol::openenv::FieldPath;
 use serde_json::{Value, json};
 
 use super::{ConfigError, Rules, Settings, Source, reuse::Reuse};
-use crate::policy::PolicySpec;
+use crate::{
+    policy::PolicySpec,
+    sink::{Claim, Format},
+};
 
 /// The most servers that one run starts.
 const REPLICAS_MAX: u32 = 1024;
@@ -40,8 +43,16 @@ pub struct RunOptions {
     pub policy: PolicySpec,
     /// The output directory.
     pub out: PathBuf,
-    /// Whether trajectories in it are replaced.
-    pub overwrite: bool,
+    /// What becomes of trajectories that are in it.
+    pub claim: Claim,
+    /// The form of the records.
+    pub format: Format,
+    /// Whether `results.jsonl` is made, too.
+    pub episode_records: bool,
+    /// A file of tasks.
+    pub tasks: Option<PathBuf>,
+    /// A split of the server's tasks.
+    pub split: Option<String>,
     /// Where an observation says that its episode was cut.
     pub truncated_from: Option<FieldPath>,
     /// The text that `truncated_from` was read from.
@@ -139,6 +150,27 @@ impl RunOptions {
                 return Err(ConfigError::value("on-fingerprint-change", problem));
             }
         };
+        let claim = match (settings.resume, settings.overwrite) {
+            (true, true) => {
+                let problem = "it does not go with --overwrite";
+                return Err(ConfigError::value("resume", problem));
+            }
+            (true, false) if settings.out.is_none() => {
+                let problem = "name the directory to go on in with --out";
+                return Err(ConfigError::value("resume", problem));
+            }
+            (true, false) => Claim::Resume,
+            (false, true) => Claim::Overwrite,
+            (false, false) => Claim::New,
+        };
+        if settings.tasks.is_some() && settings.split.is_some() {
+            return Err(ConfigError::value("split", "it does not go with --tasks"));
+        }
+        let format = match settings.format.as_deref().map(str::parse) {
+            None => Format::default(),
+            Some(Ok(format)) => format,
+            Some(Err(problem)) => return Err(ConfigError::value("format", problem)),
+        };
         let source_addresses = settings
             .source_address
             .iter()
@@ -160,7 +192,11 @@ impl RunOptions {
             reset_parameters,
             policy: settings.policy.as_deref().unwrap_or("random").parse()?,
             out: settings.out.unwrap_or_else(|| PathBuf::from("trajectories").join(stamp)),
-            overwrite: settings.overwrite,
+            claim,
+            format,
+            episode_records: settings.episode_records,
+            tasks: settings.tasks,
+            split: settings.split,
             truncated_from: settings.truncated_from.as_deref().map(str::parse).transpose()?,
             truncated_from_text: settings.truncated_from,
             ca: settings.ca,
@@ -201,6 +237,10 @@ impl RunOptions {
             "no-seed": !self.send_seed,
             "reset-parameters": String::from_utf8_lossy(&self.reset_parameters),
             "policy": self.policy.to_string(),
+            "tasks": self.tasks,
+            "split": self.split,
+            "format": self.format.name(),
+            "episode-records": self.episode_records,
             "truncated-from": self.truncated_from_text,
             "on-fingerprint-change": match self.on_fingerprint_change {
                 FingerprintChange::Stop => "stop",
@@ -450,6 +490,10 @@ mod tests {
                 "--serve",
             ),
             (with(|s| s.sessions = Some(0)), "--sessions"),
+            (with(|s| s.format = Some("csv".into())), "parquet"),
+            (with(|s| s.resume = true), "--out"),
+            (with(|s| (s.resume, s.overwrite) = (true, true)), "--overwrite"),
+            (with(|s| s.policy = Some("replay:".into())), "replay:"),
             (with(|s| s.reset_parameters = Some("[1]".into())), "JSON object"),
             (with(|s| s.policy = Some("constant:1".into())), "--policy"),
             (with(|s| s.truncated_from = Some("x".into())), "--truncated-from"),

@@ -70,6 +70,9 @@ impl Rules {
                 ("duplicate-stragglers", json!(group.duplicate_stragglers)),
                 ("group-placement", json!(group.placement.name())),
             ]);
+        } else {
+            // Named, so that a job that goes on is seen to have had groups.
+            all.push(("samples", Value::Null));
         }
         all
     }

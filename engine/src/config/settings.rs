@@ -107,10 +107,34 @@ pub struct Settings {
     #[arg(long)]
     pub no_seed: bool,
 
-    /// Who plays: random (valid actions from the server's schema) or constant:JSON.
+    /// Who plays: random (valid actions from the server's schema), constant:JSON, or replay:FILE
+    /// (the actions of recorded episodes; what comes out differently is in differences.jsonl).
     /// [default: random]
-    #[arg(long, value_name = "random|constant:JSON")]
+    #[arg(long, value_name = "random|constant:JSON|replay:FILE")]
     pub policy: Option<String>,
+
+    /// Tasks, one a row: JSON lines or Parquet, each row the reset parameters of an episode. They are
+    /// drawn without replacement, in an order that follows from the seed.
+    #[arg(long, value_name = "FILE")]
+    pub tasks: Option<PathBuf>,
+
+    /// Tasks of the server's own: a split of its Task API. Drawn as those of --tasks are.
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+
+    /// The form of the records: JSON lines, an Arrow IPC stream, or Parquet that is made from such a
+    /// stream at the end. [default: jsonl]
+    #[arg(long, value_name = "jsonl|arrow|parquet")]
+    pub format: Option<String>,
+
+    /// Also leave the episodes as OpenEnv's EpisodeRecord, in results.jsonl, as openenv collect does.
+    #[arg(long)]
+    pub episode_records: bool,
+
+    /// Go on with the job that --out holds the beginning of: play what has no record yet. Begins it
+    /// where there is none.
+    #[arg(long)]
+    pub resume: bool,
 
     /// Where trajectories.jsonl, job.json and the servers' logs go.
     /// [default: trajectories/<date and time>]
@@ -264,7 +288,7 @@ impl Settings {
         }
         merge! {
             first:
-                serve replicas sessions episodes max_steps seed policy out name connect_timeout_ms
+                format tasks split serve replicas sessions episodes max_steps seed policy out name connect_timeout_ms
                 first_reset_timeout_ms reset_timeout_ms step_timeout_ms episode_timeout_ms
                 job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
                 truncated_from ca bearer_env on_fingerprint_change reset_parameters
@@ -272,7 +296,8 @@ impl Settings {
                 flight_recorder flight_recorder_bytes_max groups samples oversample complete_at
                 group_filter refill_max group_deadline_ms group_placement on_env_error retry_budget
                 ejected_percent_max;
-            any: no_seed overwrite json production quiet duplicate_stragglers idempotent;
+            any: resume episode_records no_seed overwrite json production quiet
+                duplicate_stragglers idempotent;
             list: env header source_address attach
         }
     }

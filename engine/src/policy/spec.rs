@@ -1,12 +1,12 @@
 //! Which policy, as the user writes it.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
-/// A policy as named on the command line and in a configuration file: `random` or
-/// `constant:JSON`.
+/// A policy as named on the command line and in a configuration file: `random`,
+/// `constant:JSON` or `replay:FILE`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PolicySpec {
     /// Valid actions drawn from the environment's schema.
@@ -14,13 +14,15 @@ pub enum PolicySpec {
     Random,
     /// Always this action: the text of one JSON object, on one line.
     Constant(Bytes),
+    /// The actions of recorded episodes: a file of records in any of our formats.
+    Replay(PathBuf),
 }
 
 /// The text names no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicySpecError {
     /// The name is unknown.
-    #[error("there is no policy `{0}`: use `random` or `constant:JSON`")]
+    #[error("there is no policy `{0}`: use `random`, `constant:JSON` or `replay:FILE`")]
     Unknown(String),
     /// The action is not the text of a JSON object.
     #[error(
@@ -42,6 +44,9 @@ impl FromStr for PolicySpec {
         if text == "random" {
             return Ok(Self::Random);
         }
+        if let Some(path) = text.strip_prefix("replay:").filter(|path| !path.is_empty()) {
+            return Ok(Self::Replay(path.into()));
+        }
         let Some(action) = text.strip_prefix("constant:") else {
             return Err(PolicySpecError::Unknown(text.into()));
         };
@@ -61,6 +66,7 @@ impl fmt::Display for PolicySpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Random => f.write_str("random"),
+            Self::Replay(path) => write!(f, "replay:{}", path.display()),
             Self::Constant(action) => write!(f, "constant:{}", String::from_utf8_lossy(action)),
         }
     }
@@ -72,7 +78,7 @@ mod tests {
 
     #[test]
     fn specs_are_read_and_shown() {
-        for text in ["random", r#"constant:{"a":[1,"x"]}"#] {
+        for text in ["random", "replay:a/b.jsonl", r#"constant:{"a":[1,"x"]}"#] {
             assert_eq!(text.parse::<PolicySpec>().unwrap().to_string(), text);
         }
     }

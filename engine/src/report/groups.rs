@@ -1,6 +1,6 @@
 //! What a run tells about its groups.
 
-use envmill_core::{Counts, TaskStatistics, Tasks};
+use envmill_core::{Counts, StatisticsByTask, TaskStatistics};
 use serde::Serialize;
 
 /// So many tasks are told of one by one.
@@ -70,7 +70,7 @@ pub struct TaskFigures {
 }
 
 impl Groups {
-    pub(super) fn new(counts: &Counts, tasks: &Tasks, recorded: u64) -> Self {
+    pub(super) fn new(counts: &Counts, tasks: &StatisticsByTask, recorded: u64) -> Self {
         Self {
             complete: counts.groups_complete,
             short: counts.groups_short,
@@ -92,7 +92,7 @@ impl Groups {
 }
 
 impl TaskSummary {
-    fn new(tasks: &Tasks) -> Self {
+    fn new(tasks: &StatisticsByTask) -> Self {
         let mut sorted: Vec<(&String, &TaskStatistics)> = tasks.by_task.iter().collect();
         sorted.sort_by(|(_, a), (_, b)| {
             b.crash_rate().total_cmp(&a.crash_rate()).then(b.cut_steps.cmp(&a.cut_steps))

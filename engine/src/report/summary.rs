@@ -7,7 +7,10 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::groups::Groups;
-use crate::driver::{Finished, cpu};
+use crate::{
+    driver::{Finished, cpu},
+    replay::Replayed,
+};
 
 /// One run in figures. Serialised, it is the object that `--json` prints; scripts rely on its keys.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -57,6 +60,8 @@ pub struct Summary {
     pub ignored: u64,
     /// Records known to be kept.
     pub recorded: u64,
+    /// How a replay came out, over all records of the directory; `null` where none was played.
+    pub replay: Option<Replayed>,
     /// Each server, in the order of the configuration.
     pub servers: Vec<ServerSummary>,
 }
@@ -68,6 +73,8 @@ pub struct Episodes {
     pub requested: u64,
     /// Those of oversampling and refills.
     pub extra: u64,
+    /// Recorded by an earlier run, which this one went on with: they count nowhere else below.
+    pub recorded_before: u64,
     /// The environment ended them.
     pub completed: u64,
     /// A limit ended them.
@@ -142,16 +149,23 @@ pub struct ServerSummary {
 }
 
 impl Summary {
-    /// The summary of a finished run. `sessions_peak` is the worker's.
+    /// The summary of a finished run. `sessions_peak` is the worker's; `recorded_before` says how many
+    /// episodes an earlier run has recorded.
     #[must_use]
-    pub fn new<W>(finished: &Finished<W>, sessions_peak: u64, children: Children) -> Self {
+    pub fn new<W>(
+        finished: &Finished<W>,
+        sessions_peak: u64,
+        children: Children,
+        recorded_before: u64,
+    ) -> Self {
         let counts = finished.core.counts();
         let wall_s = finished.wall.as_secs_f64();
         let meter = &finished.meter;
         Self {
             episodes: Episodes {
-                requested: counts.requested,
+                requested: counts.requested + recorded_before,
                 extra: counts.extra,
+                recorded_before,
                 completed: counts.completed,
                 truncated: counts.truncated,
                 failed: counts.failed,
@@ -182,12 +196,13 @@ impl Summary {
             quarantined: counts.quarantined,
             groups: Groups::new(
                 counts,
-                finished.core.tasks(),
+                finished.core.task_statistics(),
                 finished.groups_written.unwrap_or(0),
             ),
             refusals: counts.refusals,
             ignored: counts.ignored,
             recorded: finished.written,
+            replay: None,
             servers: servers(&finished.core),
         }
     }
@@ -195,7 +210,8 @@ impl Summary {
     /// Whether every requested episode and every group has a record that is kept.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.recorded == self.episodes.requested && self.groups.recorded == self.groups.count()
+        self.recorded + self.episodes.recorded_before == self.episodes.requested
+            && self.groups.recorded == self.groups.count()
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::report::{Percentiles, Summary, TaskFigures};
+use crate::{
+    replay::Replayed,
+    report::{Percentiles, Summary, TaskFigures},
+};
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -16,6 +19,9 @@ impl fmt::Display for Summary {
             episodes.failed,
             episodes.cancelled
         )?;
+        if episodes.recorded_before > 0 {
+            writeln!(f, "resumed    {} were recorded before", episodes.recorded_before)?;
+        }
         writeln!(
             f,
             "steps      {} in {:.2} s: {:.0} steps/s",
@@ -80,6 +86,10 @@ impl fmt::Display for Summary {
                 "\nbudget     {} failures were not tried again: see --retry-budget",
                 self.budget_refusals
             )?;
+        }
+        if let Some(replay) = &self.replay {
+            let Replayed { matched, differed, missing } = replay;
+            write!(f, "\nreplay     {matched} matched, {differed} differed, {missing} missing")?;
         }
         for (cause, count) in &self.failures {
             write!(f, "\nfailed     {count} × {cause}")?;

@@ -1,17 +1,27 @@
-//! Where finished episodes go.
+//! Where finished episodes go, and how they are read back.
 //!
-//! Start at [`Sink`], the seam. [`JsonLines`] writes them into the [`OutputDirectory`] of a run;
-//! [`GroupLines`] puts the records of groups beside them.
+//! Start at [`Sink`], the seam. [`FileSink`] writes them into the [`OutputDirectory`] of a run, in one
+//! of the [`Format`]s, and [`GroupLines`] puts the records of groups beside them; [`close()`] makes
+//! what follows from them at the end, and [`Records`] reads them.
 
+mod arrow_stream;
+mod close;
 mod directory;
+mod episode_record;
 mod error;
+mod file;
+mod format;
 mod group_lines;
 mod json_lines;
 mod queue;
+mod read;
 mod seam;
 
-pub use directory::{DirectoryError, OutputDirectory};
+pub use close::close;
+pub use directory::{Claim, DirectoryError, OutputDirectory};
 pub use error::SinkError;
+pub use file::FileSink;
+pub use format::Format;
 pub use group_lines::GroupLines;
-pub use json_lines::JsonLines;
+pub use read::{Records, RecordsError, Why};
 pub use seam::Sink;

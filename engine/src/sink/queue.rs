@@ -102,7 +102,7 @@ impl State {
 }
 
 /// About how many bytes a record holds.
-fn weight(record: &Trajectory) -> usize {
+pub(super) fn weight(record: &Trajectory) -> usize {
     const RECORD: usize = 1024;
     const STEP: usize = 200;
     let steps: usize = record

@@ -1,6 +1,6 @@
 //! Groups end to end: what the built command leaves of them.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use envmill_protocol::{
     Trajectory,
@@ -8,7 +8,75 @@ use envmill_protocol::{
 };
 use envmill_testing::{EnvmillCommand, Watchdog};
 
+use crate::plain::{envmill, records};
+
 const BOUND: Duration = Duration::from_secs(300);
+
+#[test]
+fn groups_cannot_go_on_yet_and_say_so_before_any_work() {
+    let _watchdog = Watchdog::start("resumed groups", BOUND);
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("run");
+    for format in ["jsonl", "parquet"] {
+        let out = out.with_extension(format);
+        let play = |last: &[&str]| {
+            envmill(&out)
+                .args(["--env", "native:cartpole", "--samples", "2", "--episodes", "4"])
+                .args(["--resume", "--format", format])
+                .args(last)
+                .run()
+                .unwrap()
+        };
+        // Where nothing is there, a job begins, whatever it is.
+        let begun = play(&[]);
+        assert_eq!(begun.code(), Some(0), "{begun:?}");
+        let files = || {
+            let files = fs::read_dir(&out).unwrap().map(|file| file.unwrap().path());
+            files.filter(|file| file.is_file()).map(|file| (fs::read(&file).unwrap(), file))
+        };
+        let whole: BTreeSet<_> = files().collect();
+        let resumed = play(&[]);
+        assert_eq!(resumed.code(), Some(2), "{resumed:?}");
+        assert!(resumed.stderr.contains("--resume cannot go on with groups yet"), "{resumed:?}");
+        assert_eq!(files().collect::<BTreeSet<_>>(), whole);
+        let without = envmill(&out)
+            .args(["--env", "native:cartpole", "--episodes", "4", "--resume", "--format", format])
+            .run()
+            .unwrap();
+        assert!(without.stderr.contains("`samples` was 2 and is null"), "{without:?}");
+    }
+}
+
+#[test]
+fn groups_play_one_task_each() {
+    let _watchdog = Watchdog::start("tasks of groups", BOUND);
+    let directory = tempfile::tempdir().unwrap();
+    let (out, rows) = (directory.path().join("run"), directory.path().join("rows.jsonl"));
+    fs::write(&rows, "{\"id\":\"a\",\"word\":1}\n{\"id\":\"b\",\"word\":2}\n").unwrap();
+    let finished = envmill(&out)
+        .args(["--env", "native:synthetic", "--samples", "3", "--groups", "4", "--tasks"])
+        .arg(&rows)
+        .run()
+        .unwrap();
+    assert_eq!(finished.code(), Some(0), "{finished:?}");
+    let text = fs::read_to_string(out.join("groups.jsonl")).unwrap();
+    let groups: Vec<GroupRecord> =
+        text.lines().map(|line| read_group_line(line.as_bytes()).unwrap()).collect();
+    let mut tasks: Vec<_> = groups.iter().map(|it| (it.group_id, it.task_id.as_str())).collect();
+    tasks.sort_unstable();
+    // Each round plays each task once.
+    for round in tasks.chunks(2) {
+        assert_eq!(BTreeSet::from([round[0].1, round[1].1]), BTreeSet::from(["a", "b"]));
+    }
+    let records = records(&out);
+    assert_eq!(records.len(), 12);
+    for record in records {
+        assert_eq!(record.task_id, tasks[record.group_id as usize].1);
+        let word = if record.task_id == "a" { "\"word\":1}" } else { "\"word\":2}" };
+        let parameters = String::from_utf8_lossy(&record.reset_parameters).into_owned();
+        assert!(parameters.ends_with(word), "{parameters}");
+    }
+}
 
 #[test]
 fn groups_are_played_cut_and_recorded() {

@@ -4,10 +4,13 @@
 
 mod faults;
 mod flight;
+mod formats;
 mod groups;
 mod outcome;
 mod plain;
 mod real_servers;
+mod replays;
+mod resume;
 mod rig;
 mod shapes;
 mod tools;

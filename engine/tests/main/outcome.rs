@@ -9,7 +9,8 @@ use crate::rig::{BOUND, ENVMILL, Job};
 
 /// The names in the summary that scripts rely on.
 const NAMES: &str = "
-    episodes.requested episodes.completed episodes.truncated episodes.failed episodes.cancelled
+    episodes.requested episodes.extra episodes.recorded_before episodes.completed
+    episodes.truncated episodes.failed episodes.cancelled episodes.filtered
     steps wall_s steps_per_s cpu_s cpu_steady_us_per_step requests_in_flight_peak rss_peak_bytes
     children.cpu_s children.rss_peak_bytes sessions_peak
     latency_ms.connect.p50 latency_ms.connect.p90 latency_ms.connect.p99 latency_ms.connect.max

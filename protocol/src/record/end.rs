@@ -1,6 +1,10 @@
 //! How an episode ended. There is one end for each requested episode, and no episode without one.
 
-use crate::Failure;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{Failure, FailureKind, SessionFate};
 
 /// How an episode ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +28,36 @@ pub enum End {
 }
 
 impl End {
+    /// The end that a record says in words: its [`name`](Self::name), its [`cause`](Self::cause) and,
+    /// for a failure, the rest. `None` if this version does not know the words.
+    #[must_use]
+    pub fn from_words(
+        name: &str,
+        cause: &str,
+        message: String,
+        session_lost: bool,
+        retry_after: Option<Duration>,
+    ) -> Option<Self> {
+        match (name, cause) {
+            ("completed", "terminated") => Some(Self::Completed { mapped: true }),
+            ("completed", "terminated (unmapped)") => Some(Self::Completed { mapped: false }),
+            ("truncated", _) => Truncation::from_name(cause).map(Self::Truncated),
+            ("failed", _) => FailureKind::from_name(cause).map(|kind| {
+                Self::Failed(Failure {
+                    kind,
+                    session: if session_lost { SessionFate::Lost } else { SessionFate::Kept },
+                    message,
+                    retry_after,
+                    details: Bytes::new(),
+                })
+            }),
+            ("cancelled", _) => Cancellation::from_name(cause).map(Self::Cancelled),
+            ("stale", _) => Some(Self::Stale),
+            ("filtered", _) => Some(Self::Filtered(cause.to_owned())),
+            _ => None,
+        }
+    }
+
     /// The kind of end as one stable word: `completed`, `truncated`, `failed`, `cancelled`,
     /// `stale` or `filtered`.
     #[must_use]

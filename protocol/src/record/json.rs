@@ -17,21 +17,6 @@ pub use write::write_json_line;
 
 use crate::record::{FirstObservations, GroupOutcome};
 
-/// How a step or a reset says that the episode was over; as words, since it is the environment's
-/// word and not yet the episode's end.
-const ENDED: [(crate::Ended, &str); 3] = [
-    (crate::Ended::Terminated, "terminated"),
-    (crate::Ended::TerminatedUnmapped, "terminated (unmapped)"),
-    (crate::Ended::Truncated, "truncated"),
-];
-
-/// What part a generation plays, as a word.
-const GENERATED: [(crate::GeneratedKind, &str); 3] = [
-    (crate::GeneratedKind::Agent, "agent"),
-    (crate::GeneratedKind::Auxiliary, "auxiliary"),
-    (crate::GeneratedKind::Discarded, "discarded"),
-];
-
 /// What became of a group, as a word.
 const OUTCOMES: [(GroupOutcome, &str); 3] = [
     (GroupOutcome::Complete, "complete"),

@@ -104,13 +104,13 @@ pub fn ready(server: &Server, options: &Options) -> Result<(), DescribeError> {
     Asker::new(server, options)?.required("/health").map(drop)
 }
 
-struct Asker {
+pub(crate) struct Asker {
     agent: Agent,
-    target: Target,
+    pub(crate) target: Target,
 }
 
 impl Asker {
-    fn new(server: &Server, options: &Options) -> Result<Self, DescribeError> {
+    pub(crate) fn new(server: &Server, options: &Options) -> Result<Self, DescribeError> {
         let authorities = Authorities::load(options.ca_file.as_deref())?;
         let target = Target::new(server, &authorities)?;
         let mut config = Agent::config_builder()
@@ -136,9 +136,18 @@ impl Asker {
         Ok(Self { agent: config.build().into(), target })
     }
 
-    fn required(&self, endpoint: &str) -> Result<Bytes, DescribeError> {
+    pub(crate) fn required(&self, endpoint: &str) -> Result<Bytes, DescribeError> {
+        self.answer(endpoint, None)
+    }
+
+    /// The answer to a `POST` of this JSON, or to a `GET`.
+    pub(crate) fn answer(
+        &self,
+        endpoint: &str,
+        json: Option<&str>,
+    ) -> Result<Bytes, DescribeError> {
         let url = self.target.address.http(endpoint);
-        let (status, html, body) = self.ask(endpoint)?;
+        let (status, html, body) = self.ask(endpoint, json)?;
         match status {
             200 if html => {
                 let problem =
@@ -159,17 +168,27 @@ impl Asker {
         }
     }
 
-    fn ask(&self, endpoint: &str) -> Result<(u16, bool, Bytes), DescribeError> {
+    fn ask(&self, endpoint: &str, json: Option<&str>) -> Result<(u16, bool, Bytes), DescribeError> {
         let url = self.target.address.http(endpoint);
         let fail = |error: &ureq::Error| DescribeError::Unreachable {
             url: url.clone(),
             problem: problem(error, self.target.address.is_secure()),
         };
-        let mut request = self.agent.get(&url);
-        for (name, value) in &self.target.headers {
-            request = request.header(name, value);
-        }
-        let mut response = request.call().map_err(|error| fail(&error))?;
+        let headers = &self.target.headers;
+        let response = if let Some(json) = json {
+            let request = self.agent.post(&url).header(CONTENT_TYPE, "application/json");
+            headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(name, value))
+                .send(json)
+        } else {
+            let request = self.agent.get(&url);
+            headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(name, value))
+                .call()
+        };
+        let mut response = response.map_err(|error| fail(&error))?;
         let html = is_html(&response);
         let location = response.headers().get("location").and_then(|value| value.to_str().ok());
         let status = response.status().as_u16();

@@ -3,12 +3,12 @@
 mod groups;
 mod retries;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use envmill_protocol::Phase;
 
-use crate::AdmissionOptions;
+use crate::{AdmissionOptions, EpisodeSet, Tasks};
 
 pub use groups::{GroupFilter, GroupOptions, GroupPlacement};
 pub use retries::{EjectionOptions, OnEnvironmentError, RetryBudget, Scoring};
@@ -79,6 +79,13 @@ pub struct JobOptions {
     pub send_seed: bool,
     /// Reset parameters for every episode: the text of one JSON object, or empty for none.
     pub reset_parameters: Bytes,
+    /// Tasks that the groups play (without groups, the episodes), by their numbers; without any, all
+    /// play what `reset_parameters` says.
+    pub tasks: Tasks,
+    /// Episodes that have their record from an earlier run of this job: they are neither played nor
+    /// recorded again, and are not among [`Counts::requested`](crate::Counts::requested). There may
+    /// be none in a job with groups.
+    pub recorded: Arc<EpisodeSet>,
     /// An episode that has taken this many steps is truncated.
     pub max_steps: Option<u32>,
     /// How long things may take.
@@ -123,6 +130,8 @@ impl Default for JobOptions {
             seed: 0,
             send_seed: true,
             reset_parameters: Bytes::new(),
+            tasks: Tasks::default(),
+            recorded: Arc::default(),
             max_steps: None,
             deadlines: Deadlines::default(),
             attempts_max: 3,
@@ -263,6 +272,11 @@ pub enum OptionsError {
         /// [`GroupOptions::samples`].
         samples: u32,
     },
+    /// Episodes of a job with groups are said to be recorded before.
+    #[error(
+        "a job with groups cannot go on: what was played of a group that is not whole is lost to it"
+    )]
+    RecordedGroups,
     /// A group is larger than a group may be.
     #[error("a group of {asked} members, oversampled ones included; it may have {most}")]
     Members {

@@ -147,7 +147,7 @@ fn oversampled_groups_are_complete_at_k_and_the_rest_is_cut() {
             assert_eq!(cut.count(), 2);
         }
         // Those that were kept are shorter than all would be; the statistics show it.
-        let all = world.core.tasks().all;
+        let all = world.core.task_statistics().all;
         assert_eq!((all.groups, all.members, all.kept, all.cut), (20, 120, 80, 40));
         assert!(all.kept_length() < Some(10.0), "{all:?}");
     }

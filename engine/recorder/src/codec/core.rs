@@ -1,10 +1,10 @@
 //! What the core is told, and what it answers.
 
 use envmill_core::{
-    AdmissionOptions, Deadlines, Driver, EjectionOptions, External, ExternalTurn,
+    AdmissionOptions, Deadlines, Driver, EjectionOptions, EpisodeSet, External, ExternalTurn,
     FingerprintChange, GroupFilter, GroupOptions, GroupPlacement, Input, JobOptions, Latency, Note,
     OnEnvironmentError, Options, Outlier, Outputs, RetryBudget, Score, ScoreTicket, Scored,
-    Scoring, ServerOptions, SessionReuse, Time, ToScore,
+    Scoring, ServerOptions, SessionReuse, Task, Tasks, Time, ToScore,
 };
 
 use super::{
@@ -23,6 +23,34 @@ impl Decode for Time {
 
     fn decode(from: &mut Source) -> Result<Self, Malformed> {
         u64::decode(from).map(Self::from_nanos)
+    }
+}
+
+impl Encode for Tasks {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.as_slice().encode(out);
+    }
+}
+
+impl Decode for Tasks {
+    const BYTES_MIN: usize = 4;
+
+    fn decode(from: &mut Source) -> Result<Self, Malformed> {
+        Vec::decode(from).map(Self::new)
+    }
+}
+
+impl Encode for EpisodeSet {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.words().encode(out);
+    }
+}
+
+impl Decode for EpisodeSet {
+    const BYTES_MIN: usize = 4;
+
+    fn decode(from: &mut Source) -> Result<Self, Malformed> {
+        Vec::decode(from).map(Self::from_words)
     }
 }
 
@@ -45,12 +73,13 @@ structs! {
         name, environment, environment_name, episodes, sessions_max, seed, send_seed,
         reset_parameters, max_steps, deadlines, attempts_max, session_reuse, driver,
         on_fingerprint_change, group, production, on_environment_error, idempotent, retry_budget,
-        scoring, weight, priority
+        scoring, weight, priority, tasks, recorded
     }
     GroupOptions {
         samples, oversample, complete_at, filter, refill_max, deadline, duplicate_stragglers,
         placement
     }
+    Task { id, parameters }
     Deadlines { connect, first_reset, reset, step, policy, episode, job, no_server }
     External { slot, generation, turn }
     Outputs {

@@ -1,6 +1,6 @@
 //! Numbers, texts, bytes, lists and options.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -88,12 +88,18 @@ impl Decode for String {
     }
 }
 
-impl<T: Encode> Encode for Vec<T> {
+impl<T: Encode> Encode for [T] {
     fn encode(&self, out: &mut Vec<u8>) {
         encode_length(self.len(), out);
         for item in self {
             item.encode(out);
         }
+    }
+}
+
+impl<T: Encode> Encode for Vec<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.as_slice().encode(out);
     }
 }
 
@@ -149,6 +155,20 @@ impl<T: Encode> Encode for Box<T> {
 }
 
 impl<T: Decode> Decode for Box<T> {
+    const BYTES_MIN: usize = T::BYTES_MIN;
+
+    fn decode(from: &mut Source) -> Result<Self, Malformed> {
+        T::decode(from).map(Self::new)
+    }
+}
+
+impl<T: Encode> Encode for Arc<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        (**self).encode(out);
+    }
+}
+
+impl<T: Decode> Decode for Arc<T> {
     const BYTES_MIN: usize = T::BYTES_MIN;
 
     fn decode(from: &mut Source) -> Result<Self, Malformed> {

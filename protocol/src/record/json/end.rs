@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Deserialize;
 
 use super::write::Object;
-use crate::{
-    Failure, FailureKind, SessionFate,
-    record::{Cancellation, End, Truncation},
-};
+use crate::{SessionFate, record::End};
 
 /// The twin of [`End`].
 #[derive(Deserialize)]
@@ -42,27 +38,8 @@ impl EndTwin {
     /// The end, or the text that is not known.
     pub(super) fn end(self) -> Result<End, String> {
         let Self { kind, cause, message, session_lost, retry_after_ns } = self;
-        let end = match kind.as_str() {
-            "completed" => match cause.as_str() {
-                "terminated" => Some(End::Completed { mapped: true }),
-                "terminated (unmapped)" => Some(End::Completed { mapped: false }),
-                _ => None,
-            },
-            "truncated" => Truncation::from_name(&cause).map(End::Truncated),
-            "failed" => FailureKind::from_name(&cause).map(|kind| {
-                End::Failed(Failure {
-                    kind,
-                    session: if session_lost { SessionFate::Lost } else { SessionFate::Kept },
-                    message,
-                    retry_after: retry_after_ns.map(Duration::from_nanos),
-                    details: Bytes::new(),
-                })
-            }),
-            "cancelled" => Cancellation::from_name(&cause).map(End::Cancelled),
-            "stale" => Some(End::Stale),
-            "filtered" => return Ok(End::Filtered(cause)),
-            _ => None,
-        };
-        end.ok_or_else(|| format!("{kind}: {cause}"))
+        let retry_after = retry_after_ns.map(Duration::from_nanos);
+        End::from_words(&kind, &cause, message, session_lost, retry_after)
+            .ok_or_else(|| format!("{kind}: {cause}"))
     }
 }

@@ -6,13 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    ENDED, GENERATED,
     end::EndTwin,
-    meaning,
     values::{NamedNumbers, Number, Present, SmallNumber},
 };
 use crate::{
-    Generated, Observed, PolicyVersion, Reward, Trajectory, VersionSpan,
+    Ended, Generated, GeneratedKind, Observed, PolicyVersion, Reward, Trajectory, VersionSpan,
     record::{
         Attempt, Blob, ContentHash, Provenance, SCHEMA_VERSION, Step, Timing, Tokens, TurnSpan,
     },
@@ -199,7 +197,7 @@ struct ResetTwin<'a> {
 impl ResetTwin<'_> {
     fn observed(self, line: &Bytes) -> Result<Observed, ReadError> {
         let reward = if self.reward_missing { Bytes::new() } else { self.reward.slice(line) };
-        let ended = self.ended.map(|text| meaning(&ENDED, &text).ok_or(text)).transpose();
+        let ended = self.ended.map(|text| Ended::from_name(&text).ok_or(text)).transpose();
         Ok(Observed {
             observation: self.observation.slice(line),
             reward: Reward::from_raw(reward),
@@ -273,7 +271,7 @@ struct GeneratedTwin {
 
 impl GeneratedTwin {
     fn generated(self) -> Result<Generated, ReadError> {
-        let kind = meaning(&GENERATED, &self.kind).ok_or(self.kind);
+        let kind = GeneratedKind::from_name(&self.kind).ok_or(self.kind);
         Ok(Generated {
             prompt_token_ids: self.prompt_token_ids,
             token_ids: self.token_ids,

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use serde::Serialize;
 
-use super::{ENDED, GENERATED, end, word};
+use super::end;
 use crate::{
     Generated, Observed, Trajectory, VersionSpan,
     json_text::{is_value, put, put_string},
@@ -151,7 +151,7 @@ fn write_observed(object: &mut Object<'_>, observed: &Observed) {
     }
     object.raw_if_any("metadata", metadata);
     if let Some(ended) = ended {
-        object.string("ended", word(&ENDED, ended));
+        object.string("ended", ended.name());
     }
 }
 
@@ -183,7 +183,7 @@ fn write_generated(out: &mut Vec<u8>, generated: &Generated) {
     object.field("loss_mask", loss_mask);
     list(object.key("policy_versions"), policy_versions, write_versions);
     object.field("parent", parent);
-    object.string("kind", word(&GENERATED, kind));
+    object.string("kind", kind.name());
     object.close();
 }
 

@@ -1,0 +1,58 @@
+//! The policy.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use envmill_protocol::{Decision, Generation, PolicyError, Slot, Turn};
+
+use crate::{policy::Policy, replay::Recording};
+
+/// Takes the recorded action of every step. An episode that is not in the recording, or that goes on
+/// after its recorded end, has no action and fails. Answers within `submit`.
+#[derive(Debug)]
+pub struct Replay {
+    recording: Arc<Recording>,
+    ready: Vec<Decision>,
+}
+
+impl Replay {
+    /// A policy that plays `recording`.
+    #[must_use]
+    pub const fn new(recording: Arc<Recording>) -> Self {
+        Self { recording, ready: Vec::new() }
+    }
+
+    fn action(&self, turn: &Turn) -> Result<Bytes, PolicyError> {
+        let wrong = |message: String| PolicyError { message };
+        let episode = self
+            .recording
+            .episode(turn.episode)
+            .ok_or_else(|| wrong(format!("episode {} is not in the recording", turn.episode)))?;
+        episode.steps.get(turn.step as usize).map(|step| step.action.clone()).ok_or_else(|| {
+            wrong(format!(
+                "the recording of episode {} ends after {} steps",
+                turn.episode, turn.step
+            ))
+        })
+    }
+}
+
+impl Policy for Replay {
+    fn submit(&mut self, turns: &mut Vec<Turn>) {
+        for turn in turns.drain(..) {
+            let action = self.action(&turn);
+            self.ready.push(Decision {
+                slot: turn.slot,
+                generation: turn.generation,
+                action,
+                generations: Vec::new(),
+            });
+        }
+    }
+
+    fn cancel(&mut self, _turns: &[(Slot, Generation)]) {}
+
+    fn decisions(&mut self, decisions: &mut Vec<Decision>) {
+        decisions.append(&mut self.ready);
+    }
+}
