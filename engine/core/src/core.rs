@@ -3,8 +3,8 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use envmill_protocol::{
-    Command, Decision, Ended, EpisodeIndex, Event, Failure, FailureKind, JobId, Observed, Outcome,
-    Phase, PolicyVersion, Request, Retry, ServerId, SessionFate, Slot, Turn,
+    Command, Decision, Ended, Event, Failure, FailureKind, JobId, Observed, Outcome, Phase,
+    PolicyVersion, Request, Retry, ServerId, SessionFate, Slot, Turn,
     record::{Cancellation, End, Step, Truncation},
 };
 
