@@ -126,6 +126,8 @@ fn ci(_: &[String]) -> Result<()> {
     stages.essential("python", venv::for_tests)?;
     stages.stage("format", cargo::format_check);
     stages.essential("build", cargo::build)?;
+    stages.stage("clippy", cargo::clippy);
+    stages.stage("docs", cargo::docs);
     stages.tests("tests", || cargo::tests(&[], &[]));
     stages.finish()
 }

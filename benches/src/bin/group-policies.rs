@@ -3,6 +3,8 @@
 //!
 //! `group-policies [SEEDS] [PLOT.svg]`. All in virtual time: the figures do not depend on the machine.
 
+#![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
+
 use std::{error::Error, path::Path};
 
 use envmill_benches::groups::{

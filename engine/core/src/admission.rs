@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use envmill_protocol::{Failure, FailureKind, Phase, Retry};
 
-use crate::{Time, random::Random};
+use crate::{Deadlines, Time, random::Random};
 
 /// How servers are admitted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,9 @@ pub struct AdmissionOptions {
     pub window_max: u32,
     /// A first reply within this time lets the window grow, a slower one shrinks it. Default 100 ms.
     /// Where the server's sessions mostly wait for each other (an answer takes four times as long as
-    /// the fastest did), four times the time of an answer counts instead, up to 30 s.
+    /// the fastest did), four times the time of an answer counts instead, up to a quarter of the jobs'
+    /// deadline for a step: openings must not push steps past it, since sessions that are lost have
+    /// to be opened anew. At most 30 s.
     pub first_reply_target: Duration,
     /// The pause after a first failure to reach a server; doubles up to `backoff_max`. Default
     /// 100 ms.
@@ -139,6 +141,8 @@ pub(crate) struct Admission {
     answer_time: Duration,
     /// The shortest that one has waited.
     answer_time_min: Duration,
+    /// The most that a first reply may take and be fast.
+    first_reply_max: Duration,
     last_failure: Option<Failure>,
 }
 
@@ -158,7 +162,15 @@ impl Admission {
             alive_at: Time::ZERO,
             answer_time: Duration::ZERO,
             answer_time_min: Duration::MAX,
+            first_reply_max: FIRST_REPLY_MAX,
             last_failure: None,
+        }
+    }
+
+    /// The server is to play a job with these deadlines, too.
+    pub(crate) fn serve(&mut self, deadlines: &Deadlines) {
+        for deadline in [deadlines.first_reset, deadlines.step].into_iter().flatten() {
+            self.first_reply_max = self.first_reply_max.min(deadline / 4);
         }
     }
 
@@ -269,7 +281,7 @@ impl Admission {
     fn first_reply_target(&self) -> Duration {
         let target = self.options.first_reply_target;
         if self.answer_time > self.answer_time_min.saturating_mul(QUEUED) {
-            return (FIRST_REPLY_ANSWERS * self.answer_time).min(FIRST_REPLY_MAX).max(target);
+            return (FIRST_REPLY_ANSWERS * self.answer_time).min(self.first_reply_max).max(target);
         }
         target
     }

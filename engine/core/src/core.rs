@@ -116,7 +116,10 @@ impl Core {
             self.full.resize(environment + 1, false);
         }
         self.pools[environment].push(id.0);
-        let admission = Admission::new(self.options.admission);
+        let mut admission = Admission::new(self.options.admission);
+        for job in self.jobs.iter().filter(|job| job.options.environment == server.environment) {
+            admission.serve(&job.options.deadlines);
+        }
         self.servers.push(Server {
             options: server,
             admission,
@@ -145,6 +148,9 @@ impl Core {
             });
         }
         let job = Job::new(job, now)?;
+        for &server in &self.pools[job.options.environment as usize] {
+            self.servers[server as usize].admission.serve(&job.options.deadlines);
+        }
         self.counts.requested += job.unstarted;
         self.counts.extra += job.extra();
         self.jobs.push(job);

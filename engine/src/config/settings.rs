@@ -137,7 +137,7 @@ pub struct Settings {
     pub resume: bool,
 
     /// Where trajectories.jsonl, job.json and the servers' logs go.
-    /// [default: trajectories/<date and time>]
+    /// [default: trajectories/DATE-TIME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
@@ -145,7 +145,7 @@ pub struct Settings {
     #[arg(long)]
     pub overwrite: bool,
 
-    /// The job's name, which begins every trajectory's id. [default: run-<date and time>]
+    /// The job's name, which begins every trajectory's id. [default: run-DATE-TIME]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 

@@ -65,14 +65,14 @@ impl Meter {
         histogram.saturating_record(micros);
     }
 
-    /// Looks whether the steady part begins or ends here.
-    pub(super) fn look(&mut self, core: &Core) {
+    /// Looks whether the steady part begins or ends here. It ends, too, where the run is told to.
+    pub(super) fn look(&mut self, core: &Core, is_ending: bool) {
         if self.ended.is_some() {
             return;
         }
         let counts = core.counts();
         let steps = counts.steps + counts.resets;
-        let is_last = core.unstarted() == 0;
+        let is_last = is_ending || core.unstarted() == 0;
         match self.began {
             None if !is_last && core.admission_settled() => {
                 self.began = Some(Mark { cpu: cpu(), steps });

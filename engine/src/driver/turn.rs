@@ -161,7 +161,7 @@ impl<W: Worker> Driver<W> {
             self.submitted += outputs.records.len() as u64;
             self.sink.submit(&mut outputs.records);
             self.keep_groups(&mut outputs);
-            self.meter.look(&self.core);
+            self.meter.look(&self.core, self.told != Told::Nothing);
             look(Look {
                 core: &self.core,
                 worker: &mut self.worker,

@@ -165,14 +165,13 @@ fn what_environments_do_wrong_is_told_apart() {
         (json!({"what": "none"}), "environment"),
         (json!({"nope": 1}), "invalid"),
         (json!({"n": "many"}), "invalid"),
-        // The server cannot tell of this refusal and gives the session up.
-        (json!({"what": "valueerror"}), "session"),
+        // The server cannot tell of this refusal, and gives the session up over it.
+        (json!({"what": "valueerror"}), "invalid"),
     ] {
         let played = quirk(server, &action);
         played.all_failed(cause);
-        let attempts = if cause == "session" { 2 } else { 1 };
         for record in &played.records {
-            assert_eq!(record.attempts.len(), attempts, "{action}: {record:#?}");
+            assert_eq!(record.attempts.len(), 1, "{action}: {record:#?}");
         }
         if action["what"] == "raise" {
             let End::Failed(failure) = &played.records[0].end else { panic!("{action}") };

@@ -73,7 +73,9 @@ pub(crate) fn check_all(world: &World) -> Vec<String> {
     expect(refused <= counts.budget_refusals, "more episodes blame a budget than it refused");
     let floors = world.plan().jobs().map(|job| job.retry_budget.floor.max(job.sessions_max));
     let percent = world.plan().jobs().map(|job| job.retry_budget.percent).max().unwrap_or_default();
-    let budget = floors.map(u64::from).sum::<u64>() + counts.attempts * u64::from(percent) / 100;
+    // Attempts that have only begun count for the budget, too.
+    let attempts = counts.attempts + counts.started;
+    let budget = floors.map(u64::from).sum::<u64>() + attempts * u64::from(percent) / 100;
     expect(counts.retries + counts.duplicates <= budget, "more is tried again than allowed");
     expect(counts.groups_refilled == refilled, "refills are miscounted");
     expect(counts.requested == requested, "another number was requested");

@@ -493,8 +493,7 @@ impl World {
             Err("no score".to_owned())
         } else {
             let reward = self.random.below(self.plan.score_values.max(1)) as f64;
-            let reward = (!self.random.chance(20)).then_some(reward);
-            Ok(Score { reward, components: Vec::new() })
+            Ok(Score { reward: Some(reward), components: Vec::new() })
         };
         let pause = self.random.up_to(self.plan.score_within);
         self.send(pause, Happening::Score(Scored { ticket, result }));

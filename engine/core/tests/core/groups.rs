@@ -66,7 +66,7 @@ fn hostile(seed: u64) -> Plan {
         job.priority = random.below(2) as i32;
     }
     let score_fails = random.below(100) as u32;
-    Plan { score_values, score_within, score_fails, ..plan }
+    Plan { score_values, score_within, score_fails, score_mute: 0, ..plan }
 }
 
 /// Whatever goes wrong, every episode has exactly one record and every group exactly one, with sums

@@ -65,9 +65,6 @@ fn recovers(name: &str, spells: impl Fn(usize) -> Vec<Spell>) {
         let before = goodput(&mut world, BEGINS - WINDOW);
         let during = goodput(&mut world, BEGINS + Duration::from_secs(5));
         let after = goodput(&mut world, ENDS + RECOVERED);
-        println!(
-            "{name}, seed {seed}: {before:.0} steps/s before, {during:.0} in it, {after:.0} after"
-        );
         assert!(during < 0.8 * before, "seed {seed}: that was no overload");
         assert!(
             after >= 0.95 * before,

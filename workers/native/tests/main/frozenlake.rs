@@ -22,11 +22,14 @@ struct Lake {
     map: String,
     slippery: bool,
     table: Vec<Vec<Vec<Outcome>>>,
-    trajectories: Vec<Vec<(u8, u8, f64, bool, bool)>>,
+    trajectories: Vec<Vec<Move>>,
 }
 
 /// Probability, cell, reward, terminated.
 type Outcome = (f64, u8, f64, bool);
+
+/// Action, cell, reward, terminated, truncated.
+type Move = (u8, u8, f64, bool, bool);
 
 fn recorded() -> Vec<Lake> {
     serde_json::from_str::<Recorded>(RECORDED).expect("the recording").lakes

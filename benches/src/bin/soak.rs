@@ -1,0 +1,150 @@
+//! Servers that are killed, stopped, cut and restarted at random under a long run: is every episode
+//! accounted for, and do memory and descriptors stay flat?
+//!
+//! `soak [EPISODES] [SESSIONS] [STEP_MS] [SEED]`; default 20,000 episodes of about 8 steps, 256
+//! sessions, steps of 50 ms. Three real uvicorn servers, each behind a proxy, one random fault a
+//! second. A line a minute on memory and descriptors; at the end the account.
+
+#![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use envmill_testing::{
+    Effect, EnvmillCommand, FaultProxy, PythonServer, PythonServerOptions, trajectories,
+};
+
+const SERVERS: usize = 3;
+/// How long a killed or stopped server stays away, in faults (seconds).
+const AWAY: u64 = 4;
+
+struct Place {
+    server: PythonServer,
+    proxy: FaultProxy,
+    /// The fault at which it comes back, and how.
+    returns: Option<(u64, Return)>,
+}
+
+#[derive(Clone, Copy)]
+enum Return {
+    Restart,
+    Continue,
+    Thaw,
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
+    let (episodes, sessions, step_ms, seed) =
+        (next("20000"), next("256"), next("50"), next("1").parse::<u64>()?);
+    let options = PythonServerOptions::new("staggered_env").env("STEPS_MEAN", 8).env("LOG", "0");
+    let mut places = (0..SERVERS)
+        .map(|_| {
+            let server = PythonServer::start(options.clone())?;
+            let proxy = FaultProxy::start(server.address())?;
+            Ok(Place { server, proxy, returns: None })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().join("out");
+    let seconds: f64 = step_ms.parse::<f64>()? / 1e3;
+    let mut command =
+        EnvmillCommand::built()?.args(["run", "--json", "--quiet", "--out"]).arg(&out);
+    for place in &places {
+        command = command.args(["--env", &place.proxy.url()]);
+    }
+    let mut running = command
+        .args(["--episodes", &episodes, "--sessions", &sessions, "--step-timeout-ms", "5000"])
+        .args(["--first-reset-timeout-ms", "15000", "--reset-timeout-ms", "10000"])
+        .args(["--attempts", "8", "--retry-budget", "100"])
+        .args(["--policy", &format!(r#"constant:{{"sleep_s":{seconds},"payload_bytes":64}}"#)])
+        .start()?;
+    let (began, mut faults) = (Instant::now(), BTreeMap::<&str, u64>::new());
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    println!("minute,rss_mib,descriptors");
+    for second in 0.. {
+        if !running.is_running() {
+            break;
+        }
+        if second % 60 == 0 {
+            let descriptors = fs::read_dir(format!("/proc/{}/fd", running.pid()))?.count();
+            let rss = running.rss_bytes() as f64 / f64::from(1 << 20);
+            println!("{},{rss:.1},{descriptors}", second / 60);
+        }
+        for place in &mut places {
+            come_back(place, second)?;
+        }
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let place = &mut places[(state >> 8) as usize % SERVERS];
+        *faults.entry(strike(place, (state >> 33) % 5, second)).or_default() += 1;
+        pause(began + Duration::from_secs(second + 1));
+    }
+    let finished = running.wait();
+    let summary = finished.summary()?;
+    let records = trajectories(&out)?;
+    let ids: HashSet<&str> =
+        records.iter().filter_map(|record| record["trajectory_id"].as_str()).collect();
+    println!("{summary:#}");
+    println!("faults {faults:?} in {:?}", began.elapsed());
+    let requested = summary["episodes"]["requested"].as_u64().context("no count in the summary")?;
+    println!(
+        "{requested} requested, {} records, {} ids, exit status {:?}",
+        records.len(),
+        ids.len(),
+        finished.code()
+    );
+    Ok(())
+}
+
+/// Does one thing to a server that is there, and says what.
+fn strike(place: &mut Place, what: u64, second: u64) -> &'static str {
+    if place.returns.is_some() {
+        return "none (it was away)";
+    }
+    match what {
+        0 => {
+            place.server.kill();
+            place.returns = Some((second + AWAY, Return::Restart));
+            "kill -9"
+        }
+        1 => {
+            place.server.stop();
+            place.returns = Some((second + AWAY, Return::Continue));
+            "SIGSTOP"
+        }
+        2 => {
+            place.proxy.freeze();
+            place.returns = Some((second + AWAY, Return::Thaw));
+            "half-open"
+        }
+        3 => {
+            place.proxy.strike(Effect::Cut);
+            "cut"
+        }
+        _ => {
+            place.proxy.strike(Effect::HalfClose);
+            "half-close"
+        }
+    }
+}
+
+fn come_back(place: &mut Place, second: u64) -> Result<()> {
+    let Some((_, how)) = place.returns.take_if(|(at, _)| *at <= second) else { return Ok(()) };
+    match how {
+        Return::Restart => place.server.restart()?,
+        Return::Continue => place.server.cont(),
+        Return::Thaw => place.proxy.thaw(),
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "nobody has to wake a benchmark")]
+fn pause(until: Instant) {
+    std::thread::sleep(until.saturating_duration_since(Instant::now()));
+}
