@@ -208,7 +208,7 @@ fn numbers(
     records: &[Trajectory],
     numbers: impl Fn(&Trajectory) -> &Vec<(String, f64)>,
 ) -> Result<ListArray, ArrowError> {
-    let all = || records.iter().flat_map(|record| numbers(record));
+    let all = || records.iter().flat_map(&numbers);
     let entry = Columns::default()
         .with("name", texts(all().map(|(name, _)| name.as_str())))
         .with("value", Float64Array::from_iter_values(all().map(|(_, value)| *value)));
@@ -222,7 +222,7 @@ fn versions<'a>(
     let span = Columns::default()
         .with("version", u64s(spans().map(|span| span.version.0)))
         .with("tokens", u32s(spans().map(|span| span.tokens)));
-    lists(rows.clone().map(<[_]>::len), span.structs(None)?)
+    lists(rows.map(<[_]>::len), span.structs(None)?)
 }
 
 fn u32s(values: impl Iterator<Item = u32>) -> UInt32Array {

@@ -156,7 +156,7 @@ impl OutputDirectory {
             self.reopen_parquet()?;
         }
         let mut records = Records::open(&running)?;
-        while let Some(record) = records.next() {
+        for record in records.by_ref() {
             match record {
                 Ok(record) => see(&record),
                 Err(error) if error.why.is_damage() => {
