@@ -2,6 +2,7 @@
 
 use std::{fs::File, io::Write};
 
+use arrow_schema::SchemaRef;
 use envmill_protocol::Trajectory;
 use parquet::{
     arrow::{
@@ -53,6 +54,8 @@ pub fn write_parquet<W: Write + Send>(
 /// Reads the records of a Parquet file in batches; ends with an error at the first damage.
 pub struct ParquetReader {
     reader: Option<ParquetRecordBatchReader>,
+    /// The file's schema: the batches' own lacks what it says of itself, its version.
+    schema: SchemaRef,
 }
 
 impl ParquetReader {
@@ -62,11 +65,12 @@ impl ParquetReader {
     ///
     /// It is no Parquet file, or one that was not finished.
     pub fn new(file: File) -> Result<Self, FormatError> {
-        let reader = guarded(|| {
+        guarded(|| {
             let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
-            Ok(builder.with_batch_size(READ_ROWS).build()?)
-        })?;
-        Ok(Self { reader: Some(reader) })
+            let schema = SchemaRef::clone(builder.schema());
+            let reader = builder.with_batch_size(READ_ROWS).build()?;
+            Ok(Self { reader: Some(reader), schema })
+        })
     }
 }
 
@@ -76,7 +80,8 @@ impl Iterator for ParquetReader {
     fn next(&mut self) -> Option<Self::Item> {
         let reader = self.reader.as_mut()?;
         let batch = guarded(|| reader.next().transpose().map_err(FormatError::from)).transpose();
-        let records = batch.map(|batch| decode(&batch?));
+        let schema = &self.schema;
+        let records = batch.map(|batch| decode(&batch?.with_schema(SchemaRef::clone(schema))?));
         if !matches!(records, Some(Ok(_))) {
             self.reader = None;
         }

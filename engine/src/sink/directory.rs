@@ -233,6 +233,11 @@ impl OutputDirectory {
     /// made is removed.
     pub fn abandon(&self) {
         if !self.is_new {
+            let running = self.running();
+            if self.is_over() && fs::metadata(&running).is_ok_and(|file| file.len() == 0) {
+                // It was made to see that the directory can be written to.
+                let _ = fs::remove_file(running);
+            }
             return;
         }
         // All of this is cleaning up after an error that is reported anyway.
