@@ -28,7 +28,7 @@ pub struct AdmissionOptions {
     pub window_max: u32,
     /// A first reply within this time lets the window grow, a slower one shrinks it. Default 100 ms.
     /// Where the server's sessions mostly wait for each other (an answer takes four times as long as
-    /// the fastest did), four times the time of an answer counts instead, up to a quarter of the jobs'
+    /// the fastest did), eight times the time of an answer counts instead, up to a quarter of the jobs'
     /// deadline for a step: openings must not push steps past it, since sessions that are lost have
     /// to be opened anew. At most 30 s.
     pub first_reply_target: Duration,
@@ -116,8 +116,8 @@ const GRACE_PAUSE: Duration = Duration::from_millis(20);
 /// A first reply that takes longer is slow, however long the server takes for its other sessions.
 const FIRST_REPLY_MAX: Duration = Duration::from_secs(30);
 /// How many answers' time a first reply may take on a busy server: connection, upgrade and reset wait
-/// in its queues one after another.
-const FIRST_REPLY_ANSWERS: u32 = 4;
+/// in its queues one after another, each for more than one turn of a busy event loop.
+const FIRST_REPLY_ANSWERS: u32 = 8;
 /// Answers that take so many times as long as the fastest have mostly waited for others.
 const QUEUED: u32 = 4;
 /// So many failures in a row that no retry can mend: the server is what it is.

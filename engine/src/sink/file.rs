@@ -29,6 +29,13 @@ pub(super) trait Encoder: Send + 'static {
         last: bool,
     ) -> io::Result<u64>;
 
+    /// How many of the first bytes of what was handed over make whole records by themselves, and how
+    /// many records: what is kept of a write that failed in its middle. Nothing, unless records can
+    /// be told apart.
+    fn whole(&self, _written: &[u8]) -> (usize, u64) {
+        (0, 0)
+    }
+
     /// The bytes that end the file.
     fn end(&mut self) -> io::Result<Vec<u8>> {
         Ok(Vec::new())
@@ -124,12 +131,15 @@ fn write_all(shared: &Shared, encoder: &mut impl Encoder, target: &mut Target) -
             if count == 0 {
                 break;
             }
-            target.write(&bytes)?;
+            if let Err(cut) = target.write(&bytes, |written| encoder.whole(written)) {
+                shared.written.fetch_add(cut.records, Ordering::Relaxed);
+                return Err(cut.error);
+            }
             bytes.clear();
             shared.written.fetch_add(count, Ordering::Relaxed);
         }
         if !more {
-            return target.write(&encoder.end()?);
+            return target.write(&encoder.end()?, |_| (0, 0)).map_err(|cut| cut.error);
         }
         // One huge record must not be remembered in capacity.
         bytes.shrink_to(1 << 20);
@@ -143,14 +153,37 @@ struct Target {
     length: u64,
 }
 
+/// A write that failed, and how many of its records are in the file all the same.
+struct Cut {
+    error: io::Error,
+    records: u64,
+}
+
 impl Target {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.file.write_all(bytes) {
-            // The first error is the one to report.
-            let _ = self.file.set_len(self.length);
-            return Err(error);
-        }
-        self.length += bytes.len() as u64;
-        Ok(())
+    /// Writes all of `bytes`. Where that fails, what `whole` says of the written part stays and the
+    /// rest is cut off again.
+    fn write(
+        &mut self,
+        bytes: &[u8],
+        whole: impl FnOnce(&[u8]) -> (usize, u64),
+    ) -> Result<(), Cut> {
+        let mut written = 0;
+        let error = loop {
+            if written == bytes.len() {
+                self.length += written as u64;
+                return Ok(());
+            }
+            match self.file.write(&bytes[written..]) {
+                Ok(0) => break io::ErrorKind::WriteZero.into(),
+                Ok(n) => written += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break error,
+            }
+        };
+        let (kept, records) = whole(&bytes[..written]);
+        self.length += kept as u64;
+        // The first error is the one to report.
+        let _ = self.file.set_len(self.length);
+        Err(Cut { error, records })
     }
 }

@@ -30,4 +30,9 @@ impl Encoder for JsonLines {
         records.drain(..count);
         Ok(count as u64)
     }
+
+    fn whole(&self, written: &[u8]) -> (usize, u64) {
+        let whole = memchr::memrchr(b'\n', written).map_or(0, |end| end + 1);
+        (whole, memchr::memchr_iter(b'\n', &written[..whole]).count() as u64)
+    }
 }
