@@ -30,6 +30,15 @@ pub struct Turn {
     pub observed: Observed,
 }
 
+impl Turn {
+    /// The answer to this turn by a policy that is no language model: an action, or why there is none.
+    #[must_use]
+    pub const fn decided(&self, action: Result<Bytes, PolicyError>) -> Decision {
+        let Self { slot, generation, .. } = *self;
+        Decision { slot, generation, action, generations: Vec::new() }
+    }
+}
+
 /// The answer to a [`Turn`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {

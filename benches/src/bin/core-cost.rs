@@ -12,7 +12,7 @@ use std::{error::Error, time::Duration};
 use bytes::Bytes;
 use envmill_benches::{cpu_seconds, resident_bytes};
 use envmill_core::{Core, Input, JobOptions, Options, Outputs, ServerOptions, SessionReuse, Time};
-use envmill_protocol::{Command, Decision, Ended, Event, Observed, Outcome, Request, Reward};
+use envmill_protocol::{Command, Ended, Event, Observed, Outcome, Request, Reward};
 
 const OBSERVATION: &[u8] = br#"{"metadata":{},"step":12,"pid":4711,"payload":""}"#;
 
@@ -58,13 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         std::mem::swap(&mut turns, &mut outputs.turns);
         inputs += turns.len() as u64;
         for turn in turns.drain(..) {
-            let action = Ok(Bytes::from_static(b"{\"sleep_s\":0.0}"));
-            let decision = Decision {
-                slot: turn.slot,
-                generation: turn.generation,
-                action,
-                generations: Vec::new(),
-            };
+            let decision = turn.decided(Ok(Bytes::from_static(b"{\"sleep_s\":0.0}")));
             core.handle(now, Input::Decision(decision), &mut outputs);
         }
         core.settle(now, &mut outputs);

@@ -22,12 +22,7 @@ impl Constant {
 
 impl Policy for Constant {
     fn submit(&mut self, turns: &mut Vec<Turn>) {
-        self.ready.extend(turns.drain(..).map(|turn| Decision {
-            slot: turn.slot,
-            generation: turn.generation,
-            action: Ok(self.action.clone()),
-            generations: Vec::new(),
-        }));
+        self.ready.extend(turns.drain(..).map(|turn| turn.decided(Ok(self.action.clone()))));
     }
 
     fn cancel(&mut self, _turns: &[(Slot, Generation)]) {}

@@ -41,12 +41,7 @@ impl Policy for Replay {
     fn submit(&mut self, turns: &mut Vec<Turn>) {
         for turn in turns.drain(..) {
             let action = self.action(&turn);
-            self.ready.push(Decision {
-                slot: turn.slot,
-                generation: turn.generation,
-                action,
-                generations: Vec::new(),
-            });
+            self.ready.push(turn.decided(action));
         }
     }
 

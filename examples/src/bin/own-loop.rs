@@ -10,7 +10,6 @@ use anyhow::Result;
 use bytes::Bytes;
 use envmill_core::{Core, Input, JobOptions, Options, Outputs, ServerOptions, Time};
 use envmill_native::{Parameters, environment};
-use envmill_protocol::Decision;
 use envmill_workers::Worker as _;
 
 fn main() -> Result<()> {
@@ -36,12 +35,7 @@ fn main() -> Result<()> {
         core.settle(now(), &mut outputs);
         for turn in std::mem::take(&mut outputs.turns) {
             let action = format!(r#"{{"message":"step {}"}}"#, turn.step);
-            let decision = Decision {
-                slot: turn.slot,
-                generation: turn.generation,
-                action: Ok(Bytes::from(action)),
-                generations: Vec::new(),
-            };
+            let decision = turn.decided(Ok(Bytes::from(action)));
             core.handle(now(), Input::Decision(decision), &mut outputs);
         }
         worker.submit(&mut outputs.commands);

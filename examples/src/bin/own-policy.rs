@@ -44,12 +44,7 @@ fn push(turn: &Turn) -> Result<Bytes, PolicyError> {
 impl Policy for Balance {
     fn submit(&mut self, turns: &mut Vec<Turn>) {
         // All turns that came up at once are one batch: here a model would run on them together.
-        self.ready.extend(turns.drain(..).map(|turn| Decision {
-            slot: turn.slot,
-            generation: turn.generation,
-            action: push(&turn),
-            generations: Vec::new(),
-        }));
+        self.ready.extend(turns.drain(..).map(|turn| turn.decided(push(&turn))));
     }
 
     fn cancel(&mut self, _turns: &[(Slot, Generation)]) {}

@@ -145,6 +145,19 @@ impl World {
         }
     }
 
+    /// A world that has played a plan to its end, checked.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run) and [`check`](Self::check).
+    #[must_use]
+    pub fn played(plan: Plan) -> Self {
+        let mut world = Self::new(plan);
+        world.run();
+        world.check();
+        world
+    }
+
     /// Plays until everything asked for is recorded and closed.
     ///
     /// # Panics

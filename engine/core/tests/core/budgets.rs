@@ -11,16 +11,7 @@ use envmill_protocol::{
 };
 use envmill_world::{Plan, ServerPlan, Spell, World};
 
-fn job(episodes: u64, sessions_max: u32) -> JobOptions {
-    JobOptions { episodes, sessions_max, ..JobOptions::default() }
-}
-
-fn play(plan: Plan) -> World {
-    let mut world = World::new(plan);
-    world.run();
-    world.check();
-    world
-}
+use crate::job;
 
 fn causes(world: &World, cause: &str) -> usize {
     world.records.iter().filter(|record| record.end.cause() == cause).count()
@@ -31,7 +22,7 @@ fn retries_stay_within_the_budget_and_what_is_beyond_says_so() {
     for seed in 0..20 {
         let cutting = ServerPlan { cut: 30, ..ServerPlan::default() };
         let budget = RetryBudget { percent: 5, floor: 10 };
-        let world = play(Plan {
+        let world = World::played(Plan {
             seed,
             servers: vec![cutting; 2],
             job: JobOptions { retry_budget: budget, ..job(1_000, 8) },
@@ -58,7 +49,7 @@ fn a_server_s_budget_is_its_own() {
         ServerPlan::default(),
     ];
     let generous = RetryBudget { percent: 1_000, floor: 1_000 };
-    let world = play(Plan {
+    let world = World::played(Plan {
         servers,
         job: JobOptions { retry_budget: generous, ..job(3_000, 8) },
         ..Plan::default()
@@ -83,7 +74,7 @@ fn the_death_of_a_server_is_no_storm() {
         ..ServerPlan::default()
     };
     let calm = ServerPlan { episode_steps: 400, ..ServerPlan::default() };
-    let world = play(Plan {
+    let world = World::played(Plan {
         servers: vec![dying, calm.clone(), calm],
         job: job(600, 300),
         ..Plan::default()
@@ -96,7 +87,7 @@ fn the_death_of_a_server_is_no_storm() {
 fn an_exception_fails_is_tried_again_or_truncates() {
     let with = |on_environment_error| {
         let raising = ServerPlan { raise: 10, ..ServerPlan::default() };
-        play(Plan {
+        World::played(Plan {
             servers: vec![raising],
             job: JobOptions { on_environment_error, ..job(300, 8) },
             ..Plan::default()
@@ -122,7 +113,7 @@ fn an_exception_fails_is_tried_again_or_truncates() {
 fn what_is_real_is_not_done_twice_unless_that_does_no_harm() {
     let with = |production, idempotent| {
         let cutting = ServerPlan { cut: 10, ..ServerPlan::default() };
-        play(Plan {
+        World::played(Plan {
             servers: vec![cutting],
             job: JobOptions {
                 production,
@@ -168,7 +159,7 @@ fn a_task_that_servers_die_of_is_quarantined() {
         ..ServerPlan::default()
     };
     let servers = vec![server(&[1_000, 3_000, 5_000, 7_000])];
-    let world = play(Plan {
+    let world = World::played(Plan {
         servers,
         job: JobOptions { attempts_max: 10, ..job(3, 3) },
         ..Plan::default()

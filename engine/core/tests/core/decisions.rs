@@ -13,6 +13,8 @@ use envmill_protocol::{
     record::{Cancellation, End, Step, Truncation},
 };
 
+use crate::job;
+
 /// A core and the hands that work it: each call is a millisecond later than the one before.
 struct Bench {
     core: Core,
@@ -90,10 +92,6 @@ impl Bench {
     fn ends(&self) -> Vec<(&str, String)> {
         self.outputs.records.iter().map(|r| (r.end.name(), r.end.cause())).collect()
     }
-}
-
-fn job(episodes: u64, sessions_max: u32) -> JobOptions {
-    JobOptions { episodes, sessions_max, ..JobOptions::default() }
 }
 
 fn ended(ended: Ended) -> Observed {

@@ -17,13 +17,6 @@ fn grouped(groups: u64, group: GroupOptions, sessions_max: u32) -> JobOptions {
     JobOptions { episodes, group: Some(group), sessions_max, ..JobOptions::default() }
 }
 
-fn play(plan: Plan) -> World {
-    let mut world = World::new(plan);
-    world.run();
-    world.check();
-    world
-}
-
 fn calm(job: JobOptions, servers: usize) -> Plan {
     Plan { servers: vec![ServerPlan::default(); servers], job, ..Plan::default() }
 }
@@ -104,7 +97,7 @@ fn hostile_worlds_of_groups_lose_nothing() {
 #[test]
 fn members_share_the_seed_and_differ_in_the_policy_s() {
     let group = GroupOptions { samples: 4, ..GroupOptions::default() };
-    let world = play(calm(grouped(3, group, 8), 1));
+    let world = World::played(calm(grouped(3, group, 8), 1));
     assert_eq!(world.groups.len(), 3);
     for record in &world.records {
         assert_eq!(record.seed, Some(record.group_id));
@@ -119,8 +112,8 @@ fn members_share_the_seed_and_differ_in_the_policy_s() {
 #[test]
 fn samples_of_one_play_as_episodes_without_groups_do() {
     let single = GroupOptions::default();
-    let with = play(calm(grouped(200, single, 16), 3));
-    let without = play(calm(JobOptions { group: None, ..grouped(200, single, 16) }, 3));
+    let with = World::played(calm(grouped(200, single, 16), 3));
+    let without = World::played(calm(JobOptions { group: None, ..grouped(200, single, 16) }, 3));
     assert_eq!(with.records, without.records);
     assert_eq!((with.groups.len(), without.groups.len()), (200, 0));
 }
@@ -128,7 +121,7 @@ fn samples_of_one_play_as_episodes_without_groups_do() {
 #[test]
 fn nothing_is_cut_by_default() {
     let group = GroupOptions { samples: 5, ..GroupOptions::default() };
-    let world = play(calm(grouped(40, group, 7), 2));
+    let world = World::played(calm(grouped(40, group, 7), 2));
     assert_eq!((world.counts().cut, world.counts().duplicates), (0, 0));
     assert!(world.groups.iter().all(|group| group.used == 5));
 }
@@ -138,7 +131,7 @@ fn oversampled_groups_are_complete_at_k_and_the_rest_is_cut() {
     let group = GroupOptions { samples: 4, oversample: 2, ..GroupOptions::default() };
     // With sessions for all members, and for so few that the last are not even started.
     for sessions in [24, 3] {
-        let world = play(calm(grouped(20, group, sessions), 2));
+        let world = World::played(calm(grouped(20, group, sessions), 2));
         assert_eq!((world.counts().requested, world.counts().extra), (120, 40));
         assert_eq!(world.counts().cut, 40);
         for group in &world.groups {
@@ -165,8 +158,11 @@ fn groups_without_variance_are_filtered_and_replaced_within_bounds() {
         scoring: Scoring::External { deadline: None, most: 8 },
         ..grouped(60, group, 8)
     };
-    let world =
-        play(Plan { score_values: 2, score_within: Duration::from_millis(3), ..calm(job, 1) });
+    let world = World::played(Plan {
+        score_values: 2,
+        score_within: Duration::from_millis(3),
+        ..calm(job, 1)
+    });
     let counts = world.counts();
     assert_eq!((counts.groups_refilled, counts.extra), (5, 10));
     assert!(counts.groups_filtered > 10 && counts.filtered == 2 * counts.groups_filtered);
@@ -188,7 +184,7 @@ fn a_deadline_cuts_what_has_not_ended() {
         deadline: Some(Duration::from_millis(12)),
         ..GroupOptions::default()
     };
-    let world = play(calm(grouped(10, group, 8), 1));
+    let world = World::played(calm(grouped(10, group, 8), 1));
     let late = End::Cancelled(Cancellation::GroupDeadline);
     assert!(world.records.iter().any(|record| record.end == late && !record.steps.is_empty()));
     assert!(world.records.iter().any(|record| record.end.name() == "completed"));
@@ -203,7 +199,8 @@ fn stragglers_are_played_twice_and_recorded_once() {
     let group = GroupOptions { samples: 6, duplicate_stragglers: true, ..GroupOptions::default() };
     let servers = vec![ServerPlan { tail: 2_000, episode_steps: 6, ..ServerPlan::default() }; 2];
     let job = grouped(50, group, 24);
-    let with = play(Plan { servers: servers.clone(), job: job.clone(), ..Plan::default() });
+    let with =
+        World::played(Plan { servers: servers.clone(), job: job.clone(), ..Plan::default() });
     assert!(with.counts().duplicates > 5, "{:?}", with.counts());
     assert_eq!(with.counts().completed, 300);
     let lost = with.records.iter().flat_map(|record| &record.attempts);
@@ -211,7 +208,7 @@ fn stragglers_are_played_twice_and_recorded_once() {
     assert!(lost > 0 && lost <= with.counts().duplicates);
     let group = GroupOptions { duplicate_stragglers: false, ..group };
     let job = JobOptions { group: Some(group), ..job };
-    let without = play(Plan { servers, job, ..Plan::default() });
+    let without = World::played(Plan { servers, job, ..Plan::default() });
     assert!(with.now < without.now, "{} and {}", with.now, without.now);
 }
 
@@ -220,7 +217,7 @@ fn members_are_spread_or_kept_together() {
     let servers = |placement| {
         let group = GroupOptions { samples: 4, placement, ..GroupOptions::default() };
         let job = JobOptions { session_reuse: SessionReuse::Unlimited, ..grouped(100, group, 16) };
-        let world = play(calm(job, 4));
+        let world = World::played(calm(job, 4));
         let of = |group: u64| {
             let members = world.records.iter().filter(|record| record.group_id == group);
             let mut servers: Vec<_> = members.map(|it| it.provenance.server.clone()).collect();
@@ -239,7 +236,7 @@ fn members_are_spread_or_kept_together() {
 fn first_observations_that_differ_are_reported() {
     // The world's servers show who is asked, whatever the seed.
     let group = GroupOptions { samples: 2, ..GroupOptions::default() };
-    let world = play(calm(grouped(10, group, 4), 1));
+    let world = World::played(calm(grouped(10, group, 4), 1));
     assert_eq!(world.counts().groups_differing, 10);
     assert!(world.groups.iter().all(|it| it.first_observations == FirstObservations::Differ));
     let told = world.notes.iter().filter(|it| matches!(it, Note::FirstObservationsDiffer { .. }));
@@ -252,7 +249,7 @@ fn without_a_score_an_episode_fails_in_time() {
         scoring: Scoring::External { deadline: Some(Duration::from_millis(20)), most: 4 },
         ..JobOptions { episodes: 200, sessions_max: 8, ..JobOptions::default() }
     };
-    let world = play(Plan {
+    let world = World::played(Plan {
         score_values: 3,
         score_within: Duration::from_millis(25),
         score_fails: 100,

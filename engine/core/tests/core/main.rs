@@ -11,3 +11,10 @@ mod metastability;
 mod seeds;
 mod table;
 mod worlds;
+
+use envmill_core::JobOptions;
+
+/// A job of so many episodes on at most so many sessions.
+fn job(episodes: u64, sessions_max: u32) -> JobOptions {
+    JobOptions { episodes, sessions_max, ..JobOptions::default() }
+}

@@ -9,16 +9,7 @@ use envmill_protocol::{
 };
 use envmill_world::{ClockPlan, Plan, ServerPlan, Shape, World};
 
-fn job(episodes: u64, sessions_max: u32) -> JobOptions {
-    JobOptions { episodes, sessions_max, ..JobOptions::default() }
-}
-
-fn play(plan: Plan) -> World {
-    let mut world = World::new(plan);
-    world.run();
-    world.check();
-    world
-}
+use crate::job;
 
 fn ends(world: &World, name: &str) -> usize {
     world.records.iter().filter(|record| record.end.name() == name).count()
@@ -26,7 +17,7 @@ fn ends(world: &World, name: &str) -> usize {
 
 #[test]
 fn a_calm_world_completes_everything() {
-    let world = play(Plan {
+    let world = World::played(Plan {
         servers: vec![ServerPlan::default(); 2],
         job: job(1_000, 64),
         ..Plan::default()
@@ -44,7 +35,7 @@ fn a_calm_world_completes_everything() {
 
 #[test]
 fn a_hundred_thousand_sessions() {
-    let world = play(Plan {
+    let world = World::played(Plan {
         servers: vec![
             ServerPlan {
                 step: Duration::from_secs(1),
@@ -74,7 +65,7 @@ fn a_hundred_thousand_sessions_in_a_hostile_world() {
         crash_every: (index == 0).then_some(Duration::from_secs(5)),
         ..ServerPlan::default()
     });
-    let world = play(Plan {
+    let world = World::played(Plan {
         seed: 1,
         servers: servers.collect(),
         job: job(120_000, 100_000),
@@ -94,7 +85,7 @@ fn a_hundred_thousand_sessions_in_a_hostile_world() {
 
 #[test]
 fn a_full_server_is_learned_and_nothing_fails() {
-    let world = play(Plan {
+    let world = World::played(Plan {
         servers: vec![ServerPlan { capacity: 64, ..ServerPlan::default() }],
         job: job(5_000, 1_024),
         ..Plan::default()
@@ -138,7 +129,7 @@ fn hostile_worlds_lose_nothing() {
             ..ServerPlan::default()
         };
         let world = std::panic::catch_unwind(|| {
-            play(Plan {
+            World::played(Plan {
                 seed,
                 servers: vec![server.clone(), server.clone(), server],
                 job: JobOptions {
@@ -167,7 +158,7 @@ fn hostile_worlds_lose_nothing() {
 fn the_same_seed_gives_the_same_run() {
     let run = || {
         let server = ServerPlan { capacity: 30, cut: 5, tail: 9, ..ServerPlan::default() };
-        let world = play(Plan {
+        let world = World::played(Plan {
             seed: 7,
             servers: vec![server; 3],
             job: job(500, 100),
@@ -181,7 +172,7 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn a_server_that_never_comes_back_fails_what_is_left() {
-    let world = play(Plan {
+    let world = World::played(Plan {
         servers: vec![ServerPlan {
             crash_every: Some(Duration::from_millis(50)),
             away: Duration::from_secs(1_000_000),
@@ -234,7 +225,7 @@ fn a_cancel_ends_at_once() {
 
 #[test]
 fn a_job_deadline_cancels() {
-    let world = play(Plan {
+    let world = World::played(Plan {
         servers: vec![ServerPlan { hang: 1_000, ..ServerPlan::default() }],
         job: JobOptions {
             deadlines: Deadlines { job: Some(Duration::from_secs(5)), ..Deadlines::default() },

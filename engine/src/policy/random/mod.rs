@@ -67,12 +67,7 @@ impl Policy for Random {
                     message: format!("no action schema for environment {}", turn.environment),
                 }),
             };
-            self.ready.push(Decision {
-                slot: turn.slot,
-                generation: turn.generation,
-                action,
-                generations: Vec::new(),
-            });
+            self.ready.push(turn.decided(action));
         }
     }
 
