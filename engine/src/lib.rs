@@ -18,6 +18,7 @@ pub mod policy;
 pub mod progress;
 pub mod replay;
 pub mod report;
+mod resume;
 pub mod run;
 pub mod sink;
 pub mod tasks;

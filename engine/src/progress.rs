@@ -78,14 +78,20 @@ impl Progress {
 }
 
 fn sessions(counts: &Counts) -> String {
-    let state = |state| counts.in_state(state);
-    format!(
-        "{} sessions ({} opening, {} resetting, {} stepping)",
-        counts.sessions,
-        state(State::Opening),
-        state(State::Resetting),
-        state(State::Stepping)
-    )
+    let shown = [
+        (State::Opening, "opening"),
+        (State::Resetting, "resetting"),
+        (State::Stepping, "stepping"),
+        (State::Paused, "held back"),
+    ];
+    let shown = shown.map(|(state, name)| (counts.in_state(state), name));
+    // Held back is what a busy server has only while it builds sessions.
+    let shown: Vec<String> = shown
+        .into_iter()
+        .filter(|(count, name)| *count > 0 || *name != "held back")
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+    format!("{} sessions ({})", counts.sessions, shown.join(", "))
 }
 
 /// A line on standard error. One that cannot be written is not worth ending for.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::SystemTime};
 
 use envmill_core::{
-    Core, EjectionOptions, EpisodeSet, FingerprintChange, Input, JobOptions, Note, Options,
-    OptionsError, RetryBudget, ServerOptions, Tasks, Time, episode_of,
+    Core, EjectionOptions, FingerprintChange, Input, JobOptions, Note, Options, OptionsError,
+    RetryBudget, ServerOptions, Tasks, Time,
 };
 use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe, num_tasks};
 use envmill_protocol::ServerId;
@@ -19,7 +19,8 @@ use crate::{
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
     replay::{Recording, RecordingError, Replay},
     report::Summary,
-    sink::{self, Claim, DirectoryError, GroupLines, OutputDirectory, SinkError},
+    resume::Earlier,
+    sink::{self, DirectoryError, OutputDirectory, SinkError},
     tasks::{self, TasksError},
 };
 
@@ -62,12 +63,6 @@ pub enum RunError {
         /// What it is now.
         now: serde_json::Value,
     },
-    /// The directory holds records of a job with groups.
-    #[error(
-        "--resume cannot go on with groups yet: what was played of a group that is not whole is \
-         lost to it; begin the job again with --overwrite, or in another --out"
-    )]
-    ResumedGroups,
     /// The directory's `job.json` is not ours.
     #[error("--resume: job.json cannot be read: {0}")]
     JobFile(serde_json::Error),
@@ -150,15 +145,15 @@ fn play(
     directory: &mut OutputDirectory,
 ) -> Result<Outcome, RunError> {
     let mut job_json = options.to_json();
-    let earlier = directory.job().map(|text| serde_json::from_str(&text)).transpose();
-    let earlier: Option<serde_json::Value> = earlier.map_err(RunError::JobFile)?;
-    is_same_job(earlier.as_ref(), &job_json)?;
+    let begun = directory.job().map(|text| serde_json::from_str(&text)).transpose();
+    let begun: Option<serde_json::Value> = begun.map_err(RunError::JobFile)?;
+    is_same_job(begun.as_ref(), &job_json)?;
     let recording = match &options.policy {
         PolicySpec::Replay(path) => Some(Arc::new(Recording::read(path)?)),
         _ => None,
     };
-    let recorded = recorded(options, directory)?;
-    let recorded_before = recorded.len();
+    let mut earlier = Earlier::read(options, directory)?;
+    let recorded_before = earlier.recorded.len();
     let (children, servers) = servers(options, control, directory)?;
     let mut worker_options = envmill_openenv::Options::new(servers);
     worker_options.ca_file.clone_from(&options.ca);
@@ -175,16 +170,17 @@ fn play(
     let tasks = tasks(options, &worker_options)?;
     if !tasks.is_empty() {
         job_json["tasks-digest"] = tasks::digest(&tasks).into();
-        is_same_job(earlier.as_ref(), &job_json)?;
+        is_same_job(begun.as_ref(), &job_json)?;
     }
     let policy = policy(options, &worker_options, &descriptions, recording.as_ref())?;
+    let group_lines = std::mem::take(&mut earlier.group_lines);
     let (core, job) =
-        core(options, &worker_options.servers, &descriptions, Tasks::new(tasks), recorded)?;
+        core(options, &worker_options.servers, &descriptions, Tasks::new(tasks), earlier)?;
     let worker = OpenEnvWorker::new(worker_options.clone())?;
     directory.write_job(&format!("{job_json:#}\n"))?;
     let sink = directory.sink()?;
     let recorder = flight::recorder(options, &core)?;
-    let groups = options.rules.group.map(|_| GroupLines::create(&directory.groups()));
+    let groups = options.rules.group.map(|_| directory.group_lines(&group_lines));
     let driver =
         Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?
             .recorded_by(recorder)
@@ -222,30 +218,6 @@ fn is_same_job(
         Some((key, before, now)) => Err(RunError::Changed { key, before, now }),
         None => Ok(()),
     }
-}
-
-/// The episodes that an earlier run of this job has recorded.
-fn recorded(options: &RunOptions, directory: &mut OutputDirectory) -> Result<EpisodeSet, RunError> {
-    let mut recorded = EpisodeSet::default();
-    if options.claim == Claim::Resume {
-        let has_groups = options.rules.group.is_some();
-        // A run that had come to its end is not opened again just to be refused.
-        if has_groups && directory.is_over() {
-            return Err(RunError::ResumedGroups);
-        }
-        let mut is_begun = false;
-        directory.recover(|record| {
-            is_begun = true;
-            let index = episode_of(&options.name, &record.trajectory_id);
-            if let Some(index) = index.filter(|index| index.0 < options.episodes) {
-                recorded.insert(index);
-            }
-        })?;
-        if has_groups && is_begun {
-            return Err(RunError::ResumedGroups);
-        }
-    }
-    Ok(recorded)
 }
 
 fn tasks(
@@ -360,7 +332,7 @@ fn core(
     servers: &[Server],
     descriptions: &[Description],
     tasks: Tasks,
-    recorded: EpisodeSet,
+    earlier: Earlier,
 ) -> Result<(Core, envmill_protocol::JobId), RunError> {
     let rules = &options.rules;
     let retry_budget =
@@ -397,7 +369,8 @@ fn core(
             send_seed: options.send_seed,
             reset_parameters: options.reset_parameters.clone(),
             tasks,
-            recorded: recorded.into(),
+            recorded: earlier.recorded.into(),
+            recorded_groups: earlier.groups.into(),
             max_steps: options.limits.max_steps,
             deadlines: options.limits.deadlines,
             attempts_max: options.limits.attempts,

@@ -1,22 +1,25 @@
 //! Servers that are killed, stopped, cut and restarted at random under a long run: is every episode
 //! accounted for, and do memory and descriptors stay flat?
 //!
-//! `soak [EPISODES] [SESSIONS] [STEP_MS] [SEED]`; default 20,000 episodes of about 8 steps, 256
-//! sessions, steps of 50 ms. Three real uvicorn servers, each behind a proxy, one random fault a
-//! second. A line a minute on memory and descriptors; at the end the account.
+//! `soak [EPISODES] [SESSIONS] [STEP_MS] [SEED] [FAULT_EVERY_S] [MINUTES] [PLOT.svg]`; default 20,000
+//! episodes of about 8 steps, 256 sessions, steps of 50 ms, one random fault a second, to the end.
+//! Three real uvicorn servers, each behind a proxy. After so many minutes the run is interrupted once,
+//! and drains. A line a minute on memory and descriptors; at the end the account, and the plot.
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
 
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use envmill_testing::{
-    Effect, EnvmillCommand, FaultProxy, PythonServer, PythonServerOptions, trajectories,
-};
+use envmill_testing::{Effect, EnvmillCommand, FaultProxy, PythonServer, PythonServerOptions};
+use plotters::prelude::*;
+use serde::Deserialize;
 
 const SERVERS: usize = 3;
 /// How long a killed or stopped server stays away, in faults (seconds).
@@ -41,6 +44,8 @@ fn main() -> Result<()> {
     let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
     let (episodes, sessions, step_ms, seed) =
         (next("20000"), next("256"), next("50"), next("1").parse::<u64>()?);
+    let fault_every = next("1").parse::<u64>()?.max(1);
+    let (minutes, plot) = (next("100000").parse::<u64>()?, next(""));
     let options = PythonServerOptions::new("staggered_env").env("STEPS_MEAN", 8).env("LOG", "0");
     let mut places = (0..SERVERS)
         .map(|_| {
@@ -65,6 +70,7 @@ fn main() -> Result<()> {
         .start()?;
     let (began, mut faults) = (Instant::now(), BTreeMap::<&str, u64>::new());
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut samples = Vec::new();
     println!("minute,rss_mib,descriptors");
     for second in 0.. {
         if !running.is_running() {
@@ -74,9 +80,17 @@ fn main() -> Result<()> {
             let descriptors = fs::read_dir(format!("/proc/{}/fd", running.pid()))?.count();
             let rss = running.rss_bytes() as f64 / f64::from(1 << 20);
             println!("{},{rss:.1},{descriptors}", second / 60);
+            samples.push((second as f64 / 60.0, rss, descriptors as f64));
+        }
+        if second == minutes * 60 {
+            running.interrupt();
         }
         for place in &mut places {
             come_back(place, second)?;
+        }
+        if second == 0 || second % fault_every > 0 {
+            pause(began + Duration::from_secs(second + 1));
+            continue;
         }
         state ^= state << 13;
         state ^= state >> 7;
@@ -87,18 +101,53 @@ fn main() -> Result<()> {
     }
     let finished = running.wait();
     let summary = finished.summary()?;
-    let records = trajectories(&out)?;
-    let ids: HashSet<&str> =
-        records.iter().filter_map(|record| record["trajectory_id"].as_str()).collect();
+    let (records, ids) = count(&out.join("trajectories.jsonl"))?;
     println!("{summary:#}");
     println!("faults {faults:?} in {:?}", began.elapsed());
     let requested = summary["episodes"]["requested"].as_u64().context("no count in the summary")?;
     println!(
-        "{requested} requested, {} records, {} ids, exit status {:?}",
-        records.len(),
-        ids.len(),
+        "{requested} requested, {records} records, {ids} ids, exit status {:?}",
         finished.code()
     );
+    if !plot.is_empty() {
+        draw(Path::new(&plot), &samples)?;
+    }
+    Ok(())
+}
+
+/// How many records there are, and how many different ids they have.
+fn count(path: &Path) -> Result<(usize, usize)> {
+    #[derive(Deserialize)]
+    struct Record {
+        trajectory_id: String,
+    }
+    let (mut records, mut ids) = (0, HashSet::new());
+    for line in BufReader::new(fs::File::open(path)?).lines() {
+        records += 1;
+        ids.insert(serde_json::from_str::<Record>(&line?)?.trajectory_id);
+    }
+    Ok((records, ids.len()))
+}
+
+/// Memory and descriptors over time, one above the other.
+fn draw(path: &Path, samples: &[(f64, f64, f64)]) -> Result<()> {
+    let area = SVGBackend::new(path, (720, 420)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let (above, below) = area.split_vertically(210);
+    let memory: Vec<(f64, f64)> = samples.iter().map(|(at, rss, _)| (*at, *rss)).collect();
+    let descriptors: Vec<(f64, f64)> = samples.iter().map(|(at, _, n)| (*at, *n)).collect();
+    for (area, name, line) in [(above, "RSS, MiB", memory), (below, "descriptors", descriptors)] {
+        let longest = line.last().map_or(1.0, |(at, _)| *at);
+        let most = line.iter().map(|(_, y)| *y).fold(1.0, f64::max) * 1.1;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(8)
+            .x_label_area_size(32)
+            .y_label_area_size(54)
+            .build_cartesian_2d(0.0..longest, 0.0..most)?;
+        chart.configure_mesh().light_line_style(WHITE).x_desc("minutes").y_desc(name).draw()?;
+        chart.draw_series(LineSeries::new(line, BLUE.stroke_width(2)))?;
+    }
+    area.present()?;
     Ok(())
 }
 

@@ -280,10 +280,24 @@ impl Admission {
     /// Within what time a first reply is fast.
     fn first_reply_target(&self) -> Duration {
         let target = self.options.first_reply_target;
-        if self.answer_time > self.answer_time_min.saturating_mul(QUEUED) {
+        if self.is_queueing() {
             return (FIRST_REPLY_ANSWERS * self.answer_time).min(self.first_reply_max).max(target);
         }
         target
+    }
+
+    /// Whether its answers mostly wait for each other.
+    fn is_queueing(&self) -> bool {
+        self.answer_time > self.answer_time_min.saturating_mul(QUEUED)
+    }
+
+    /// By how much an answer takes longer than the fastest, if answers mostly wait for each other and
+    /// there is room for more sessions.
+    pub(crate) fn queueing(&self) -> Option<f64> {
+        (self.is_queueing() && !self.is_full()).then(|| {
+            let fastest = self.answer_time_min.max(Duration::from_nanos(1));
+            self.answer_time.as_secs_f64() / fastest.as_secs_f64()
+        })
     }
 
     /// An opening was refused for want of room. The limit, if this taught a new one.

@@ -13,6 +13,8 @@ pub(crate) enum Alarm {
     Score(ScoreTicket),
     /// A group's deadline: the job and the group.
     Group(usize, u64),
+    /// A group that an earlier run has begun may be over: the job and the group.
+    TakenUp(usize, u64),
     /// Members of a group may have become stragglers.
     Stragglers(usize, u64),
 }

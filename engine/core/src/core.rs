@@ -12,6 +12,7 @@ use crate::{
     budget::Budget,
     ejection::Health,
     episode::{Episode, EpisodeKey},
+    holding::Holding,
     job::Job,
     poison::Mortality,
     random::Random,
@@ -61,6 +62,8 @@ pub struct Core {
     pub(crate) session_serial: u64,
     /// When there may be room for a waiting episode, as far as time alone decides.
     pub(crate) wake_at: Time,
+    /// When a hold of steps is judged next.
+    pub(crate) judge_at: Time,
 }
 
 #[derive(Debug)]
@@ -69,6 +72,7 @@ pub(crate) struct Server {
     pub(crate) admission: Admission,
     /// Sessions whose first reset is out.
     pub(crate) constructing: u32,
+    pub(crate) holding: Holding,
     pub(crate) health: Health,
     pub(crate) budget: Budget,
     pub(crate) mortality: Mortality,
@@ -102,6 +106,7 @@ impl Core {
             policy_version: PolicyVersion(0),
             session_serial: 0,
             wake_at: Time::NEVER,
+            judge_at: Time::NEVER,
         }
     }
 
@@ -124,6 +129,7 @@ impl Core {
             options: server,
             admission,
             constructing: 0,
+            holding: Holding::default(),
             health: Health::default(),
             budget: Budget::default(),
             mortality: Mortality::default(),
@@ -154,6 +160,11 @@ impl Core {
         self.counts.requested += job.unstarted;
         self.counts.extra += job.extra();
         self.jobs.push(job);
+        self.now = self.now.max(now);
+        let index = self.jobs.len() - 1;
+        for group in self.jobs[index].groups.keys().copied().collect::<Vec<_>>() {
+            self.look_at_taken_up(index, group);
+        }
         self.wake_at = Time::ZERO;
         Ok(JobId(u32::try_from(self.jobs.len() - 1).unwrap_or(u32::MAX)))
     }
@@ -189,7 +200,8 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Time {
         let delayed = self.delayed.peek().map_or(Time::NEVER, |Reverse((at, _))| *at);
-        self.timers.next().min(self.alarms.next()).min(delayed).min(self.wake_at)
+        let slots = self.timers.next().min(self.alarms.next()).min(delayed);
+        slots.min(self.wake_at).min(self.judge_at)
     }
 
     /// Whether every requested episode has been recorded and every session is closed.

@@ -40,6 +40,15 @@ impl EpisodeSet {
         whole.sum::<u64>() + rest
     }
 
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = EpisodeIndex> {
+        let bits = |word: u64| (0..64).filter(move |bit| word & (1 << bit) != 0);
+        self.words
+            .iter()
+            .zip(0..)
+            .flat_map(move |(&word, at)| bits(word).map(move |bit| EpisodeIndex(64 * at + bit)))
+    }
+
     /// The set as bits: episode `i` is bit `i % 64` of word `i / 64`.
     #[must_use]
     pub fn words(&self) -> &[u64] {
@@ -68,6 +77,16 @@ impl EpisodeSet {
     }
 }
 
+impl FromIterator<EpisodeIndex> for EpisodeSet {
+    fn from_iter<I: IntoIterator<Item = EpisodeIndex>>(episodes: I) -> Self {
+        let mut set = Self::default();
+        for episode in episodes {
+            set.insert(episode);
+        }
+        set
+    }
+}
+
 const fn place(episode: EpisodeIndex) -> (usize, u64) {
     ((episode.0 / 64) as usize, 1 << (episode.0 % 64))
 }
@@ -88,6 +107,8 @@ mod tests {
         let below = [0, 1, 64, 65, 1000, 1001, u64::MAX];
         let below = below.map(|end| set.count_below(EpisodeIndex(end)));
         assert_eq!(below, [0, 1, 2, 3, 3, 4, 4]);
+        let all: Vec<u64> = set.iter().map(|index| index.0).collect();
+        assert_eq!(all, [0, 63, 64, 1000]);
         let mut words = set.words().to_vec();
         words.push(0);
         assert_eq!(EpisodeSet::from_words(words), set);

@@ -6,7 +6,8 @@ use envmill_protocol::{
 };
 
 use crate::{
-    Core, Latency, Note, Outputs, Trigger, admission::Standing, session::Waiting, turns::micros,
+    Core, Latency, Note, Outputs, Time, Trigger, admission::Standing, holding::Load,
+    session::Waiting, turns::micros,
 };
 
 impl Core {
@@ -46,8 +47,11 @@ impl Core {
         let session = &mut self.sessions[slot.0 as usize];
         let waiting = std::mem::replace(&mut session.waiting, Waiting::Nothing);
         self.counts.requests_in_flight -= u32::from(waiting.is_request());
-        if waiting == Waiting::FirstReset {
-            self.servers[session.server.0 as usize].constructing -= 1;
+        let known = &mut self.servers[session.server.0 as usize];
+        match waiting {
+            Waiting::FirstReset => known.constructing -= 1,
+            Waiting::Step => known.holding.returned(),
+            _ => {}
         }
     }
 
@@ -98,6 +102,15 @@ impl Core {
         self.counts.sessions_built += 1;
         let known = &mut self.servers[server.0 as usize];
         known.mortality.has_lived = true;
+        let load = Load {
+            first_reply: took,
+            opening: known.admission.status().opening,
+            queueing: known.admission.queueing(),
+            fast: self.options.admission.first_reply_target,
+        };
+        if known.holding.built(self.now, load) {
+            self.judge_at = Time::ZERO;
+        }
         if known.admission.admitted(self.now, took) {
             outputs.notes.push(Note::ServerRecovered(server));
         }

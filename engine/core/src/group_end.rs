@@ -5,7 +5,7 @@ use envmill_protocol::{
     record::{Cancellation, End, GroupOutcome, GroupRecord, MemberAttempt, MemberRecord},
 };
 
-use crate::{Core, Outputs, episode::EpisodeKey, job::Job};
+use crate::{Core, Outputs, Time, episode::EpisodeKey, job::Job};
 
 impl Core {
     /// A member has its record; if it was the last one, the group gets its own.
@@ -31,7 +31,7 @@ impl Core {
         }
     }
 
-    fn end_group(&mut self, job: usize, number: u64, outputs: &mut Outputs) {
+    pub(crate) fn end_group(&mut self, job: usize, number: u64, outputs: &mut Outputs) {
         let now = self.now;
         let state = &mut self.jobs[job];
         let (Some(mut group), Some(options)) = (state.groups.remove(&number), state.options.group)
@@ -82,12 +82,14 @@ impl Core {
             GroupOutcome::Filtered => self.counts.groups_filtered += 1,
         }
         self.task_statistics.add(&record);
-        if outcome == GroupOutcome::Filtered && state.refill(number) {
-            let members = u64::from(state.members);
+        if outcome == GroupOutcome::Filtered
+            && let Some((added, members)) = state.refill(number, now)
+        {
             self.counts.requested += members;
             self.counts.extra += members;
             self.counts.groups_refilled += 1;
-            self.wake_at = crate::Time::ZERO;
+            self.look_at_taken_up(job, added);
+            self.wake_at = Time::ZERO;
         }
         outputs.groups.push(record);
     }
@@ -101,16 +103,19 @@ impl Job {
         self.refills.get(index).copied()
     }
 
-    /// Adds a group in place of a filtered one, if there may be one more.
-    fn refill(&mut self, number: u64) -> bool {
+    /// Adds a group in place of a filtered one, if there may be one more: its number, and how many of
+    /// its members have no record of an earlier run.
+    fn refill(&mut self, number: u64, now: Time) -> Option<(u64, u64)> {
         let most = self.options.group.map_or(0, |options| options.refill_max as usize);
         if self.ending.is_some() || self.refills.len() >= most {
-            return false;
+            return None;
         }
         self.refills.push(number);
+        let added = self.groups_total;
         self.groups_total += 1;
-        self.unstarted += u64::from(self.members);
-        true
+        let members = self.take_up(added, now);
+        self.unstarted += members;
+        Some((added, members))
     }
 }
 

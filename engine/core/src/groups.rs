@@ -22,8 +22,10 @@ use crate::{
 /// A group from its first member's start to its last member's record.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    /// Members started; they are started in the order of their sample index.
+    /// Members started, or recorded by an earlier run.
     pub(crate) started: u32,
+    /// The sample to look at for the next one to start: they are started in their order.
+    next_sample: u32,
     /// Members under way.
     pub(crate) live: Vec<EpisodeKey>,
     /// Members that are scored and wait for the filter.
@@ -31,7 +33,7 @@ pub(crate) struct Group {
     /// Members that ended completed or truncated and have their score.
     pub(crate) usable: u32,
     /// Whether the filter has spoken.
-    decided: bool,
+    pub(crate) decided: bool,
     /// Whether it was the filter that ended it.
     pub(crate) filtered: bool,
     pub(crate) members: Vec<MemberRecord>,
@@ -64,7 +66,7 @@ impl Group {
     }
 
     /// Takes note of a first observation. True if it is the first one that differs.
-    fn see_first(&mut self, hash: u64) -> bool {
+    pub(crate) fn see_first(&mut self, hash: u64) -> bool {
         let differs = *self.first.get_or_insert(hash) != hash;
         differs && !std::mem::replace(&mut self.differs, true)
     }
@@ -91,8 +93,14 @@ impl Core {
     fn start_member(&mut self, job: usize, group: u64) -> EpisodeKey {
         let state = &mut self.jobs[job];
         state.unstarted -= 1;
-        let sample = state.groups.get(&group).map_or(0, |group| group.started);
-        let index = EpisodeIndex(group * u64::from(state.members) + u64::from(sample));
+        let first = group * u64::from(state.members);
+        let mut sample = state.groups.get(&group).map_or(0, |group| group.next_sample);
+        let recorded = &state.options.recorded;
+        let index = |sample: u32| EpisodeIndex(first + u64::from(sample));
+        while recorded.contains(index(sample)) && sample + 1 < state.members {
+            sample += 1;
+        }
+        let index = index(sample);
         let mut episode = Episode::new(
             job,
             index,
@@ -106,6 +114,7 @@ impl Core {
         let state = &mut self.jobs[job];
         if let Some(group_state) = state.groups.get_mut(&group) {
             group_state.started += 1;
+            group_state.next_sample = sample + 1;
             group_state.live.push(key);
             if group_state.started == state.members {
                 state.filling.retain(|other| *other != group);
@@ -144,6 +153,11 @@ impl Core {
         group.slowest = group.slowest.max(ended_at.since(episode.play.began_at));
         let is_enough = group.usable >= options.target();
         if options.filter == GroupFilter::None {
+            self.conclude(key, end, outputs);
+        } else if group.decided {
+            // By an earlier run, which did not come to write this member down.
+            let end =
+                if group.filtered { End::Filtered(options.filter.name().into()) } else { end };
             self.conclude(key, end, outputs);
         } else {
             group.live.retain(|live| *live != key);

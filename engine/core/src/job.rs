@@ -81,9 +81,6 @@ impl Job {
         }
         if let Some(group) = &options.group {
             group.check(options.episodes)?;
-            if !options.recorded.is_empty() {
-                return Err(OptionsError::RecordedGroups);
-            }
         }
         let parameters = options.reset_parameters.trim_ascii();
         let is_object = parameters.starts_with(b"{") && parameters.ends_with(b"}");
@@ -94,9 +91,8 @@ impl Job {
         let members = options.group.map_or(1, |group| group.members());
         let samples = options.group.map_or(1, |group| group.samples);
         let groups_total = options.episodes / u64::from(samples);
-        let recorded = options.recorded.count_below(EpisodeIndex(options.episodes));
-        Ok(Self {
-            unstarted: groups_total * u64::from(members) - recorded,
+        let mut job = Self {
+            unstarted: 0,
             members,
             next_group: 0,
             groups_total,
@@ -114,7 +110,9 @@ impl Job {
             deadline,
             waiting_since: now,
             ending: None,
-        })
+        };
+        job.unstarted = job.take_all_up(now);
+        Ok(job)
     }
 
     /// Whether an episode waits for a session now.
@@ -158,12 +156,6 @@ impl Job {
                 task.map_or(&[], |task| &task[..]),
             ]),
         }
-    }
-
-    /// Members beyond the samples, refills not counted.
-    pub(crate) fn extra(&self) -> u64 {
-        let oversample = self.options.group.map_or(0, |group| group.oversample);
-        self.groups_total * u64::from(oversample)
     }
 }
 
@@ -237,13 +229,10 @@ mod tests {
         }
         let options =
             JobOptions { episodes: 5, recorded: recorded.into(), ..JobOptions::default() };
-        let mut job = Job::new(options.clone(), Time::ZERO).unwrap();
+        let mut job = Job::new(options, Time::ZERO).unwrap();
         assert_eq!((job.unstarted, job.extra()), (2, 0));
         let mut next = || job.next_member_group(None, 1, Time::ZERO).0;
         assert_eq!([next(), next()], [1, 4]);
-        let group = Some(crate::GroupOptions::default());
-        let refused = Job::new(JobOptions { group, ..options }, Time::ZERO).unwrap_err();
-        assert_eq!(refused, OptionsError::RecordedGroups);
     }
 
     #[test]

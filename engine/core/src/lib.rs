@@ -23,12 +23,14 @@ mod failing;
 mod fairness;
 mod group_end;
 mod groups;
+mod holding;
 mod job;
 mod members;
 mod options;
 mod placement;
 mod poison;
 mod random;
+mod recorded_groups;
 mod retrying;
 mod schedule;
 mod scoring;
@@ -56,6 +58,7 @@ pub use options::{
     GroupPlacement, JobOptions, OnEnvironmentError, Options, OptionsError, RetryBudget, Scoring,
     ServerOptions, SessionReuse,
 };
+pub use recorded_groups::{RecordedGroups, recorded_member};
 pub use state::{State, TRANSITIONS, Transition, Trigger};
 pub use task_statistics::{StatisticsByTask, TaskStatistics};
 pub use tasks::{Task, Tasks};

@@ -37,6 +37,9 @@ impl Job {
             GroupPlacement::Any => 1,
             _ => pool.clamp(1, FILLING_MAX),
         };
+        while self.next_group < self.groups_total && self.was_begun(self.next_group) {
+            self.next_group += 1;
+        }
         let may_open = self.next_group < self.groups_total
             && (self.filling.is_empty() || self.filling.len() < window);
         let found = match (options.placement, server) {

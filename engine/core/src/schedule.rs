@@ -27,14 +27,19 @@ impl Core {
             match alarm {
                 Alarm::Score(ticket) => self.on_score_deadline(ticket, outputs),
                 Alarm::Group(job, group) => self.on_group_deadline(job, group, outputs),
+                Alarm::TakenUp(job, group) => self.on_taken_up(job, group, outputs),
                 Alarm::Stragglers(job, group) => self.on_stragglers(job, group, outputs),
             }
         }
         self.requeue_delayed();
-        if self.wake_at > self.now {
-            return;
+        if self.wake_at <= self.now {
+            self.wake_at = Time::NEVER;
+            self.start_what_can_be(outputs);
         }
-        self.wake_at = Time::NEVER;
+        self.send_held(outputs);
+    }
+
+    fn start_what_can_be(&mut self, outputs: &mut Outputs) {
         self.compare_servers(outputs);
         for job in 0..self.jobs.len() {
             self.check_deadline(job, outputs);
@@ -148,7 +153,9 @@ impl Core {
         let mut alarms = std::mem::take(&mut self.alarms);
         alarms.sweep(|alarm| match alarm {
             Alarm::Score(ticket) => self.awaits_score(ticket).is_some(),
-            Alarm::Group(job, group) | Alarm::Stragglers(job, group) => {
+            Alarm::Group(job, group)
+            | Alarm::TakenUp(job, group)
+            | Alarm::Stragglers(job, group) => {
                 self.jobs.get(job).is_some_and(|job| job.groups.contains_key(&group))
             }
         });

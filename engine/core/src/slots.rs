@@ -78,6 +78,9 @@ impl Core {
             counts.requests_in_flight += 1;
             counts.requests_in_flight_peak =
                 counts.requests_in_flight_peak.max(counts.requests_in_flight);
+            if waiting == Waiting::Step {
+                self.servers[session.server.0 as usize].holding.sent();
+            }
             self.arm(slot, waiting.phase());
         } else {
             self.timers.set(slot.0, self.now + CLOSE_DEADLINE);

@@ -1,7 +1,7 @@
 //! Turns: the policy's and the external driver's.
 
 use envmill_protocol::{
-    Decision, Failure, FailureKind, JobId, Phase, Request, Slot, Turn,
+    Decision, Failure, FailureKind, JobId, Phase, Slot, Turn,
     record::{End, Truncation},
 };
 
@@ -49,9 +49,8 @@ impl Core {
         episode.play.generations.extend(decision.generations);
         match decision.action {
             Ok(action) => {
-                episode.play.action = action.clone();
-                episode.advance(Trigger::StepSent, &mut self.counts);
-                self.send(decision.slot, Request::Step { action }, Waiting::Step, outputs);
+                episode.play.action = action;
+                self.step_or_hold(decision.slot, outputs);
             }
             Err(error) => {
                 let failure = Failure::kept(FailureKind::Policy, error.message);

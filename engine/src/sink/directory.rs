@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    FileSink, Format, Records, RecordsError, arrow_stream::ArrowStream, error::remedy,
+    FileSink, Format, GroupLines, Records, RecordsError, arrow_stream::ArrowStream, error::remedy,
     json_lines::JsonLines,
 };
 
@@ -203,6 +203,22 @@ impl OutputDirectory {
             }
         };
         start().map_err(|source| DirectoryError::Unwritable { path: path.clone(), source })
+    }
+
+    /// What writes the records of groups, behind the lines that are `kept` of an earlier run.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be made.
+    pub fn group_lines(&self, kept: &[u8]) -> Result<GroupLines, DirectoryError> {
+        let path = self.groups();
+        let start = || {
+            self.write_whole(GROUPS, |file| file.write_all(kept))?;
+            OpenOptions::new().append(true).open(&path)
+        };
+        let file =
+            start().map_err(|source| DirectoryError::Unwritable { path: path.clone(), source })?;
+        Ok(GroupLines::new(file, &path, kept.len() as u64))
     }
 
     /// Writes `job.json`, whole or not at all.

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -29,20 +29,17 @@ pub struct GroupLines {
 }
 
 impl GroupLines {
-    /// Makes the file, which replaces one of an earlier run.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be made.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: File::create(path)?,
+    /// Writes behind the end of `file`, which is at `path` and `length` bytes long.
+    #[must_use]
+    pub fn new(file: File, path: &Path, length: u64) -> Self {
+        Self {
+            file,
             path: path.to_owned(),
-            length: 0,
+            length,
             waiting: VecDeque::new(),
             written: 0,
             failure: None,
-        })
+        }
     }
 
     /// Takes all records, leaving the list empty. The last record of any of their members was number
@@ -137,7 +134,7 @@ mod tests {
     fn a_group_is_written_after_its_members() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("groups.jsonl");
-        let mut lines = GroupLines::create(&path).unwrap();
+        let mut lines = GroupLines::new(File::create(&path).unwrap(), &path, 0);
         lines.submit(&mut vec![group(0)], 4);
         lines.submit(&mut vec![group(1), group(2)], 9);
         lines.advance(3);

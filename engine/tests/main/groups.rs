@@ -13,41 +13,6 @@ use crate::plain::{envmill, records};
 const BOUND: Duration = Duration::from_secs(300);
 
 #[test]
-fn groups_cannot_go_on_yet_and_say_so_before_any_work() {
-    let _watchdog = Watchdog::start("resumed groups", BOUND);
-    let directory = tempfile::tempdir().unwrap();
-    let out = directory.path().join("run");
-    for format in ["jsonl", "parquet"] {
-        let out = out.with_extension(format);
-        let play = |last: &[&str]| {
-            envmill(&out)
-                .args(["--env", "native:cartpole", "--samples", "2", "--episodes", "4"])
-                .args(["--resume", "--format", format])
-                .args(last)
-                .run()
-                .unwrap()
-        };
-        // Where nothing is there, a job begins, whatever it is.
-        let begun = play(&[]);
-        assert_eq!(begun.code(), Some(0), "{begun:?}");
-        let files = || {
-            let files = fs::read_dir(&out).unwrap().map(|file| file.unwrap().path());
-            files.filter(|file| file.is_file()).map(|file| (fs::read(&file).unwrap(), file))
-        };
-        let whole: BTreeSet<_> = files().collect();
-        let resumed = play(&[]);
-        assert_eq!(resumed.code(), Some(2), "{resumed:?}");
-        assert!(resumed.stderr.contains("--resume cannot go on with groups yet"), "{resumed:?}");
-        assert_eq!(files().collect::<BTreeSet<_>>(), whole);
-        let without = envmill(&out)
-            .args(["--env", "native:cartpole", "--episodes", "4", "--resume", "--format", format])
-            .run()
-            .unwrap();
-        assert!(without.stderr.contains("`samples` was 2 and is null"), "{without:?}");
-    }
-}
-
-#[test]
 fn groups_play_one_task_each() {
     let _watchdog = Watchdog::start("tasks of groups", BOUND);
     let directory = tempfile::tempdir().unwrap();

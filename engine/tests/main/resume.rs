@@ -8,6 +8,7 @@ use std::{
 };
 
 use envmill::sink::{Format, Records};
+use envmill_protocol::record::{GroupRecord, read_group_line};
 use envmill_testing::{Watchdog, wait_until};
 
 use crate::{formats::records, plain::envmill, rig::BOUND};
@@ -80,6 +81,62 @@ fn killed_runs_of_arrow_go_on() {
 #[test]
 fn killed_runs_of_parquet_go_on() {
     is_complete_after_kills(Format::Parquet);
+}
+
+/// Kills runs of groups, some of which are filtered and replaced, and has them go on.
+#[test]
+fn killed_runs_of_groups_go_on() {
+    let _watchdog = Watchdog::start("killed groups", BOUND);
+    let directory = tempfile::tempdir().unwrap();
+    for format in Format::ALL {
+        let out = directory.path().join(format.name());
+        let command = || {
+            envmill(&out)
+                .args(["--env", "native:cartpole", "--sessions", "2", "--name", "killed"])
+                .args([
+                    "--groups",
+                    "60",
+                    "--samples",
+                    "4",
+                    "--oversample",
+                    "2",
+                    "--max-steps",
+                    "12",
+                ])
+                .args(["--group-filter", "zero-variance", "--refill-max", "20"])
+                .args(["--gather-ms", "0", "--resume", "--format", format.name()])
+        };
+        let mut running = command().start().unwrap();
+        wait_until("records to lose", BOUND, || {
+            fs::metadata(out.join("groups.jsonl")).is_ok_and(|file| file.len() > 20_000)
+                || !running.is_running()
+        });
+        running.kill();
+        drop(running);
+        let finished = command().run().unwrap();
+        assert_eq!(finished.code(), Some(0), "{finished:?}");
+        let records = records(&out, format);
+        let lines = fs::read(out.join("groups.jsonl")).unwrap();
+        let groups: Vec<GroupRecord> = lines
+            .split_inclusive(|&byte| byte == b'\n')
+            .map(|line| read_group_line(line).unwrap())
+            .collect();
+        let ids: BTreeSet<u64> = groups.iter().map(|group| group.group_id).collect();
+        assert_eq!(
+            ids.into_iter().collect::<Vec<_>>(),
+            (0..groups.len() as u64).collect::<Vec<_>>()
+        );
+        let members = groups.iter().flat_map(|group| &group.members);
+        let members: BTreeSet<&str> = members.map(|member| member.trajectory_id.as_str()).collect();
+        let ids: BTreeSet<&str> = records.iter().map(|it| it.trajectory_id.as_str()).collect();
+        assert_eq!((records.len(), members.len()), (6 * groups.len(), 6 * groups.len()));
+        assert_eq!(ids, members);
+        let refills = groups.iter().filter(|group| group.refill_of.is_some()).count();
+        assert_eq!(groups.len(), 60 + refills);
+        // A third time there is nothing left to play.
+        let again = command().run().unwrap();
+        assert_eq!(again.summary().unwrap()["recorded"], 0, "{again:?}");
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@
 
 #![allow(clippy::expect_used, reason = "a broken promise is told by a panic")]
 
+#[cfg(feature = "engine")]
+mod arrow;
 mod codec;
 mod record;
 mod recording;
@@ -25,11 +27,14 @@ pub struct Target {
 
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
+    #[cfg(feature = "engine")]
+    Target { name: "arrow", run: arrow::arrow },
     Target { name: "client_decode", run: codec::client_decode },
     #[cfg(feature = "engine")]
     Target { name: "config", run: settings::config },
     Target { name: "error_frame", run: codec::error_frame },
     Target { name: "field_path", run: codec::field_path },
+    Target { name: "group", run: record::group },
     Target { name: "record", run: record::record },
     Target { name: "recording", run: recording::recording },
     Target { name: "server_decode", run: codec::server_decode },

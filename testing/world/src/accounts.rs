@@ -83,7 +83,11 @@ pub(crate) fn check_all(world: &World) -> Vec<String> {
 }
 
 /// Each episode has one record.
-fn exactly_once(job: &JobOptions, records: &[&Trajectory], refills: u64) -> Option<String> {
+pub(crate) fn exactly_once(
+    job: &JobOptions,
+    records: &[&Trajectory],
+    refills: u64,
+) -> Option<String> {
     let name = &job.name;
     let mut ids: Vec<&str> = records.iter().map(|it| it.trajectory_id.as_str()).collect();
     ids.sort_unstable();

@@ -4,7 +4,8 @@
 //! Start at [`World`]: it is made from a [`Plan`], moves on with [`World::step`] and
 //! [`World::run`], and ends with [`World::check`]. While it plays, a ledger follows every command,
 //! turn and record and knows which event the core must take and which it must not; what the core
-//! gets wrong is a violation, named with its moment. [`play`] does all of it for one seed.
+//! gets wrong is a violation, named with its moment. [`play`] does all of it for one seed,
+//! and [`play_resumed`] with a kill in between.
 //!
 //! Everything is drawn from the plan's seed, so a world that fails can be played again:
 //! `cargo xtask seeds --seed SEED`.
@@ -20,6 +21,7 @@ mod lies;
 mod plan;
 mod random;
 mod recorded;
+mod resumed;
 mod seeds;
 mod server;
 mod shape;
@@ -27,6 +29,7 @@ mod world;
 
 pub use plan::{ClockPlan, ExternalPlan, Plan, ServerPlan, Spell};
 pub use random::Random;
-pub use seeds::{Failed, Played, plan_of, play, play_many};
+pub use resumed::play_resumed;
+pub use seeds::{Failed, Played, each, plan_of, play};
 pub use shape::Shape;
 pub use world::World;

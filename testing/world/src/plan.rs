@@ -102,6 +102,9 @@ pub struct ServerPlan {
     pub processor: Duration,
     /// The same for the construction of a session.
     pub processor_construct: Duration,
+    /// How many times over a connection waits for all that the processor has taken on, before the
+    /// reset does once more.
+    pub connect_turns: u32,
     /// Steps that never answer.
     pub hang: u32,
     /// Connections that are never made.
@@ -162,6 +165,7 @@ impl Default for ServerPlan {
             tail: 1,
             processor: Duration::ZERO,
             processor_construct: Duration::ZERO,
+            connect_turns: 0,
             hang: 0,
             hang_connect: 0,
             hang_reset: 0,

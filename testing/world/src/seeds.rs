@@ -1,6 +1,7 @@
 //! A whole hostile world from one number.
 
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex, PoisonError,
@@ -40,7 +41,7 @@ pub struct Failed {
 }
 
 /// More steps than any world of a seed takes.
-const STEPS_MAX: u64 = 1_000_000;
+pub(crate) const STEPS_MAX: u64 = 1_000_000;
 
 /// Plays the world of a seed and checks everything.
 ///
@@ -63,17 +64,23 @@ pub fn play(seed: u64) -> Result<Played, Failed> {
             records: world.records.len(),
         }),
         Ok((violations, _)) => Err(Failed { seed, violations }),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-            Err(Failed { seed, violations: vec![format!("a panic: {text}")] })
-        }
+        Err(panic) => Err(failed_by_panic(seed, panic.as_ref())),
     }
 }
 
-/// Plays many seeds on as many threads as the machine has processors, and tells of each world as it
-/// ends, in any order. Stops early once `told` says false.
-pub fn play_many(seeds: &[u64], told: impl FnMut(Result<Played, Failed>) -> bool + Send) {
+pub(crate) fn failed_by_panic(seed: u64, panic: &(dyn Any + Send)) -> Failed {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+    Failed { seed, violations: vec![format!("a panic: {text}")] }
+}
+
+/// Has `play` play many seeds on as many threads as the machine has processors, and tells of each
+/// world as it ends, in any order. Stops early once `told` says false.
+pub fn each<T>(
+    seeds: &[u64],
+    play: impl Fn(u64) -> Result<T, Failed> + Sync,
+    told: impl FnMut(Result<T, Failed>) -> bool + Send,
+) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let told = Mutex::new(told);
@@ -107,7 +114,7 @@ pub fn plan_of(seed: u64) -> Plan {
     let wishes = wishes(jobs.len(), servers.len(), random);
     let job = jobs.remove(0);
     let late = if rarely(random) { millis(random, 1, 50) } else { Duration::ZERO };
-    Plan {
+    let plan = Plan {
         seed,
         servers,
         job,
@@ -136,7 +143,29 @@ pub fn plan_of(seed: u64) -> Plan {
         score_fails: some(random, 50),
         score_mute: some(random, 50),
         wishes,
+    };
+    if seed % 16 == 9 { busy(plan) } else { plan }
+}
+
+/// The same world with servers that compute one answer after another and have too much to do, so that
+/// steps are held back.
+fn busy(mut plan: Plan) -> Plan {
+    let random = &mut Random::new(plan.seed ^ 0x00B0_5E0A);
+    for server in &mut plan.servers {
+        server.processor = Duration::from_micros(random.between(1_000, 10_000));
+        server.processor_construct = server.processor * random.between(2, 8) as u32;
+        server.connect_turns = random.between(1, 6) as u32;
     }
+    plan.options.admission.first_reply_target = millis(random, 1, 30);
+    for job in std::iter::once(&mut plan.job).chain(&mut plan.more_jobs) {
+        job.episodes *= 2;
+        job.sessions_max += 40;
+        if random.chance(500) {
+            job.driver = Driver::Policy;
+            job.session_reuse = SessionReuse::Never;
+        }
+    }
+    plan
 }
 
 fn server(environment: u32, random: &mut Random) -> ServerPlan {
@@ -161,6 +190,7 @@ fn server(environment: u32, random: &mut Random) -> ServerPlan {
         shape,
         tail: random.between(1, 100) as u32,
         processor: Duration::from_micros(if rarely(random) { random.below(2_000) } else { 0 }),
+        connect_turns: 0,
         processor_construct: if rarely(random) { millis(random, 1, 100) } else { Duration::ZERO },
         hang: some(random, 20),
         hang_connect: some(random, 100),

@@ -140,7 +140,9 @@ impl Servers {
         random: &mut Random,
     ) -> Option<Answer> {
         let plan = &self.plans[server];
-        let connect = plan.shape.draw(plan.connect, random) * self.slowness(server, now);
+        let turn = self.states[server].busy_until.since(now);
+        let connect = plan.shape.draw(plan.connect, random) * self.slowness(server, now)
+            + turn * plan.connect_turns;
         if self.states[server].is_away {
             return Some((connect, lost(FailureKind::Unreachable, "connection refused")));
         }

@@ -39,6 +39,8 @@ pub struct World {
     pub records: Vec<Trajectory>,
     /// Every group's record so far, in the order they came.
     pub groups: Vec<GroupRecord>,
+    /// Records of an earlier run.
+    earlier: Vec<Trajectory>,
     /// Inputs that the core was given.
     pub inputs: u64,
     /// What the core had to tell, in order.
@@ -109,6 +111,7 @@ impl World {
             now: Time::ZERO,
             records: Vec::new(),
             groups: Vec::new(),
+            earlier: Vec::new(),
             inputs: 0,
             notes: Vec::new(),
             random: Random::new(plan.seed),
@@ -421,7 +424,8 @@ impl World {
         for group in &self.fresh.groups {
             let own = |it: &&Trajectory| it.job_id == group.job_id && it.group_id == group.group_id;
             let recent = self.fresh.records.iter().chain(&self.outputs.records);
-            let members: Vec<&Trajectory> = self.records.iter().chain(recent).filter(own).collect();
+            let before = self.earlier.iter().chain(&self.records);
+            let members: Vec<&Trajectory> = before.chain(recent).filter(own).collect();
             accounts::check_group(group, &members, &self.plan, slack, &mut self.ledger);
         }
         let (fresh, outputs) = (&mut self.fresh, &mut self.outputs);
@@ -545,6 +549,18 @@ impl World {
         self.send(after, Happening::Deliver { event, is_lie: false });
     }
 
+    /// The jobs have these records from an earlier run.
+    pub(crate) fn remember(&mut self, records: Vec<Trajectory>) {
+        for record in &records {
+            self.ledger.recorded.insert(record.trajectory_id.clone(), "by an earlier run".into());
+        }
+        self.earlier = records;
+    }
+
+    pub(crate) fn earlier(&self) -> &[Trajectory] {
+        &self.earlier
+    }
+
     pub(crate) const fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -560,7 +576,7 @@ impl World {
     pub fn all_violations(&self) -> Vec<String> {
         let mut violations = self.violations();
         violations.extend(accounts::check_all(self));
-        violations.extend(grouped::check_all(&self.groups, &self.records, &self.plan));
+        violations.extend(grouped::check_all(&self.groups, &self.records, &self.plan, false));
         let counts = self.core.counts();
         let mut expect = |holds: bool, what: &str| {
             if !holds {

@@ -53,8 +53,9 @@ impl Default for GroupOptions {
 }
 
 impl GroupOptions {
-    /// Members of each group.
-    pub(crate) const fn members(&self) -> u32 {
+    /// Members of each group: samples and oversampled ones.
+    #[must_use]
+    pub const fn members(&self) -> u32 {
         self.samples.saturating_add(self.oversample)
     }
 

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use envmill_protocol::Phase;
 
-use crate::{AdmissionOptions, EpisodeSet, Tasks};
+use crate::{AdmissionOptions, EpisodeSet, RecordedGroups, Tasks};
 
 pub use groups::{GroupFilter, GroupOptions, GroupPlacement};
 pub use retries::{EjectionOptions, OnEnvironmentError, RetryBudget, Scoring};
@@ -83,9 +83,11 @@ pub struct JobOptions {
     /// play what `reset_parameters` says.
     pub tasks: Tasks,
     /// Episodes that have their record from an earlier run of this job: they are neither played nor
-    /// recorded again, and are not among [`Counts::requested`](crate::Counts::requested). There may
-    /// be none in a job with groups.
+    /// recorded again, and are not among [`Counts::requested`](crate::Counts::requested). With groups,
+    /// the member with sample index `s` of group `g` is number `g × members + s`.
     pub recorded: Arc<EpisodeSet>,
+    /// What else that run has left of its groups.
+    pub recorded_groups: Arc<RecordedGroups>,
     /// An episode that has taken this many steps is truncated.
     pub max_steps: Option<u32>,
     /// How long things may take.
@@ -132,6 +134,7 @@ impl Default for JobOptions {
             reset_parameters: Bytes::new(),
             tasks: Tasks::default(),
             recorded: Arc::default(),
+            recorded_groups: Arc::default(),
             max_steps: None,
             deadlines: Deadlines::default(),
             attempts_max: 3,
@@ -272,11 +275,6 @@ pub enum OptionsError {
         /// [`GroupOptions::samples`].
         samples: u32,
     },
-    /// Episodes of a job with groups are said to be recorded before.
-    #[error(
-        "a job with groups cannot go on: what was played of a group that is not whole is lost to it"
-    )]
-    RecordedGroups,
     /// A group is larger than a group may be.
     #[error("a group of {asked} members, oversampled ones included; it may have {most}")]
     Members {

@@ -7,6 +7,7 @@ mod decisions;
 mod ejection;
 mod fairness;
 mod groups;
+mod holding;
 mod metastability;
 mod seeds;
 mod table;

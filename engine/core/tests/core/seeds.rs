@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use envmill_world::{Failed, play, play_many};
+use envmill_world::{Failed, each, play, play_resumed};
 
 /// One seed a line; what follows a `#` says what it has found.
 const PINNED: &str = include_str!("pinned_seeds.txt");
@@ -15,10 +15,10 @@ fn pinned() -> Vec<u64> {
     lines.filter(|line| !line.is_empty()).map(|line| line.parse().unwrap()).collect()
 }
 
-fn all_are_clean(seeds: &[u64]) {
+fn all_are_clean<T>(seeds: &[u64], play: impl Fn(u64) -> Result<T, Failed> + Sync) {
     let mut failed: Vec<Failed> = Vec::new();
     let mut played = 0;
-    play_many(seeds, |outcome| {
+    each(seeds, play, |outcome| {
         played += 1;
         failed.extend(outcome.err());
         failed.len() < 10
@@ -39,12 +39,19 @@ fn all_are_clean(seeds: &[u64]) {
 fn pinned_seeds_are_clean() {
     let seeds = pinned();
     assert!(!seeds.is_empty());
-    all_are_clean(&seeds);
+    all_are_clean(&seeds, play);
+    all_are_clean(&seeds, play_resumed);
+}
+
+/// What an engine that was killed has left is gone on with, and nothing is lost or doubled.
+#[test]
+fn killed_worlds_go_on() {
+    all_are_clean(&(10_000..11_500).collect::<Vec<u64>>(), play_resumed);
 }
 
 #[test]
 fn thousands_of_seeds_are_clean() {
-    all_are_clean(&(0..6_000).collect::<Vec<u64>>());
+    all_are_clean(&(0..6_000).collect::<Vec<u64>>(), play);
 }
 
 const HASHED: std::ops::Range<u64> = 100..130;

@@ -3,8 +3,8 @@
 use envmill_core::{
     AdmissionOptions, Deadlines, Driver, EjectionOptions, EpisodeSet, External, ExternalTurn,
     FingerprintChange, GroupFilter, GroupOptions, GroupPlacement, Input, JobOptions, Latency, Note,
-    OnEnvironmentError, Options, Outlier, Outputs, RetryBudget, Score, ScoreTicket, Scored,
-    Scoring, ServerOptions, SessionReuse, Task, Tasks, Time, ToScore,
+    OnEnvironmentError, Options, Outlier, Outputs, RecordedGroups, RetryBudget, Score, ScoreTicket,
+    Scored, Scoring, ServerOptions, SessionReuse, Task, Tasks, Time, ToScore,
 };
 
 use super::{
@@ -73,8 +73,9 @@ structs! {
         name, environment, environment_name, episodes, sessions_max, seed, send_seed,
         reset_parameters, max_steps, deadlines, attempts_max, session_reuse, driver,
         on_fingerprint_change, group, production, on_environment_error, idempotent, retry_budget,
-        scoring, weight, priority, tasks, recorded
+        scoring, weight, priority, tasks, recorded, recorded_groups
     }
+    RecordedGroups { filtered, open }
     GroupOptions {
         samples, oversample, complete_at, filter, refill_max, deadline, duplicate_stragglers,
         placement

@@ -1,6 +1,6 @@
 //! Numbers, texts, bytes, lists and options.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -114,6 +114,24 @@ impl<T: Decode> Decode for Vec<T> {
             items.push(T::decode(from)?);
         }
         Ok(items)
+    }
+}
+
+impl<K: Encode, V: Encode> Encode for BTreeMap<K, V> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_length(self.len(), out);
+        for (key, value) in self {
+            key.encode(out);
+            value.encode(out);
+        }
+    }
+}
+
+impl<K: Decode + Ord, V: Decode> Decode for BTreeMap<K, V> {
+    const BYTES_MIN: usize = 4;
+
+    fn decode(from: &mut Source) -> Result<Self, Malformed> {
+        Vec::<(K, V)>::decode(from).map(|entries| entries.into_iter().collect())
     }
 }
 

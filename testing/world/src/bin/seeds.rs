@@ -1,4 +1,4 @@
-//! Plays the worlds of many seeds: `seeds [--from SEED] [--count N] [--pinned FILE] [--stop]`.
+//! Plays the worlds of many seeds, each to its end and once more with a kill in between: `seeds [--from SEED] [--count N] [--pinned FILE] [--stop]`.
 //!
 //! Failing seeds are printed to standard output, one a line with what was wrong; the status is 1 if
 //! there are any. `cargo xtask seeds` calls this.
@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use envmill_world::play_many;
+use envmill_world::{each, play, play_resumed};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut seeds = Vec::new();
@@ -32,7 +32,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     std::panic::set_hook(Box::new(|_| {}));
     let (start, mut done, mut failed, mut inputs) = (Instant::now(), 0_u64, 0_u64, 0_u64);
     let total = seeds.len();
-    play_many(&seeds, |outcome| {
+    let play_twice = |seed| {
+        let played = play(seed)?;
+        play_resumed(seed).map(|()| played)
+    };
+    each(&seeds, play_twice, |outcome| {
         done += 1;
         match outcome {
             Ok(played) => inputs += played.inputs,
