@@ -86,7 +86,7 @@ fn a_hanging_run_can_be_ended_by_its_own_deadline() {
 #[test]
 fn a_long_episode_is_cut_at_its_deadline_and_counts() {
     let played = Job::on("episode deadline", &bench_server().url())
-        .words("--episodes 6 --sessions 3 --episode-timeout-ms 700")
+        .words("--episodes 3 --sessions 3 --episode-timeout-ms 4000")
         .args(["--policy", r#"constant:{"sleep_s":0.05}"#])
         .play();
     played.all_played();
