@@ -82,9 +82,14 @@ fn run(target: &str, minutes: u64) -> Result<()> {
         .env("RUSTC_BOOTSTRAP", "1")
         .args(["run", "--release", "--target", &host, "--bin", target]);
     // The heavy parts are built only for the targets that are in them.
-    if !matches!(target, "config" | "websocket") {
-        command.arg("--no-default-features");
-    }
+    command.arg("--no-default-features");
+    let feature = match target {
+        "arrow" => Some("formats"),
+        "config" => Some("engine"),
+        "websocket" => Some("worker"),
+        _ => None,
+    };
+    command.args(feature.into_iter().flat_map(|feature| ["--features", feature]));
     command
         .arg("--")
         .arg(format!("-max_total_time={}", minutes * 60))

@@ -161,10 +161,12 @@ impl Summary {
         let counts = finished.core.counts();
         let wall_s = finished.wall.as_secs_f64();
         let meter = &finished.meter;
+        let requested = counts.requested + recorded_before;
+        let asked: u64 = finished.core.jobs().map(|job| job.episodes).sum();
         Self {
             episodes: Episodes {
-                requested: counts.requested + recorded_before,
-                extra: counts.extra,
+                requested,
+                extra: requested.saturating_sub(asked),
                 recorded_before,
                 completed: counts.completed,
                 truncated: counts.truncated,

@@ -126,6 +126,9 @@ fn killed_runs_of_groups_go_on() {
             ids.into_iter().collect::<Vec<_>>(),
             (0..groups.len() as u64).collect::<Vec<_>>()
         );
+        let episodes = &finished.summary().unwrap()["episodes"];
+        assert_eq!(episodes["requested"], 6 * groups.len());
+        assert_eq!(episodes["extra"], 6 * groups.len() - 4 * 60);
         let members = groups.iter().flat_map(|group| &group.members);
         let members: BTreeSet<&str> = members.map(|member| member.trajectory_id.as_str()).collect();
         let ids: BTreeSet<&str> = records.iter().map(|it| it.trajectory_id.as_str()).collect();

@@ -8,7 +8,7 @@
 
 #![allow(clippy::expect_used, reason = "a broken promise is told by a panic")]
 
-#[cfg(feature = "engine")]
+#[cfg(feature = "formats")]
 mod arrow;
 mod codec;
 mod record;
@@ -27,7 +27,7 @@ pub struct Target {
 
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
-    #[cfg(feature = "engine")]
+    #[cfg(feature = "formats")]
     Target { name: "arrow", run: arrow::arrow },
     Target { name: "client_decode", run: codec::client_decode },
     #[cfg(feature = "engine")]
