@@ -308,6 +308,7 @@ impl Admission {
         random: &mut Random,
     ) -> Option<u32> {
         self.status.refusals += 1;
+        self.permanent_in_a_row = 0; // it has room for others, so another try may change that
         let retry_after = failure.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
         self.retry_at = self.retry_at.max(now + retry_after);
         self.last_failure = Some(failure);

@@ -75,8 +75,9 @@ struct Hold {
     most: u32,
     /// Sessions a second, before it.
     before: f64,
-    /// Sessions built since the last judgement.
+    /// Sessions built and steps answered since the last judgement.
     built: u32,
+    answered: u32,
     judged_at: Time,
     judge_at: Time,
 }
@@ -102,6 +103,9 @@ impl Holding {
 
     pub(crate) const fn returned(&mut self) {
         self.out -= 1;
+        if let Some(hold) = &mut self.hold {
+            hold.answered += 1;
+        }
     }
 
     /// A session was admitted. True if a hold begins with it.
@@ -128,6 +132,7 @@ impl Holding {
             most: most.max(LEFT_MIN),
             before,
             built: 0,
+            answered: 0,
             judged_at: now,
             judge_at: now + self.first_reply.clamp(JUDGED_AFTER.0, JUDGED_AFTER.1),
         });
@@ -156,7 +161,9 @@ impl Holding {
             return hold.judge_at;
         }
         let took = now.since(hold.judged_at);
-        if f64::from(hold.built) < FASTER * hold.before * took.as_secs_f64() {
+        // Steps that never come back must not keep the others waiting.
+        let is_stuck = hold.answered == 0;
+        if is_stuck || f64::from(hold.built) < FASTER * hold.before * took.as_secs_f64() {
             self.pause = self.pause.clamp(PAUSE.0, PAUSE.1);
             self.again_at = now + self.pause;
             self.pause *= 2;
@@ -165,7 +172,8 @@ impl Holding {
             return Time::NEVER;
         }
         self.pause = PAUSE.0;
-        (hold.built, hold.judged_at, hold.judge_at) = (0, now, now + took);
+        (hold.built, hold.answered) = (0, 0);
+        (hold.judged_at, hold.judge_at) = (now, now + took);
         hold.judge_at
     }
 
