@@ -17,8 +17,11 @@ use crate::{
     tls::{Authorities, provider},
 };
 
-/// How long one HTTP request may take, from the name's resolution to the last byte.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one HTTP request may take, from the name's resolution to the last byte: a Python server with
+/// much to do takes its time for its `/openapi.json`.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long its connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest answer that is read, in bytes.
 const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -115,6 +118,7 @@ impl Asker {
         let target = Target::new(server, &authorities)?;
         let mut config = Agent::config_builder()
             .timeout_global(Some(REQUEST_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
