@@ -141,6 +141,8 @@ pub(crate) struct Admission {
     answer_time: Duration,
     /// The shortest that one has waited.
     answer_time_min: Duration,
+    /// The shortest that a step has taken.
+    step_time_min: Duration,
     /// The most that a first reply may take and be fast.
     first_reply_max: Duration,
     last_failure: Option<Failure>,
@@ -162,6 +164,7 @@ impl Admission {
             alive_at: Time::ZERO,
             answer_time: Duration::ZERO,
             answer_time_min: Duration::MAX,
+            step_time_min: Duration::MAX,
             first_reply_max: FIRST_REPLY_MAX,
             last_failure: None,
         }
@@ -245,6 +248,12 @@ impl Admission {
         self.answer_time_min = self.answer_time_min.min(took);
     }
 
+    /// The same, and the command was a step.
+    pub(crate) fn stepped(&mut self, now: Time, took: Duration) {
+        self.answered(now, took);
+        self.step_time_min = self.step_time_min.min(took);
+    }
+
     /// A first reset was answered, `took` after the opening began, and its session is among the
     /// admitted. True if the server was down.
     pub(crate) fn admitted(&mut self, now: Time, took: Duration) -> bool {
@@ -280,24 +289,18 @@ impl Admission {
     /// Within what time a first reply is fast.
     fn first_reply_target(&self) -> Duration {
         let target = self.options.first_reply_target;
-        if self.is_queueing() {
+        if self.answer_time > self.answer_time_min.saturating_mul(QUEUED) {
             return (FIRST_REPLY_ANSWERS * self.answer_time).min(self.first_reply_max).max(target);
         }
         target
     }
 
-    /// Whether its answers mostly wait for each other.
-    fn is_queueing(&self) -> bool {
-        self.answer_time > self.answer_time_min.saturating_mul(QUEUED)
-    }
-
-    /// By how much an answer takes longer than the fastest, if answers mostly wait for each other and
-    /// there is room for more sessions.
+    /// By how much an answer takes longer than the fastest step, if steps mostly wait for each other
+    /// and there is room for more sessions. A reset that is faster than any step says nothing of that.
     pub(crate) fn queueing(&self) -> Option<f64> {
-        (self.is_queueing() && !self.is_full()).then(|| {
-            let fastest = self.answer_time_min.max(Duration::from_nanos(1));
-            self.answer_time.as_secs_f64() / fastest.as_secs_f64()
-        })
+        let fastest = self.step_time_min.max(Duration::from_nanos(1));
+        let times = self.answer_time.as_secs_f64() / fastest.as_secs_f64();
+        (times > f64::from(QUEUED) && !self.is_full()).then_some(times)
     }
 
     /// An opening was refused for want of room. The limit, if this taught a new one.
@@ -374,5 +377,24 @@ impl Admission {
         self.probe_pause = self.options.probe_min;
         self.status.ghosts = 0;
         self.permanent_in_a_row = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quick_resets_beside_long_steps_are_no_queue() {
+        let mut admission = Admission::new(AdmissionOptions::default());
+        admission.answered(Time::ZERO, Duration::from_millis(1));
+        for _ in 0..100 {
+            admission.stepped(Time::ZERO, Duration::from_secs(1));
+        }
+        assert_eq!(admission.queueing(), None);
+        for _ in 0..100 {
+            admission.stepped(Time::ZERO, Duration::from_secs(8));
+        }
+        assert!(admission.queueing().is_some_and(|times| times > 7.0));
     }
 }

@@ -124,7 +124,7 @@ impl Core {
         self.counts.steps += 1;
         self.answered(slot, Phase::Step, outputs);
         let known = &mut self.servers[server];
-        known.admission.answered(self.now, took);
+        known.admission.stepped(self.now, took);
         known.health.stepped(took);
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
         let ended = observed.ended;

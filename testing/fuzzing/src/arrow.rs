@@ -1,23 +1,29 @@
 //! The reader of Arrow streams.
 
-use std::sync::Once;
+use std::panic::{set_hook, take_hook};
 
 use envmill_formats::{StreamReader, encode};
+use envmill_protocol::Trajectory;
 
 /// A file `trajectories.arrows`, up to the first thing in it that is no whole batch of records. What
 /// was read can be written again.
 pub(crate) fn arrow(bytes: &[u8]) {
-    // The reader catches panics of the library that it stands on; a fuzzer's hook would end at them.
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| std::panic::set_hook(Box::new(|_| {})));
-    let mut reader = StreamReader::new(bytes);
-    let mut batches = 0;
-    for records in reader.by_ref().map_while(Result::ok) {
-        encode(&records).expect("what was read can be written");
-        batches += 1;
+    let (batches, whole) = read(bytes);
+    for records in &batches {
+        encode(records).expect("what was read can be written");
     }
-    let whole = usize::try_from(reader.whole_bytes()).expect("a length in memory");
     assert!(whole <= bytes.len(), "{whole} of {} bytes", bytes.len());
-    let again = StreamReader::new(&bytes[..whole]).map_while(Result::ok).count();
-    assert_eq!(again, batches, "what is whole does not read without what follows it");
+    let again = read(&bytes[..whole]).0.len();
+    assert_eq!(again, batches.len(), "what is whole does not read without what follows it");
+}
+
+/// The whole batches, and how many bytes they take. The reader catches panics of the library that it
+/// stands on; the hook of a fuzzer, which would end at them, is put aside meanwhile.
+fn read(bytes: &[u8]) -> (Vec<Vec<Trajectory>>, usize) {
+    let hook = take_hook();
+    set_hook(Box::new(|_| {}));
+    let mut reader = StreamReader::new(bytes);
+    let batches = reader.by_ref().map_while(Result::ok).collect();
+    set_hook(hook);
+    (batches, usize::try_from(reader.whole_bytes()).expect("a length in memory"))
 }

@@ -1,4 +1,5 @@
-//! Plays the worlds of many seeds, each to its end and once more with a kill in between: `seeds [--from SEED] [--count N] [--pinned FILE] [--stop]`.
+//! Plays the worlds of many seeds, each to its end and once more with a kill in between:
+//! `seeds [--from SEED] [--count N] [--pinned FILE] [--stop]`.
 //!
 //! Failing seeds are printed to standard output, one a line with what was wrong; the status is 1 if
 //! there are any. `cargo xtask seeds` calls this.
