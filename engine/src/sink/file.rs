@@ -44,7 +44,7 @@ pub(super) trait Encoder: Send + 'static {
 
 /// Writes records into one file as they come.
 ///
-/// Up to 64 MiB or 65,536 records wait for the disk; then [`submit`](Sink::submit) blocks. JSON lines
+/// Up to 16 MiB or 8,192 records wait for the disk; then [`submit`](Sink::submit) blocks. JSON lines
 /// are with the operating system within a quarter of a second, batches of Arrow within one and a
 /// quarter, and all of it on the disk after [`finish`](Sink::finish). A file always ends with a
 /// whole record: what a failing write left of one is cut off again.

@@ -7,10 +7,12 @@ use std::{
 
 use envmill_protocol::Trajectory;
 
-/// The most bytes, as [`weight`] counts them, that wait to be written; more block the engine.
-const BYTES_MAX: usize = 64 << 20;
-/// The most records that wait to be written.
-const RECORDS_MAX: usize = 1 << 16;
+/// The most bytes, as [`weight`] counts them, that wait to be written; more block the engine. As many
+/// again may be in the writer's hands.
+const BYTES_MAX: usize = 16 << 20;
+/// The most records that wait to be written. When a job ends before its time, records come as fast as
+/// they can be made.
+const RECORDS_MAX: usize = 1 << 13;
 /// So many bytes wake the writer before its time.
 const BYTES_TO_WAKE: usize = 256 << 10;
 /// The writer looks this often: the most that a record waits before it is written.
