@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// Appends `value` as compact JSON.
@@ -32,4 +32,24 @@ pub(crate) fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
         return serde_json::from_str(text).ok().map(Cow::Owned);
     }
     text.strip_prefix('"')?.strip_suffix('"').map(Cow::Borrowed)
+}
+
+/// What Python calls the type of a JSON value.
+pub(crate) fn python_type(text: &str) -> &'static str {
+    match text.trim_start().as_bytes().first() {
+        Some(b'{') => "dict",
+        Some(b'[') => "list",
+        Some(b'"') => "str",
+        Some(b't' | b'f') => "bool",
+        Some(b'n') => "NoneType",
+        _ if text.contains(['.', 'e', 'E']) => "float",
+        _ => "int",
+    }
+}
+
+/// For an optional field that is there also where it is `null`.
+pub(crate) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }

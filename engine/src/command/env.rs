@@ -111,6 +111,7 @@ fn serve(serve: &Serve) -> Result<(), String> {
         action_schema: schemas.action,
         observation_schema: schemas.observation,
         state_schema: schemas.state,
+        ..Description::default()
     });
     options.max_sessions = serve.max_sessions;
     let address = SocketAddr::new(serve.host, serve.port);

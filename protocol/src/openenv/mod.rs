@@ -14,6 +14,7 @@
 mod client;
 mod code;
 pub mod server;
+pub mod tasks;
 
 pub use client::{
     CallId, Decoder, Expect, FieldPath, FieldPathError, HarnessFrame, HarnessTurn, Reply,

@@ -40,6 +40,7 @@ fn main() -> Result<()> {
         action_schema: schemas.action,
         observation_schema: schemas.observation,
         state_schema: schemas.state,
+        ..Description::default()
     });
     options.placement = placement;
     if let Some(max) = max_sessions {

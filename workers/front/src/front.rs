@@ -15,7 +15,9 @@ use crate::{
     Options, Placement,
     http::{self, Routes},
     hub::Hub,
+    named::Directory,
     pump::{self, OwnThread},
+    session::Surroundings,
 };
 
 /// How long a client may take to send the head of a request.
@@ -23,6 +25,10 @@ const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long accepting pauses when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often idle sessions are looked for: four times within the time they may be idle, but neither
+/// all the time nor so seldom that what they hold is missed.
+const REAP_INTERVAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// A server of one environment, in front of a worker that makes its sessions.
 pub struct Front {
@@ -68,7 +74,7 @@ impl Front {
     ) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let hub = Arc::new(Hub::new(self.options.max_sessions));
+        let hub = Arc::new(Hub::new(self.options.max_sessions, self.options.session_timeout));
         let options = Arc::new(self.options);
 
         // Dropped at the end of this function, whichever way it ends.
@@ -85,9 +91,15 @@ impl Front {
             }
         };
 
+        if let Some(timeout) = options.session_timeout {
+            background.spawn(reap(Arc::clone(&hub), timeout));
+        }
+
         let (alive, mut all_gone) = mpsc::channel(1);
-        let routes = Routes { hub: Arc::clone(&hub), options: Arc::clone(&options), alive };
-        let router = http::router(routes);
+        let directory = Arc::new(Directory::new(Arc::clone(&hub)));
+        let surroundings =
+            Surroundings { hub: Arc::clone(&hub), directory, options: Arc::clone(&options) };
+        let router = http::router(Routes::new(surroundings, alive));
         accept(listener, &router, shutdown).await;
 
         hub.close();
@@ -96,6 +108,17 @@ impl Front {
         let _ = time::timeout(options.drain, poll_fn(|cx| all_gone.poll_recv(cx))).await;
         drop(own_thread);
         Ok(())
+    }
+}
+
+/// Ends sessions that were idle for longer than `timeout`, for ever.
+async fn reap(hub: Arc<Hub>, timeout: Duration) {
+    let (shortest, longest) = REAP_INTERVAL;
+    let mut interval = time::interval((timeout / 4).clamp(shortest, longest));
+    interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        hub.reap();
     }
 }
 

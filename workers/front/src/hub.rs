@@ -1,13 +1,22 @@
 //! Where sessions and the worker meet: commands queue up here, answers wait here.
 
 use std::{
+    future::poll_fn,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker as TaskWaker},
+    time::Duration,
 };
 
 use envmill_protocol::{
-    Command, Event, Failure, Generation, Outcome, Request, ServerId, SessionFate, Slot,
+    Command, Event, Failure, FailureKind, Generation, Outcome, Request, ServerId, SessionFate, Slot,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::Instant,
 };
 
 /// The table of sessions and the batch being gathered. The lock is held for a few instructions at a
@@ -16,13 +25,15 @@ use envmill_protocol::{
 pub(crate) struct Hub {
     state: Mutex<State>,
     max_sessions: u32,
+    /// How long a counted session may be idle.
+    idle_max: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     cells: Vec<Cell>,
     free: Vec<Slot>,
-    /// Slots of WebSocket sessions that are taken, also those that only wait for their last step.
+    /// Slots of counted sessions that are taken, also those that only wait for their last step.
     sessions: u32,
     /// Commands for the pump's next turn: at most two a slot.
     commands: Vec<Command>,
@@ -41,6 +52,14 @@ struct Cell {
     outstanding: bool,
     answer: Option<Outcome>,
     task: Option<TaskWaker>,
+    /// When it was last asked or answered; known only where idle sessions end.
+    used: Option<Instant>,
+    /// Whether a WebSocket is attached to it: then it is not idle.
+    attached: Option<Arc<AtomicBool>>,
+    /// What is given back with the slot.
+    permit: Option<OwnedSemaphorePermit>,
+    /// Dropped with the slot, for whoever waits for that.
+    left: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,8 +90,8 @@ pub(crate) struct Full {
 }
 
 impl Hub {
-    pub(crate) fn new(max_sessions: u32) -> Self {
-        Self { state: Mutex::default(), max_sessions }
+    pub(crate) fn new(max_sessions: u32, idle_max: Option<Duration>) -> Self {
+        Self { state: Mutex::default(), max_sessions, idle_max }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -80,29 +99,36 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a slot for a WebSocket session and opens it; the answer comes like any other.
+    /// Takes a slot that is counted and opens it; the answer comes like any other.
     pub(crate) fn open(self: &Arc<Self>) -> Result<Hold, Full> {
         let mut state = self.state();
         if state.sessions >= self.max_sessions {
             return Err(Full { active: state.sessions, max: self.max_sessions });
         }
         state.sessions += 1;
-        Ok(self.take(state, true))
+        Ok(self.take(state, None))
     }
 
-    /// Takes a slot that is not counted.
-    pub(crate) fn open_uncounted(self: &Arc<Self>) -> Hold {
-        self.take(self.state(), false)
+    /// Takes a slot that is not counted. The permit is given back with the slot, which may be after
+    /// the hold is dropped.
+    pub(crate) fn open_uncounted(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Hold {
+        self.take(self.state(), Some(permit))
     }
 
-    fn take(self: &Arc<Self>, mut state: MutexGuard<'_, State>, counted: bool) -> Hold {
+    fn take(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Hold {
         let slot = state.free.pop().unwrap_or_else(|| {
             state.cells.push(Cell::default());
             Slot(state.cells.len() as u32 - 1)
         });
         let cell = &mut state.cells[slot.0 as usize];
         cell.life = Life::Held;
-        cell.counted = counted;
+        cell.counted = permit.is_none();
+        cell.permit = permit;
+        cell.used = (cell.counted && self.idle_max.is_some()).then(Instant::now);
         state.queue(slot, Request::Open { server: ServerId(0) });
         Hold { hub: Arc::clone(self), slot }
     }
@@ -110,6 +136,28 @@ impl Hub {
     /// How many sessions there are, and how many there may be.
     pub(crate) fn full(&self) -> Full {
         Full { active: self.state().sessions, max: self.max_sessions }
+    }
+
+    /// Ends the counted sessions that have been idle for too long: to whoever holds one, it looks as
+    /// if the worker had lost it.
+    pub(crate) fn reap(&self) {
+        let Some(idle_max) = self.idle_max else { return };
+        let now = Instant::now();
+        let mut tasks = Vec::new();
+        let mut state = self.state();
+        for cell in state.cells.iter_mut().filter(|cell| cell.is_idle(now, idle_max)) {
+            let message = format!("the session was idle for longer than {idle_max:?}");
+            let failure = Failure::lost(FailureKind::Expired, message);
+            cell.answer = Some(Outcome::Failed(failure));
+            tasks.extend(cell.task.take());
+        }
+        drop(state);
+        tasks.into_iter().for_each(TaskWaker::wake);
+    }
+
+    /// Whether every session has been told to leave.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state().closing
     }
 
     /// Tells every session to leave.
@@ -147,11 +195,28 @@ impl Hub {
     }
 }
 
+impl Cell {
+    fn is_idle(&self, now: Instant, idle_max: Duration) -> bool {
+        self.life == Life::Held
+            && !self.outstanding
+            && self.answer.is_none()
+            && self.used.is_some_and(|used| now.duration_since(used) > idle_max)
+            && !self.attached.as_ref().is_some_and(|attached| attached.load(Ordering::Relaxed))
+    }
+
+    fn touch(&mut self) {
+        if let Some(used) = &mut self.used {
+            *used = Instant::now();
+        }
+    }
+}
+
 impl State {
     fn queue(&mut self, slot: Slot, request: Request) {
         let cell = &mut self.cells[slot.0 as usize];
         cell.generation = cell.generation.next();
         cell.outstanding = true;
+        cell.touch();
         self.commands.push(Command { slot, generation: cell.generation, request });
         if let Some(pump) = self.pump.take() {
             pump.wake();
@@ -165,6 +230,7 @@ impl State {
             return;
         }
         if mem::take(&mut cell.outstanding) {
+            cell.touch();
             self.outstanding = self.outstanding.saturating_sub(1);
         }
         let lost = matches!(
@@ -187,10 +253,10 @@ impl State {
 
     fn release(&mut self, slot: Slot) {
         let cell = &mut self.cells[slot.0 as usize];
-        cell.life = Life::Free;
-        cell.answer = None;
-        cell.task = None;
-        if mem::take(&mut cell.counted) {
+        // Of the rest, the permit goes back and whoever waits for the slot's end is told.
+        let Cell { generation, counted, .. } = mem::take(cell);
+        cell.generation = generation;
+        if counted {
             self.sessions -= 1;
         }
         self.free.push(slot);
@@ -219,6 +285,33 @@ impl Hold {
             none => *none = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+}
+
+impl Hold {
+    /// The answer, as [`poll_answer`](Self::poll_answer) gives it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost: an answer stays until it is taken.
+    pub(crate) async fn answer(&self) -> Option<Outcome> {
+        poll_fn(|cx| self.poll_answer(cx)).await
+    }
+
+    /// From now on the session is not idle while `attached` is set.
+    pub(crate) fn not_idle_while(&self, attached: Arc<AtomicBool>) {
+        self.hub.state().cells[self.slot.0 as usize].attached = Some(attached);
+    }
+
+    /// Closes the session; ready when its slot is free again.
+    pub(crate) fn leave(self) -> impl Future<Output = ()> + Send + 'static {
+        let (left, gone) = oneshot::channel();
+        self.hub.state().cells[self.slot.0 as usize].left = Some(left);
+        drop(self);
+        async move {
+            // It is never sent, only dropped.
+            let _ = gone.await;
+        }
     }
 }
 

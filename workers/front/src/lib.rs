@@ -4,18 +4,27 @@
 //! command into the hub, the pump hands all commands queued since its last turn to the worker as one
 //! batch, and the answers find their sessions through the hub again.
 //!
+//! A session is a WebSocket's own, until its client asks for its name (`openenv/session/create`);
+//! then, as those made over HTTP, it can be asked by several connections (`named`). HTTP requests
+//! without a session get an environment of their own for the one request.
+//!
 //! Deliberately absent: environments (that is the worker's business), TLS and authentication (bind
-//! to loopback, or put a proxy in front), the routes `/mcp` and `/harness`, attaching to sessions
-//! made over HTTP, and permessage-deflate (an offer of it is not taken up).
+//! to loopback, or put a proxy in front), `/harness` (an agent of the server's own needs a harness in
+//! the environment's process), the web pages (`/web`, `/docs`, `/redoc`), and permessage-deflate (an
+//! offer of it is not taken up).
 
+mod description;
 mod front;
 mod http;
 mod hub;
 mod listen;
+mod named;
 mod options;
 mod pump;
+mod rpc;
 mod session;
 
+pub use description::Description;
 pub use front::{Front, runtime};
 pub use listen::{BACKLOG, listen};
-pub use options::{Description, Options, Placement};
+pub use options::{CALLS_MAX, Mode, Options, Placement};

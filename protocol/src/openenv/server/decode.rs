@@ -120,14 +120,7 @@ fn parse(text: &str) -> Result<Envelope<'_>, ServerError> {
     let object = text.trim_start().starts_with('{');
     if !object && json_text::is_value(text) {
         // What the reference server says here is what Python says.
-        let python_type = match text.trim_start().as_bytes().first() {
-            Some(b'[') => "list",
-            Some(b'"') => "str",
-            Some(b't' | b'f') => "bool",
-            Some(b'n') => "NoneType",
-            _ if text.contains(['.', 'e', 'E']) => "float",
-            _ => "int",
-        };
+        let python_type = json_text::python_type(text);
         let message = format!("'{python_type}' object has no attribute 'get'");
         return Err(ServerError::Session(message));
     }

@@ -21,18 +21,6 @@ pub(super) fn detail(status: StatusCode, text: &str) -> Response {
     json(status, serde_json::json!({ "detail": text }).to_string())
 }
 
-/// A field that does not validate, as FastAPI reports it.
-pub(super) fn unprocessable(
-    kind: &str,
-    location: &[&str],
-    message: &str,
-    input: &serde_json::Value,
-) -> Response {
-    let error =
-        serde_json::json!({ "type": kind, "loc": location, "msg": message, "input": input });
-    json(StatusCode::UNPROCESSABLE_ENTITY, serde_json::json!({ "detail": [error] }).to_string())
-}
-
 fn typed(status: StatusCode, kind: &'static str, text: impl Into<Body>) -> Response {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;

@@ -1,8 +1,13 @@
 //! The HTTP routes.
 
 mod answer;
+mod body;
+mod integer;
+mod mcp;
 mod openapi;
 mod stateless;
+mod tasks;
+mod throwaway;
 mod upgrade;
 
 use std::sync::Arc;
@@ -10,81 +15,107 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     response::Response,
     routing::{any, get, post},
 };
-use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
 use self::answer::{detail, json};
-use crate::{Description, Options, hub::Hub};
+use crate::{Mode, session::Surroundings};
 
 /// What the routes work with.
 #[derive(Clone)]
 pub(crate) struct Routes {
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) options: Arc<Options>,
-    /// Held by every session, so that the front knows when all are gone.
-    pub(crate) alive: mpsc::Sender<()>,
+    surroundings: Surroundings,
+    /// For environments that are made for one request.
+    permits: Arc<Semaphore>,
+    /// Held by every WebSocket, so that the front knows when all are gone.
+    alive: mpsc::Sender<()>,
+}
+
+impl Routes {
+    pub(crate) fn new(surroundings: Surroundings, alive: mpsc::Sender<()>) -> Self {
+        let permits = Arc::new(Semaphore::new(surroundings.options.max_stateless as usize));
+        Self { surroundings, permits, alive }
+    }
 }
 
 pub(crate) fn router(routes: Routes) -> Router {
-    let Description { name, description, version, .. } = &routes.options.description;
-    let metadata = Bytes::from(
-        serde_json::json!({
-            "name": name,
-            "description": description,
-            "readme_content": null,
-            "version": version,
-            "author": null,
-            "documentation_url": null,
-        })
-        .to_string(),
-    );
-    let schema = schema(&routes.options.description);
-    let openapi = openapi::document(&routes.options.description);
-    let body_limit = DefaultBodyLimit::max(routes.options.message_bytes_max);
-    let permits = Arc::new(Semaphore::new(routes.options.max_stateless as usize));
-    let stateless = stateless::Stateless { hub: Arc::clone(&routes.hub), permits };
+    let options = Arc::clone(&routes.surroundings.options);
+    let metadata = options.description.metadata();
+    let schema = options.description.schema();
+    let openapi = openapi::document(&options.description, options.mode);
 
-    Router::new()
-        .route("/ws", any(upgrade::upgrade).with_state(routes))
+    let router = Router::new()
+        .route("/ws", any(upgrade::ws))
+        .route("/mcp", post(mcp::post).get(upgrade::mcp))
+        .route("/list_environments", get(tasks::list_environments))
+        .route("/{env_name}/splits", get(tasks::list_splits))
+        .route("/{env_name}/tasks", post(tasks::list_tasks))
+        .route("/{env_name}/num_tasks", post(tasks::num_tasks))
+        .route("/{env_name}/task", post(tasks::get_task))
+        .route("/{env_name}/task_range", post(tasks::get_task_range))
         .route("/health", get(async || json(StatusCode::OK, r#"{"status":"healthy"}"#)))
         .route("/metadata", get(async move || json(StatusCode::OK, metadata.clone())))
         .route("/schema", get(async move || json(StatusCode::OK, schema.clone())))
-        .route("/openapi.json", get(async move || json(StatusCode::OK, openapi.clone())))
-        .route("/reset", post(stateless::reset))
-        .route("/step", post(stateless::step))
-        .route("/state", get(stateless::state))
-        .with_state(stateless)
-        .fallback(not_found)
-        .method_not_allowed_fallback(async || {
-            detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
-        })
-        .layer(body_limit)
+        .route("/openapi.json", get(async move || json(StatusCode::OK, openapi.clone())));
+    let router = match options.mode {
+        Mode::Simulation => router
+            .route("/reset", post(stateless::reset))
+            .route("/step", post(stateless::step))
+            .route("/state", get(stateless::state)),
+        Mode::Production => router,
+    };
+    let mode = options.mode;
+    router
+        .with_state(routes)
+        .fallback(async move |request: Request| not_found(mode, &request))
+        .method_not_allowed_fallback(async |request: Request| method_not_allowed(&request))
+        .layer(DefaultBodyLimit::max(options.message_bytes_max))
 }
 
-fn schema(description: &Description) -> Bytes {
-    let Description { action_schema, observation_schema, state_schema, .. } = description;
-    let mut out = Vec::new();
-    for (key, schema) in [
-        ("{\"action\":", action_schema),
-        (",\"observation\":", observation_schema),
-        (",\"state\":", state_schema),
-        (",\"reset_observation\":", observation_schema),
-    ] {
-        out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(if schema.is_empty() { b"{}" } else { schema });
-    }
-    out.push(b'}');
-    out.into()
-}
-
-/// A WebSocket is refused by 403 where there is none, as by OpenEnv's servers.
-async fn not_found(request: Request) -> Response {
-    if upgrade::is_asked(request.headers()) {
+/// A WebSocket is refused by 403 where there is none, and a path with a slash too many is redirected,
+/// as by OpenEnv's servers.
+fn not_found(mode: Mode, request: &Request) -> Response {
+    if upgrade::is_asked(request) {
         return upgrade::refused();
     }
-    detail(StatusCode::NOT_FOUND, "Not Found")
+    redirect(mode, request).unwrap_or_else(|| detail(StatusCode::NOT_FOUND, "Not Found"))
+}
+
+fn method_not_allowed(request: &Request) -> Response {
+    if upgrade::is_asked(request) {
+        return upgrade::refused();
+    }
+    detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}
+
+/// To the same path without slashes at its end, if there is such a route.
+fn redirect(mode: Mode, request: &Request) -> Option<Response> {
+    let path = request.uri().path();
+    let target = path.trim_end_matches('/');
+    if target == path || !is_route(mode, target.strip_prefix('/')?) {
+        return None;
+    }
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let origin = host.map(|host| format!("http://{host}")).unwrap_or_default();
+    let location = HeaderValue::try_from(format!("{origin}{target}{query}")).ok()?;
+    let mut response = Response::new(axum::body::Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    response.headers_mut().insert(header::LOCATION, location);
+    Some(response)
+}
+
+/// Whether something is served at `/path` over HTTP.
+fn is_route(mode: Mode, path: &str) -> bool {
+    match path {
+        "mcp" | "list_environments" | "health" | "metadata" | "schema" | "openapi.json" => true,
+        "reset" | "step" | "state" => mode == Mode::Simulation,
+        path => path.split_once('/').is_some_and(|(env_name, question)| {
+            let known = ["splits", "tasks", "num_tasks", "task", "task_range"];
+            !env_name.is_empty() && known.contains(&question)
+        }),
+    }
 }

@@ -6,7 +6,7 @@
 use axum::{
     body::Body,
     extract::{Query, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
     response::Response,
 };
 use hyper_util::rt::TokioIo;
@@ -14,25 +14,39 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tungstenite::handshake::derive_accept_key;
 
-use super::{Routes, answer::detail};
-use crate::session;
+use super::{Routes, answer::detail, method_not_allowed};
+use crate::session::{self, Dialect};
 
 /// What a client may add to the path.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Attach {
     session_id: Option<String>,
 }
 
-/// `GET /ws`.
-pub(super) async fn upgrade(
+/// `WS /ws`; over HTTP there is nothing.
+pub(super) async fn ws(
     State(routes): State<Routes>,
     Query(attach): Query<Attach>,
-    mut request: Request,
+    request: Request,
 ) -> Response {
-    let headers = request.headers();
-    if request.method() != Method::GET || !is_asked(headers) {
-        return detail(StatusCode::NOT_FOUND, "Not Found");
+    if is_asked(&request) {
+        return upgrade(routes, Dialect::Ws, attach, request);
     }
+    detail(StatusCode::NOT_FOUND, "Not Found")
+}
+
+/// `WS /mcp`; over HTTP there is no `GET`.
+pub(super) async fn mcp(State(routes): State<Routes>, request: Request) -> Response {
+    if is_asked(&request) {
+        return upgrade(routes, Dialect::Mcp, Attach::default(), request);
+    }
+    let mut response = method_not_allowed(&request);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+fn upgrade(routes: Routes, dialect: Dialect, attach: Attach, mut request: Request) -> Response {
+    let headers = request.headers();
     let key = headers.get(header::SEC_WEBSOCKET_KEY);
     let version = headers.get(header::SEC_WEBSOCKET_VERSION);
     let (Some(key), true) = (key, version.is_some_and(|version| version == "13")) else {
@@ -48,9 +62,9 @@ pub(super) async fn upgrade(
         let Ok(upgraded) = upgraded.await else { return };
         // The front serves nothing but TCP streams.
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-        let Routes { hub, options, alive } = routes;
+        let Routes { surroundings, alive, .. } = routes;
         let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-        session::run(hub, options, stream, early, attach.session_id, alive).await;
+        session::run(surroundings, dialect, stream, early, attach.session_id, alive).await;
     });
 
     let mut response = Response::new(Body::empty());
@@ -65,10 +79,12 @@ pub(super) async fn upgrade(
 }
 
 /// Whether the request asks for a WebSocket.
-pub(super) fn is_asked(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::UPGRADE)
-        .is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"))
+pub(super) fn is_asked(request: &Request) -> bool {
+    request.method() == Method::GET
+        && request
+            .headers()
+            .get(header::UPGRADE)
+            .is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// No WebSocket here.

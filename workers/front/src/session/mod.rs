@@ -1,12 +1,15 @@
-//! One WebSocket session, from the upgrade to the end of its connection.
+//! One WebSocket session, from the upgrade to the end of its connection: on `/ws` in OpenEnv's own
+//! messages, on `/mcp` in JSON-RPC.
 //!
 //! A session is a future written by hand: what it holds while idle is what is named in [`Session`],
 //! and nothing else. It treats one request at a time. While that is under way it goes on reading, so
 //! that pings are answered and a client that has gone is noticed, until one more request waits; then
 //! it stops, and TCP tells the client to.
 
+mod call;
 mod channel;
 mod reply;
+mod seat;
 mod socket;
 
 use std::{
@@ -19,11 +22,11 @@ use std::{
 use bytes::Bytes;
 use envmill_protocol::{
     Outcome, Request,
-    openenv::server::{ClientMessage, ServerError, decode_message},
+    openenv::server::{ClientMessage, RpcId, ServerError, decode_message},
 };
 use tokio::{
     net::TcpStream,
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{self, Instant, Sleep},
 };
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -31,10 +34,12 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use self::{
     channel::{Broken, Channel, Received},
     reply::Reply,
+    seat::Seat,
 };
 use crate::{
     Options,
-    hub::{Hold, Hub},
+    hub::Hub,
+    named::{Directory, Refused},
 };
 
 /// How long a client may take to answer a close frame.
@@ -47,47 +52,81 @@ const DISCARD_BYTES_MAX: usize = 64 << 20;
 /// How many things a session does in one turn before it lets others have theirs.
 const TURN_MAX: u32 = 32;
 
-/// A session on `stream`; `early` is what came behind the upgrade request. `session_id` is what the
-/// client wants to attach to, if anything. `alive` is held until the session is over.
+/// What a session works with.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) options: Arc<Options>,
+}
+
+/// Which messages are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Those of `/ws`.
+    Ws,
+    /// JSON-RPC, on `WS /mcp`.
+    Mcp,
+}
+
+/// A session on `stream`; `early` is what came behind the upgrade request. `attach` is the session
+/// that the client wants to attach to, if any. `alive` is held until the session is over.
 pub(crate) async fn run(
-    hub: Arc<Hub>,
-    options: Arc<Options>,
+    surroundings: Surroundings,
+    dialect: Dialect,
     stream: TcpStream,
     early: Vec<u8>,
-    session_id: Option<String>,
+    attach: Option<String>,
     alive: mpsc::Sender<()>,
 ) {
+    let options = &surroundings.options;
     let channel = Channel::new(stream, early, options.message_bytes_max);
     let mut session = Session {
         channel,
-        hold: None,
-        busy: false,
+        dialect,
+        seat: None,
+        pending: None,
         waiting: None,
         phase: Phase::Serving,
         timer: options.ping_interval.map(|interval| Box::pin(time::sleep(interval))),
         pong_due: false,
-        options,
-        hub,
+        surroundings,
     };
-    session.begin(session_id);
+    session.begin(attach);
     session.await;
     drop(alive);
 }
 
 struct Session {
     channel: Channel,
+    dialect: Dialect,
     /// `None` if there was no room, and after the end.
-    hold: Option<Hold>,
-    /// Whether a request is under way.
-    busy: bool,
+    seat: Option<Seat>,
+    /// What is under way.
+    pending: Option<Pending>,
     /// One request that came meanwhile.
     waiting: Option<Incoming>,
     phase: Phase,
     /// The next ping, the end of the wait for its pong, or the end of the wait for a close.
     timer: Option<Pin<Box<Sleep>>>,
     pong_due: bool,
-    options: Arc<Options>,
-    hub: Arc<Hub>,
+    surroundings: Surroundings,
+}
+
+/// What is under way.
+enum Pending {
+    /// The session is being opened, or the worker is at a message of `/ws`.
+    Worker,
+    /// The worker is at a JSON-RPC request of this name.
+    Call(Box<RpcId>),
+    /// Another session is being closed, as asked by a JSON-RPC request.
+    Closing(Box<ClosingOther>),
+}
+
+struct ClosingOther {
+    id: RpcId,
+    session_id: String,
+    ended: oneshot::Receiver<()>,
 }
 
 enum Incoming {
@@ -144,19 +183,37 @@ impl Future for Session {
 }
 
 impl Session {
-    fn begin(&mut self, session_id: Option<String>) {
-        if let Some(id) = session_id.filter(|id| !id.is_empty()) {
-            let error = ServerError::Session(format!("Unknown session_id: {id}"));
-            self.reply(Reply::error(&error));
-            return;
-        }
-        match self.hub.open() {
-            Ok(hold) => {
-                self.hold = Some(hold);
-                self.busy = true;
+    fn begin(&mut self, attach: Option<String>) {
+        let Surroundings { hub, directory, .. } = &self.surroundings;
+        let error = if let Some(id) = attach.filter(|id| !id.is_empty()) {
+            match directory.attach(&id) {
+                Ok(member) => {
+                    self.seat = Some(Seat::Named(member));
+                    return;
+                }
+                Err(Refused::Unknown | Refused::Busy) => {
+                    ServerError::Session(format!("Unknown session_id: {id}"))
+                }
+                Err(Refused::Initializing) => {
+                    ServerError::Session(format!("Session {id} is still initializing"))
+                }
+                Err(Refused::Attached) => {
+                    ServerError::Session(format!("Session {id} already has an attached WebSocket"))
+                }
             }
-            Err(full) => self.reply(Reply::capacity(full)),
-        }
+        } else {
+            match hub.open() {
+                Ok(hold) => {
+                    self.seat = Some(Seat::Own(hold));
+                    self.pending = Some(Pending::Worker);
+                    return;
+                }
+                Err(full) => {
+                    ServerError::Capacity { active_sessions: full.active, max_sessions: full.max }
+                }
+            }
+        };
+        self.reply(Reply::error(self.dialect, &error));
     }
 
     fn serve(&mut self, cx: &mut Context<'_>) -> Progress {
@@ -164,8 +221,8 @@ impl Session {
         if self.channel.poll_flush(cx).is_pending() {
             return Progress::None;
         }
-        let Some(hold) = &self.hold else { return Progress::Over };
-        match hold.poll_answer(cx) {
+        let Some(seat) = &mut self.seat else { return Progress::Over };
+        match seat.poll_answer(cx) {
             Poll::Ready(Some(outcome)) => {
                 self.answer(outcome);
                 return Progress::Made;
@@ -176,7 +233,10 @@ impl Session {
             }
             Poll::Pending => {}
         }
-        if !self.busy
+        if self.poll_closing(cx).is_ready() {
+            return Progress::Made;
+        }
+        if self.pending.is_none()
             && let Some(incoming) = self.waiting.take()
         {
             self.take(incoming);
@@ -202,7 +262,7 @@ impl Session {
     }
 
     fn incoming(&mut self, incoming: Incoming) {
-        if self.busy {
+        if self.pending.is_some() {
             self.waiting = Some(incoming);
         } else {
             self.take(incoming);
@@ -212,33 +272,44 @@ impl Session {
     fn take(&mut self, incoming: Incoming) {
         let Incoming::Text(text) = incoming else {
             // What the reference server says: Python's KeyError, as text.
-            self.reply(Reply::error(&ServerError::Session("'text'".into())));
+            self.reply(Reply::error(self.dialect, &ServerError::Session("'text'".into())));
             return;
         };
-        let request = match decode_message(&text) {
-            Ok(ClientMessage::Reset { parameters }) => Request::Reset { parameters },
-            Ok(ClientMessage::Step { action }) => Request::Step { action },
-            Ok(ClientMessage::State) => Request::State,
-            Ok(ClientMessage::Mcp { request }) => Request::ToolCall { request },
-            Ok(ClientMessage::Close) => {
-                self.close(CloseCode::Normal, "");
-                return;
+        if self.dialect == Dialect::Mcp {
+            self.call(text);
+            return;
+        }
+        match decode_message(&text) {
+            Ok(ClientMessage::Reset { parameters }) => {
+                self.ask(Request::Reset { parameters }, Pending::Worker);
             }
-            Err(error) => {
-                self.reply(Reply::error(&error));
-                return;
+            Ok(ClientMessage::Step { action }) => {
+                self.ask(Request::Step { action }, Pending::Worker);
             }
-        };
-        if let Some(hold) = &self.hold {
-            self.busy = true;
-            hold.ask(request);
+            Ok(ClientMessage::State) => self.ask(Request::State, Pending::Worker),
+            Ok(ClientMessage::Mcp { request }) => self.call(request),
+            Ok(ClientMessage::Close) => self.close(CloseCode::Normal, ""),
+            Err(error) => self.reply(Reply::error(self.dialect, &error)),
+        }
+    }
+
+    fn ask(&mut self, request: Request, pending: Pending) {
+        if let Some(seat) = &mut self.seat {
+            self.pending = Some(pending);
+            seat.ask(request);
         }
     }
 
     fn answer(&mut self, outcome: Outcome) {
-        self.busy = false;
-        let name = &self.options.description.name;
-        if let Some(reply) = Reply::new(outcome, name, self.hub.full()) {
+        // While another session is being closed, nothing else is asked: this is a loss.
+        let call = match self.pending.take() {
+            Some(Pending::Call(id)) => Some(id),
+            Some(Pending::Worker | Pending::Closing(_)) | None => None,
+        };
+        let Surroundings { hub, options, .. } = &self.surroundings;
+        let env_name = options.description.env_name();
+        let full = hub.full();
+        if let Some(reply) = Reply::new(self.dialect, outcome, call.as_deref(), env_name, full) {
             self.reply(reply);
         }
     }
@@ -246,8 +317,8 @@ impl Session {
     fn reply(&mut self, reply: Reply) {
         if !self.channel.send_text(reply.frame) {
             let message = "Error serializing to JSON: invalid utf-8 sequence".to_owned();
-            let frame = Reply::error(&ServerError::Execution(message)).frame;
-            self.channel.send_text(frame);
+            let error = ServerError::Execution(message);
+            self.channel.send_text(Reply::error(self.dialect, &error).frame);
         }
         if reply.closes {
             self.close(CloseCode::Normal, "");
@@ -261,7 +332,8 @@ impl Session {
 
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.hold = None;
+        self.seat = None;
+        self.pending = None;
         self.waiting = None;
         self.set_timer(CLOSE_TIMEOUT);
     }
@@ -320,7 +392,7 @@ impl Session {
         }
         self.channel.send_ping();
         self.pong_due = true;
-        self.set_timer(self.options.ping_timeout);
+        self.set_timer(self.surroundings.options.ping_timeout);
         false
     }
 }
