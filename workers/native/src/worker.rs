@@ -339,21 +339,33 @@ fn episode_id(parameters: &[u8]) -> Option<Box<str>> {
     Some(id.into())
 }
 
-/// The JSON-RPC answer of an environment that has no tools.
+/// The JSON-RPC answer of an environment that has no tools, in the words of OpenEnv's servers.
 fn no_tools(request: &[u8]) -> Bytes {
-    let mut id = "null".to_owned();
-    let read = json::object(request, |key, value, _| {
-        if key == "id" {
-            value.clone_into(&mut id);
+    let (mut id, mut method, mut named) = ("null".to_owned(), String::new(), false);
+    let read = json::object(request, |key, value, invalid| match key {
+        "id" => value.clone_into(&mut id),
+        "method" => method = json::string(key, value, invalid).unwrap_or_default(),
+        "params" => {
+            // What is no object has no name.
+            let _ = json::object(value.as_bytes(), |key, value, _| {
+                named |= key == "name" && !matches!(value, "null" | r#""""#);
+            });
         }
+        _ => {}
     });
-    let (code, message) = match read {
-        Ok(()) => (-32601, "this environment has no tools"),
-        Err(_) => (-32700, "the request is not a JSON object"),
+    let (code, message) = match (read, &*method) {
+        (Err(_), _) => (-32700, "Parse error".to_owned()),
+        (Ok(()), "tools/call") if !named => (-32602, "Missing 'name' in params".into()),
+        (Ok(()), "tools/list" | "tools/call") => {
+            (-32603, "Environment does not support MCP".into())
+        }
+        (Ok(()), method) => (-32601, format!("Method not found: {method}")),
     };
     // An id is text of the request: still valid JSON, as `object` has parsed it.
     let id: &RawValue = serde_json::from_str(&id).unwrap_or(RawValue::NULL);
-    let text =
-        format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"{message}"}}}}"#);
+    let message = serde_json::Value::from(message);
+    let text = format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{message},"data":null}}}}"#
+    );
     Bytes::from(text)
 }

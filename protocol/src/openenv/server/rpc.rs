@@ -165,7 +165,7 @@ impl<'a> Envelope<'a> {
         match self.jsonrpc.map(json_text::string) {
             Some(Some(version)) if version == "2.0" => {}
             Some(_) => {
-                wrong.push(Wrong("jsonrpc".into(), "Input should be '2.0'", "literal_error"))
+                wrong.push(Wrong("jsonrpc".into(), "Input should be '2.0'", "literal_error"));
             }
             None => wrong.push(Wrong("jsonrpc".into(), "Field required", "missing")),
         }
@@ -173,7 +173,7 @@ impl<'a> Envelope<'a> {
         match &method {
             Some(Some(_)) => {}
             Some(None) => {
-                wrong.push(Wrong("method".into(), "Input should be a valid string", "string_type"))
+                wrong.push(Wrong("method".into(), "Input should be a valid string", "string_type"));
             }
             None => wrong.push(Wrong("method".into(), "Field required", "missing")),
         }

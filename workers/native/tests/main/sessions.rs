@@ -87,13 +87,27 @@ fn episodes_without_seeds_differ() {
 #[test]
 fn tools_are_answered_as_missing() {
     let mut sessions = Sessions::with_session("echo", &parameters(&[]));
-    let request = Bytes::from_static(br#"{"jsonrpc":"2.0","id":"a","method":"tools/list"}"#);
+    for (request, code, message) in [
+        (r#""method":"tools/list""#, -32603, "Environment does not support MCP"),
+        (
+            r#""method":"tools/call","params":{"name":"add"}"#,
+            -32603,
+            "Environment does not support MCP",
+        ),
+        (r#""method":"tools/call","params":{"name":""}"#, -32602, "Missing 'name' in params"),
+        (r#""method":"a\"b""#, -32601, r#"Method not found: a\"b"#),
+        (r#""params":[1]"#, -32601, "Method not found: "),
+    ] {
+        let request = format!(r#"{{"jsonrpc":"2.0","id":"a",{request}}}"#).into();
+        let outcome = sessions.ask(0, Request::ToolCall { request });
+        let Outcome::ToolResult(result) = outcome else { panic!("{outcome:?}") };
+        let error = format!(r#"{{"code":{code},"message":"{message}","data":null}}"#);
+        assert_eq!(text(&result), format!(r#"{{"jsonrpc":"2.0","id":"a","error":{error}}}"#));
+    }
+    let request = Bytes::from_static(b"[1]");
     let outcome = sessions.ask(0, Request::ToolCall { request });
     let Outcome::ToolResult(result) = outcome else { panic!("{outcome:?}") };
-    assert_eq!(
-        text(&result),
-        r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32601,"message":"this environment has no tools"}}"#
-    );
+    assert!(text(&result).contains("-32700"), "{result:?}");
 }
 
 #[test]
