@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod driver;
 mod fingerprints;
+pub mod fleet;
 mod flight;
 pub mod policy;
 pub mod progress;

@@ -3,18 +3,17 @@
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::SystemTime};
 
 use envmill_core::{
-    Core, EjectionOptions, FingerprintChange, Input, JobOptions, Note, Options, OptionsError,
+    Core, EjectionOptions, FingerprintChange, JobOptions, Note, Options, OptionsError,
     RetryBudget, ServerOptions, Tasks, Time,
 };
-use envmill_openenv::{DescribeError, Description, OpenEnvWorker, Server, describe, num_tasks};
-use envmill_protocol::ServerId;
+use envmill_openenv::DescribeError;
 use envmill_recorder::Recorded;
 
 use crate::{
-    children::{self, Children, Launch, StartError},
-    config::{RunOptions, Source, changed},
+    children::StartError,
+    config::{RunOptions, changed},
     driver::{Control, Driver, Look},
-    fingerprints::Fingerprints,
+    fleet::{Fleet, FleetWorker, Member},
     flight,
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
     replay::{Recording, RecordingError, Replay},
@@ -75,6 +74,12 @@ pub enum RunError {
     /// The worker cannot be set up.
     #[error(transparent)]
     Worker(#[from] envmill_openenv::OptionsError),
+    /// There is no such native environment.
+    #[error("--env native: {0}")]
+    Native(Box<envmill_native::EnvironmentError>),
+    /// The Python processes cannot be started.
+    #[error(transparent)]
+    Python(#[from] envmill_python_worker::Error),
     /// The job cannot be taken on.
     #[error(transparent)]
     Job(#[from] OptionsError),
@@ -127,7 +132,7 @@ pub struct Outcome {
 pub fn run(
     options: &RunOptions,
     control: &Control,
-    look: impl FnMut(&Look<'_, OpenEnvWorker>),
+    look: impl FnMut(&Look<'_, FleetWorker>),
 ) -> Result<Outcome, RunError> {
     check_descriptors(options.limits.sessions)?;
     let mut directory = OutputDirectory::claim(&options.out, options.format, options.claim)?;
@@ -141,7 +146,7 @@ pub fn run(
 fn play(
     options: &RunOptions,
     control: &Control,
-    mut look: impl FnMut(&Look<'_, OpenEnvWorker>),
+    mut look: impl FnMut(&Look<'_, FleetWorker>),
     directory: &mut OutputDirectory,
 ) -> Result<Outcome, RunError> {
     let mut job_json = options.to_json();
@@ -154,29 +159,15 @@ fn play(
     };
     let mut earlier = Earlier::read(options, directory)?;
     let recorded_before = earlier.recorded.len();
-    let (children, servers) = servers(options, control, directory)?;
-    let mut worker_options = envmill_openenv::Options::new(servers);
-    worker_options.ca_file.clone_from(&options.ca);
-    worker_options.message_bytes_max = options.message_bytes_max;
-    worker_options.client_ping = options.ping;
-    worker_options.gather_max = options.gather_max;
-    worker_options.truncated_from.clone_from(&options.truncated_from);
-    worker_options.source_addresses.clone_from(&options.source_addresses);
-    let descriptions = worker_options
-        .servers
-        .iter()
-        .map(|server| describe(server, &worker_options))
-        .collect::<Result<Vec<_>, _>>()?;
-    let tasks = tasks(options, &worker_options)?;
+    let (mut fleet, worker) = Fleet::start(options, control, directory)?;
+    let tasks = tasks(options, &fleet)?;
     if !tasks.is_empty() {
         job_json["tasks-digest"] = tasks::digest(&tasks).into();
         is_same_job(begun.as_ref(), &job_json)?;
     }
-    let policy = policy(options, &worker_options, &descriptions, recording.as_ref())?;
+    let policy = policy(options, &fleet, recording.as_ref())?;
     let group_lines = std::mem::take(&mut earlier.group_lines);
-    let (core, job) =
-        core(options, &worker_options.servers, &descriptions, Tasks::new(tasks), earlier)?;
-    let worker = OpenEnvWorker::new(worker_options.clone())?;
+    let (core, job) = core(options, &fleet.members, Tasks::new(tasks), earlier)?;
     directory.write_job(&format!("{job_json:#}\n"))?;
     let sink = directory.sink()?;
     let recorder = flight::recorder(options, &core)?;
@@ -185,20 +176,15 @@ fn play(
         Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?
             .recorded_by(recorder)
             .with_groups(groups.transpose()?);
-    let mut fingerprints = Fingerprints::new(worker_options, control.clone());
-    let finished = driver.run(|at| {
-        for restarted in children.iter().flat_map(Children::restarted) {
-            welcome_back(restarted, options, at.worker, &mut fingerprints, control);
-        }
+    let finished = driver.run(|mut at| {
+        fleet.look_after(&mut at, options, control);
         for note in at.notes {
             tell(note, options);
-            fingerprints.note(note);
         }
-        fingerprints.look();
         look(&at);
     });
-    let usage = children.map(Children::stop).unwrap_or_default();
-    let peak = finished.worker.metrics().sockets_open_peak as u64;
+    let peak = finished.worker.sessions_peak();
+    let usage = fleet.stop(&finished.worker);
     let mut summary = Summary::new(&finished, peak, usage, recorded_before);
     let mut sink_failure = finished.sink_failure;
     if sink_failure.is_none() {
@@ -220,15 +206,10 @@ fn is_same_job(
     }
 }
 
-fn tasks(
-    options: &RunOptions,
-    servers: &envmill_openenv::Options,
-) -> Result<Vec<envmill_core::Task>, RunError> {
-    match (&options.tasks, &options.split, servers.servers.first()) {
+fn tasks(options: &RunOptions, fleet: &Fleet) -> Result<Vec<envmill_core::Task>, RunError> {
+    match (&options.tasks, &options.split, &fleet.remote) {
         (Some(path), _, _) => Ok(tasks::read(path)?),
-        (None, Some(split), Some(server)) => {
-            Ok(tasks::of_split(split, num_tasks(server, servers, split)?)?)
-        }
+        (None, Some(split), Some(remote)) => remote.tasks_of(split),
         _ => Ok(Vec::new()),
     }
 }
@@ -242,64 +223,9 @@ fn check_descriptors(sessions: u32) -> Result<(), RunError> {
     Ok(())
 }
 
-/// The servers of the run, those that it starts among them.
-fn servers(
-    options: &RunOptions,
-    control: &Control,
-    directory: &OutputDirectory,
-) -> Result<(Option<Children>, Vec<Server>), RunError> {
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => std::env::current_exe()?,
-    };
-    let mut launches = Vec::new();
-    for (number, source) in options.sources.iter().enumerate() {
-        let launch = match source {
-            Source::Url(_) => continue,
-            Source::Native(native) => {
-                let mut arguments: Vec<String> =
-                    ["env", "serve", &native.name, "--port", "{port}"].map(String::from).into();
-                for (name, value) in &native.parameters {
-                    arguments.push("--parameter".into());
-                    arguments.push(format!("{name}={value}"));
-                }
-                Launch::Program(program.clone(), arguments)
-            }
-            Source::Command(command) => Launch::Shell(command.clone()),
-        };
-        let server = ServerId(u32::try_from(number).unwrap_or(u32::MAX));
-        launches.push((server, launch, directory.server_log(number)));
-    }
-    let children = if launches.is_empty() {
-        None
-    } else {
-        let settings = children::Settings {
-            servers: launches,
-            options: envmill_openenv::Options::new(Vec::new()),
-            headers: options.headers.clone(),
-            start_deadline: options.limits.start,
-        };
-        Some(Children::start(settings, || control.interrupts() > 0)?)
-    };
-    let mut started = children.as_ref().map(Children::urls).unwrap_or_default().into_iter();
-    let servers = options
-        .sources
-        .iter()
-        .map(|source| {
-            let url = match source {
-                Source::Url(url) => url.clone(),
-                _ => started.next().unwrap_or_default(),
-            };
-            known(url, options)
-        })
-        .collect();
-    Ok((children, servers))
-}
-
 fn policy(
     options: &RunOptions,
-    worker_options: &envmill_openenv::Options,
-    descriptions: &[Description],
+    fleet: &Fleet,
     recording: Option<&Arc<Recording>>,
 ) -> Result<Box<dyn Policy>, RunError> {
     if let Some(recording) = recording {
@@ -309,17 +235,14 @@ fn policy(
         PolicySpec::Constant(action) => Box::new(Constant::new(action.clone())),
         // A replay has its recording and was returned above.
         PolicySpec::Random | PolicySpec::Replay(_) => {
-            let schema = descriptions.first().map_or(&b"{}"[..], |first| &first.action_schema);
-            let servers = &worker_options.servers;
-            let tools = match servers.first() {
-                Some(server) if Sampler::takes_tools(schema) => {
-                    envmill_openenv::tools(server, worker_options)?
-                }
+            let schema = &fleet.action_schema;
+            let tools = match &fleet.remote {
+                Some(remote) if Sampler::takes_tools(schema) => remote.tools()?,
                 _ => Vec::new(),
             };
             let compiled = Sampler::compile_with_tools(schema, &tools);
             let sampler = compiled.map_err(|source| RunError::Schema {
-                url: servers.first().map(|server| server.url.clone()).unwrap_or_default(),
+                url: fleet.members.first().map(|server| server.name.clone()).unwrap_or_default(),
                 source,
             })?;
             Box::new(Random::new(vec![sampler]))
@@ -329,8 +252,7 @@ fn policy(
 
 fn core(
     options: &RunOptions,
-    servers: &[Server],
-    descriptions: &[Description],
+    servers: &[Member],
     tasks: Tasks,
     earlier: Earlier,
 ) -> Result<(Core, envmill_protocol::JobId), RunError> {
@@ -349,11 +271,11 @@ fn core(
         server_retry_budget: retry_budget,
         ..Options::default()
     });
-    for (server, description) in servers.iter().zip(descriptions) {
+    for server in servers {
         core.add_server(ServerOptions {
-            name: server.url.clone(),
+            name: server.name.clone(),
             environment: 0,
-            fingerprint: description.fingerprint.clone(),
+            fingerprint: server.fingerprint.clone(),
         });
     }
     let environment = options.sources.first().map(ToString::to_string).unwrap_or_default();
@@ -385,38 +307,6 @@ fn core(
         },
     )?;
     Ok((core, job))
-}
-
-/// A server as the options speak with it.
-fn known(url: String, options: &RunOptions) -> Server {
-    Server {
-        headers: options.headers.clone(),
-        transport: options.transport,
-        attach: options.attach.clone(),
-        session_timeout: options.session_timeout,
-        ..Server::new(url)
-    }
-}
-
-/// Tells worker and core of a server that was restarted.
-fn welcome_back(
-    restarted: children::Restarted,
-    options: &RunOptions,
-    worker: &mut OpenEnvWorker,
-    fingerprints: &mut Fingerprints,
-    control: &Control,
-) {
-    let children::Restarted { server, url, fingerprint } = restarted;
-    let known = known(url, options);
-    if let Err(error) = worker.set_server(server, &known) {
-        tracing::warn!(%error, "a restarted server cannot be used");
-        return;
-    }
-    fingerprints.set_server(server, known);
-    control.send(Input::ServerReady(server));
-    if !fingerprint.is_empty() {
-        control.send(Input::Fingerprint { server, fingerprint });
-    }
 }
 
 fn tell(note: &Note, options: &RunOptions) {

@@ -34,7 +34,7 @@ fn main() -> Result<()> {
 fn sample(sessions: u32) -> Result<Vec<u64>> {
     let directory = tempfile::tempdir()?;
     let environment = format!(
-        "native:synthetic?step_ms={}&episode_steps=1000000&payload_bytes=512",
+        "serve:synthetic?step_ms={}&episode_steps=1000000&payload_bytes=512",
         STEP.as_millis()
     );
     let sessions = sessions.to_string();

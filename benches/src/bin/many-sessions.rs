@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     let stop = AtomicBool::new(false);
     let (finished, late) = std::thread::scope(|scope| -> Result<_> {
         let timers = scope.spawn(|| bare_timers(Duration::from_millis(step_ms), &stop));
-        let environment = format!("native:synthetic?step_ms={step_ms}&episode_steps=1000000");
+        let environment = format!("serve:synthetic?step_ms={step_ms}&episode_steps=1000000");
         let finished = EnvmillCommand::built()?
             .args(["run", "--env", &environment, "--json", "--sessions", &sessions])
             .args(["--episodes", &sessions, "--max-steps", &steps])

@@ -7,16 +7,16 @@ const PROCESSES_MAX: usize = 4096;
 
 /// CPU time and memory of a process with all its descendants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// User and system time, ended descendants included.
-    pub(super) cpu: Duration,
+    pub(crate) cpu: Duration,
     /// The sum of the most memory that each held (resident set), in bytes.
-    pub(super) rss_peak_bytes: u64,
+    pub(crate) rss_peak_bytes: u64,
 }
 
 impl Usage {
     /// What `/proc` tells; nothing for what is gone.
-    pub(super) fn of_tree(pid: i32) -> Self {
+    pub(crate) fn of_tree(pid: i32) -> Self {
         let mut total = Self::default();
         let mut found = vec![pid];
         let mut next = 0;

@@ -1,17 +1,25 @@
-//! `envmill env`: native environments, served over the OpenEnv protocol.
+//! `envmill env`: environments without a server of their own, served over the OpenEnv protocol.
 
 use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
 };
 
-use envmill_front::{Description, Front, Options, listen, runtime};
+use envmill_front::{Description, Front, Mode, Options, Placement, listen, runtime};
 use envmill_native::{ENVIRONMENTS, Parameters, environment};
+use envmill_python_worker::PythonWorker;
+use envmill_workers::Worker;
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    config::{ClassSource, Local, Native},
+    fleet::class_options,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Serve a native environment. Prints its URL.
+    /// Serve an environment. Prints its URL.
     Serve(Box<Serve>),
     /// Tell which native environments there are.
     List,
@@ -19,8 +27,9 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
-    /// The environment; `envmill env list` names them.
-    name: String,
+    /// The environment: a native one (`envmill env list` names them), with parameters as in
+    /// NAME?parameter=value, or openenv-class:module:Class for an OpenEnv environment class.
+    target: String,
     /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
@@ -30,6 +39,15 @@ pub(super) struct Serve {
     /// The most sessions at once.
     #[arg(long, default_value_t = 65_536)]
     max_sessions: u32,
+    /// Serve in production mode: without /reset, /step and /state over HTTP.
+    #[arg(long)]
+    production: bool,
+    /// openenv-class: the interpreter.
+    #[arg(long, value_name = "PROGRAM")]
+    python: Option<PathBuf>,
+    /// openenv-class: how many worker processes. [default: one for each core]
+    #[arg(long, value_name = "N")]
+    processes: Option<u32>,
     /// synthetic: how long a step takes, in milliseconds.
     #[arg(long)]
     step_ms: Option<String>,
@@ -48,7 +66,7 @@ pub(super) struct Serve {
     /// synthetic: the mean number of steps of an episode.
     #[arg(long)]
     episode_steps: Option<String>,
-    /// Any parameter, as NAME=VALUE.
+    /// Any parameter of a native environment, as NAME=VALUE.
     #[arg(long, value_name = "NAME=VALUE")]
     parameter: Vec<String>,
 }
@@ -67,8 +85,12 @@ pub(super) fn run(command: Command) -> Result<u8, String> {
 }
 
 impl Serve {
-    fn parameters(&self) -> Result<Parameters, String> {
-        let mut parameters = Parameters::new();
+    const fn mode(&self) -> Mode {
+        if self.production { Mode::Production } else { Mode::Simulation }
+    }
+
+    fn parameters(&self, native: &Native) -> Result<Parameters, String> {
+        let mut parameters = native.parameters.clone();
         for pair in &self.parameter {
             let Some((name, value)) = pair.split_once('=') else {
                 return Err(format!("--parameter: `{pair}` has no value: write NAME=VALUE"));
@@ -99,21 +121,12 @@ fn serve(serve: &Serve) -> Result<(), String> {
             serve.host
         ));
     }
-    let environment =
-        environment(&serve.name, &serve.parameters()?).map_err(|error| error.to_string())?;
     // Without it the server still runs, with fewer sessions.
     let _ = envmill_openenv::raise_descriptor_limit();
-    let schemas = environment.schemas().clone();
-    let mut options = Options::new(Description {
-        name: environment.about().name.into(),
-        description: environment.about().description.into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        action_schema: schemas.action,
-        observation_schema: schemas.observation,
-        state_schema: schemas.state,
-        ..Description::default()
-    });
-    options.max_sessions = serve.max_sessions;
+    let (options, worker) = match serve.target.parse().map_err(|error| format!("{error}"))? {
+        Local::Native(native) => self::native(serve, &native)?,
+        Local::OpenEnvClass(class) => self::openenv_class(serve, &class)?,
+    };
     let address = SocketAddr::new(serve.host, serve.port);
     let listener = listen(address).map_err(|error| {
         format!("cannot listen on {address}: {error}; choose another --port, or 0 for any")
@@ -131,8 +144,54 @@ fn serve(serve: &Serve) -> Result<(), String> {
                     _ = tokio::signal::ctrl_c() => {}
                 }
             };
-            Front::new(options, Box::new(environment.worker())).serve(listener, shutdown).await
+            Front::new(options, worker).serve(listener, shutdown).await
         })
     });
     served.map_err(|error| error.to_string())
+}
+
+fn native(serve: &Serve, native: &Native) -> Result<(Options, Box<dyn Worker>), String> {
+    let environment = environment(&native.name, &serve.parameters(native)?)
+        .map_err(|error| error.to_string())?;
+    let schemas = environment.schemas().clone();
+    let mut options = Options::new(Description {
+        name: environment.about().name.into(),
+        description: environment.about().description.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        action_schema: schemas.action,
+        observation_schema: schemas.observation,
+        state_schema: schemas.state,
+        ..Description::default()
+    });
+    options.max_sessions = serve.max_sessions;
+    options.mode = serve.mode();
+    Ok((options, Box::new(environment.worker())))
+}
+
+fn openenv_class(serve: &Serve, class: &ClassSource) -> Result<(Options, Box<dyn Worker>), String> {
+    let mut python = class_options(class, serve.python.as_deref());
+    python.placement = envmill_python_worker::Placement::Even;
+    python.production = serve.production;
+    python.metadata = true;
+    if let Some(processes) = serve.processes {
+        python.set_processes(processes);
+    }
+    python.sessions_per_process = serve.max_sessions.div_ceil(python.processes.max(1));
+    let processes = python.processes;
+    let (worker, described) = PythonWorker::start(python).map_err(|error| error.to_string())?;
+    let mut options = Options::new(Description {
+        name: described.name.clone(),
+        env_name: described.name,
+        metadata: described.metadata,
+        action_schema: described.action_schema,
+        observation_schema: described.observation_schema,
+        reset_observation_schema: described.reset_observation_schema,
+        state_schema: described.state_schema,
+        ..Description::default()
+    });
+    options.max_sessions =
+        serve.max_sessions.min(processes.saturating_mul(worker.sessions_per_process()));
+    options.mode = serve.mode();
+    options.placement = Placement::OwnThread;
+    Ok((options, Box::new(worker)))
 }

@@ -25,6 +25,10 @@ const GATHER_MS: u64 = 5;
 pub struct RunOptions {
     /// The servers, in the order of their ids: one pool that serves one environment.
     pub sources: Vec<Source>,
+    /// The interpreter for Python environments.
+    pub python: Option<PathBuf>,
+    /// How many servers, or worker processes, were asked for of each source that is started.
+    pub replicas: Option<u32>,
     /// The job's name; begins every trajectory's id.
     pub name: String,
     /// How many episodes.
@@ -197,6 +201,8 @@ impl RunOptions {
             episode_records: settings.episode_records,
             tasks: settings.tasks,
             split: settings.split,
+            python: settings.python,
+            replicas: settings.replicas,
             truncated_from: settings.truncated_from.as_deref().map(str::parse).transpose()?,
             truncated_from_text: settings.truncated_from,
             ca: settings.ca,
@@ -286,7 +292,9 @@ fn sources(settings: &Settings) -> Result<Vec<Source>, ConfigError> {
     let mut sources = Vec::new();
     for text in &settings.env {
         let source = Source::parse(text)?;
-        let copies = if matches!(source, Source::Url(_)) { 1 } else { replicas };
+        // The processes of a class are the worker's.
+        let copies =
+            if matches!(source, Source::Url(_) | Source::OpenEnvClass(_)) { 1 } else { replicas };
         sources.extend(std::iter::repeat_n(source, copies as usize));
     }
     if let Some(command) = &settings.serve {
@@ -303,11 +311,20 @@ fn sources(settings: &Settings) -> Result<Vec<Source>, ConfigError> {
         let native = Source::parse("native:cartpole")?;
         sources.extend(std::iter::repeat_n(native, replicas as usize));
     }
+    // One worker plays a run, of one kind.
+    if sources.iter().any(|source| !source.is_remote()) && sources.iter().any(|it| *it != sources[0])
+    {
+        return Err(ConfigError::value(
+            "env",
+            "native: and openenv-class: environments play alone; put serve: before them to pool them \
+             with others",
+        ));
+    }
     let is_started = |source: &Source| !matches!(source, Source::Url(_));
     if settings.replicas.is_some_and(|n| n > 1) && !sources.iter().any(is_started) {
         return Err(ConfigError::value(
             "replicas",
-            "there is nothing to start: it goes with --serve or --env native:NAME",
+            "there is nothing to start: it goes with --serve and with --env that is no URL",
         ));
     }
     Ok(sources)

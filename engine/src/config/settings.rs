@@ -11,10 +11,11 @@ use super::reuse::Reuse;
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Settings {
-    /// A server: a URL, or native:NAME[?parameter=value&...] for an embedded environment. Repeated or
-    /// separated by commas they form one pool and must serve the same environment.
-    /// [default: native:cartpole]
-    #[arg(long, value_name = "URL|native:NAME", value_delimiter = ',')]
+    /// What is played: the URL of a server; native:NAME[?parameter=value&...] for an environment of our
+    /// own; openenv-class:module:Class for an OpenEnv class in Python processes; or serve: before one of
+    /// the latter two for an embedded server of it. URLs and servers, repeated or separated by commas,
+    /// form one pool and must serve the same environment. [default: native:cartpole]
+    #[arg(long, value_name = "ENV", value_delimiter = ',')]
     #[serde(deserialize_with = "one_or_many")]
     pub env: Vec<String>,
 
@@ -23,7 +24,12 @@ pub struct Settings {
     #[arg(long, value_name = "CMD")]
     pub serve: Option<String>,
 
-    /// How many servers to start of each native:NAME and of --serve. [default: 1]
+    /// The interpreter for openenv-class: environments. [default: python3]
+    #[arg(long, value_name = "PROGRAM")]
+    pub python: Option<PathBuf>,
+
+    /// How many servers to start of each serve:NAME and of --serve, or worker processes of an
+    /// openenv-class:. [default: 1; a process for each core]
     #[arg(long, value_name = "N")]
     pub replicas: Option<u32>,
 
@@ -288,7 +294,7 @@ impl Settings {
         }
         merge! {
             first:
-                format tasks split serve replicas sessions episodes max_steps seed policy out name connect_timeout_ms
+                format tasks split serve python replicas sessions episodes max_steps seed policy out name connect_timeout_ms
                 first_reset_timeout_ms reset_timeout_ms step_timeout_ms episode_timeout_ms
                 job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
                 truncated_from ca bearer_env on_fingerprint_change reset_parameters

@@ -95,12 +95,12 @@ fn embedded(environment: &str, arguments: &str) -> Played {
 
 #[test]
 fn the_embedded_server_plays_every_native_environment() {
-    let cartpole = embedded("native:cartpole", "--episodes 200 --sessions 32 --seed 1");
+    let cartpole = embedded("serve:cartpole", "--episodes 200 --sessions 32 --seed 1");
     assert_eq!(cartpole.episodes("completed"), 200);
-    let echo = embedded("native:echo", "--episodes 64 --sessions 8 --max-steps 4");
+    let echo = embedded("serve:echo", "--episodes 64 --sessions 8 --max-steps 4");
     assert_eq!(echo.summary["steps"], 256);
     let synthetic = embedded(
-        "native:synthetic?step_ms=2&jitter=0.5&tail=0.1&payload_bytes=2000&episode_steps=6",
+        "serve:synthetic?step_ms=2&jitter=0.5&tail=0.1&payload_bytes=2000&episode_steps=6",
         "--episodes 100 --sessions 50",
     );
     assert_eq!(synthetic.episodes("completed"), 100);
@@ -125,7 +125,7 @@ fn hashes(played: &Played) -> BTreeSet<[u8; 16]> {
 fn the_same_seed_gives_the_same_play() {
     let play = |seed: u32, sessions: u32| {
         let arguments = format!("--episodes 100 --sessions {sessions} --seed {seed}");
-        hashes(&embedded("native:cartpole", &arguments))
+        hashes(&embedded("serve:cartpole", &arguments))
     };
     let first = play(3, 20);
     assert_eq!(first.len(), 100);
@@ -135,7 +135,7 @@ fn the_same_seed_gives_the_same_play() {
 
 #[test]
 fn a_failing_native_environment_fails_its_episodes_only() {
-    let played = Job::on("failing", "native:synthetic?fail_rate=0.02&episode_steps=10")
+    let played = Job::on("failing", "serve:synthetic?fail_rate=0.02&episode_steps=10")
         .words("--episodes 200 --sessions 20")
         .play();
     assert_eq!(played.code(), Some(3));

@@ -37,6 +37,8 @@ pub struct NativeWorker {
     free: Vec<usize>,
     sessions: Vec<Option<Session>>,
     opened: u64,
+    open: usize,
+    open_peak: usize,
     /// Answers to be fetched; those of an epoch that is over are dropped then. At most one a
     /// command.
     ready: VecDeque<(Epoch, Event)>,
@@ -77,6 +79,8 @@ impl NativeWorker {
             free: Vec::new(),
             sessions: Vec::new(),
             opened: 0,
+            open: 0,
+            open_peak: 0,
             ready: VecDeque::new(),
             epochs: Vec::new(),
             timers: Timers::new(Instant::now()),
@@ -85,6 +89,12 @@ impl NativeWorker {
             signal: Arc::default(),
             scratch: Vec::new(),
         }
+    }
+
+    /// The most sessions that were open at once.
+    #[must_use]
+    pub const fn sessions_peak(&self) -> usize {
+        self.open_peak
     }
 
     fn take(&mut self, command: Command, now: Instant) {
@@ -168,6 +178,8 @@ impl NativeWorker {
         self.rows.stage_default(row, self.opened);
         self.rows.reset(row..row + 1);
         self.opened += 1;
+        self.open += 1;
+        self.open_peak = self.open_peak.max(self.open);
         self.sessions[index] =
             Some(Session { row, steps: 0, episode_id: None, delayed: None, staged: false });
     }
@@ -176,6 +188,7 @@ impl NativeWorker {
         let index = slot.0 as usize;
         if let Some(session) = self.sessions[index].take() {
             self.free.push(session.row);
+            self.open -= 1;
             // Nothing of this session is answered any more.
             self.epochs[index] = self.epochs[index].wrapping_add(1);
         }

@@ -1,0 +1,93 @@
+//! Environments without a server: native ones in this process, Python ones in processes of their own.
+
+use envmill_python_worker::{Log, OpenEnvClass, Options, PythonWorker, Target};
+
+use super::{Fleet, FleetWorker, Member};
+use crate::{
+    config::{ClassSource, Native, RunOptions},
+    run::RunError,
+    sink::OutputDirectory,
+};
+
+/// How many digits of the hash make a fingerprint.
+const FINGERPRINT_DIGITS: usize = 32;
+
+/// A native environment, as `copies` servers of the core over one worker.
+pub(super) fn native(native: &Native, copies: usize) -> Result<(Fleet, FleetWorker), RunError> {
+    let environment = envmill_native::environment(&native.name, &native.parameters)
+        .map_err(|error| RunError::Native(Box::new(error)))?;
+    let schemas = environment.schemas();
+    let fingerprint =
+        fingerprint(&[native.to_string().as_bytes(), &schemas.action, &schemas.observation]);
+    let member = Member { name: native.to_string(), fingerprint };
+    let fleet = Fleet {
+        members: vec![member; copies],
+        action_schema: schemas.action.clone(),
+        remote: None,
+    };
+    Ok((fleet, FleetWorker::Native(Box::new(environment.worker()))))
+}
+
+/// An OpenEnv class, each of whose processes is a server.
+pub(super) fn openenv_class(
+    source: &ClassSource,
+    options: &RunOptions,
+    directory: &OutputDirectory,
+) -> Result<(Fleet, FleetWorker), RunError> {
+    let mut python = class_options(source, options.python.as_deref());
+    python.production = options.rules.production;
+    python.truncated_from.clone_from(&options.truncated_from);
+    python.log = Log::File(directory.server_log(0));
+    if let Some(processes) = options.replicas {
+        python.set_processes(processes);
+    }
+    python.start_timeout = options.limits.start;
+    // The core says how many go where.
+    python.sessions_per_process = options.limits.sessions;
+    let processes = python.processes;
+    let (worker, description) = PythonWorker::start(python)?;
+    let fingerprint = fingerprint(&[
+        source.to_string().as_bytes(),
+        &description.action_schema,
+        &description.observation_schema,
+        &description.versions,
+    ]);
+    let members = (0..processes)
+        .map(|number| Member {
+            name: format!("{source}#{number}"),
+            fingerprint: fingerprint.clone(),
+        })
+        .collect();
+    let fleet = Fleet { members, action_schema: description.action_schema, remote: None };
+    Ok((fleet, FleetWorker::Python(Box::new(worker))))
+}
+
+/// What the worker of a class is told.
+pub(crate) fn class_options(source: &ClassSource, python: Option<&std::path::Path>) -> Options {
+    let mut options = Options::new(Target::OpenEnvClass(OpenEnvClass {
+        class: source.class.clone(),
+        action: source.action.clone(),
+        observation: source.observation.clone(),
+        state: source.state.clone(),
+        arguments: source.arguments.clone(),
+    }));
+    options.threads = source.threads;
+    options.start = source.start;
+    if let Some(python) = python {
+        options.python = python.to_owned();
+    }
+    options
+}
+
+/// What tells an environment from a changed one: 32 hexadecimal digits of BLAKE3.
+fn fingerprint(parts: &[&[u8]]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut digits = hasher.finalize().to_hex().to_string();
+    digits.truncate(FINGERPRINT_DIGITS);
+    digits
+}
+

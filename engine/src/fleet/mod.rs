@@ -1,0 +1,85 @@
+//! Who steps a run's environments: started, asked what they serve, looked after and ended.
+//!
+//! A run has one kind of environment: servers that are spoken with over sockets, native environments in
+//! this process, or a Python class in worker processes. What differs between them is here.
+
+mod local;
+mod remote;
+mod worker;
+
+use bytes::Bytes;
+
+pub(crate) use self::{local::class_options, remote::Remote};
+pub use self::worker::FleetWorker;
+use crate::{
+    children::Usage,
+    config::{RunOptions, Source},
+    driver::{Control, Look},
+    report,
+    run::RunError,
+    sink::OutputDirectory,
+};
+
+/// What the core is told of a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    /// Its URL, or what stands for it.
+    pub(crate) name: String,
+    /// What tells its environment from a changed one.
+    pub(crate) fingerprint: String,
+}
+
+/// The servers of a run.
+pub(crate) struct Fleet {
+    /// All of them, in the order of their ids.
+    pub(crate) members: Vec<Member>,
+    /// The JSON Schema of an action.
+    pub(crate) action_schema: Bytes,
+    /// Those that are spoken with over sockets.
+    pub(crate) remote: Option<Remote>,
+}
+
+impl Fleet {
+    /// Starts what is to be started, and asks it what it serves.
+    pub(crate) fn start(
+        options: &RunOptions,
+        control: &Control,
+        directory: &OutputDirectory,
+    ) -> Result<(Self, FleetWorker), RunError> {
+        match options.sources.first() {
+            Some(Source::Native(native)) => local::native(native, options.sources.len()),
+            Some(Source::OpenEnvClass(class)) => local::openenv_class(class, options, directory),
+            _ => Remote::start(options, control, directory),
+        }
+    }
+
+    /// Looks after the servers, with the news of a batch.
+    pub(crate) fn look_after(&mut self, at: &mut Look<'_, FleetWorker>, options: &RunOptions, control: &Control) {
+        match (&mut self.remote, &mut *at.worker) {
+            (Some(remote), FleetWorker::Remote(worker)) => {
+                remote.look_after(worker, at.notes, options, control);
+            }
+            (_, FleetWorker::Python(worker)) => {
+                for server in worker.take_restarted() {
+                    control.send(envmill_core::Input::ServerReady(server));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends what was started; what it has cost.
+    pub(crate) fn stop(self, worker: &FleetWorker) -> report::Children {
+        match (self.remote, worker) {
+            (Some(remote), _) => remote.stop(),
+            (None, FleetWorker::Python(worker)) => {
+                let usage = Usage::of_tree(worker.nursery_pid().cast_signed());
+                report::Children {
+                    cpu_s: usage.cpu.as_secs_f64(),
+                    rss_peak_bytes: usage.rss_peak_bytes,
+                }
+            }
+            (None, _) => report::Children::default(),
+        }
+    }
+}

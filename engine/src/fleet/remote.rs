@@ -1,0 +1,191 @@
+//! Servers that are spoken with over sockets, and those among them that a run starts.
+
+use envmill_core::{Input, Note, Task};
+use envmill_openenv::{Description, OpenEnvWorker, Options, Server, Tool, describe, num_tasks};
+use envmill_protocol::ServerId;
+
+use super::{Fleet, FleetWorker, Member};
+use crate::{
+    children::{self, Children, Launch},
+    config::{RunOptions, Source},
+    driver::Control,
+    fingerprints::Fingerprints,
+    report,
+    run::RunError,
+    sink::OutputDirectory,
+    tasks,
+};
+
+/// Servers over sockets.
+pub(crate) struct Remote {
+    children: Option<Children>,
+    options: Options,
+    fingerprints: Fingerprints,
+}
+
+impl Remote {
+    pub(super) fn start(
+        options: &RunOptions,
+        control: &Control,
+        directory: &OutputDirectory,
+    ) -> Result<(Fleet, FleetWorker), RunError> {
+        let (children, servers) = servers(options, control, directory)?;
+        let mut worker_options = Options::new(servers);
+        worker_options.ca_file.clone_from(&options.ca);
+        worker_options.message_bytes_max = options.message_bytes_max;
+        worker_options.client_ping = options.ping;
+        worker_options.gather_max = options.gather_max;
+        worker_options.truncated_from.clone_from(&options.truncated_from);
+        worker_options.source_addresses.clone_from(&options.source_addresses);
+        let descriptions = worker_options
+            .servers
+            .iter()
+            .map(|server| describe(server, &worker_options))
+            .collect::<Result<Vec<Description>, _>>()?;
+        let worker = OpenEnvWorker::new(worker_options.clone())?;
+        let members = worker_options
+            .servers
+            .iter()
+            .zip(&descriptions)
+            .map(|(server, description)| Member {
+                name: server.url.clone(),
+                fingerprint: description.fingerprint.clone(),
+            })
+            .collect();
+        let action_schema = descriptions.into_iter().next().map(|first| first.action_schema);
+        let fingerprints = Fingerprints::new(worker_options.clone(), control.clone());
+        let remote = Self { children, options: worker_options, fingerprints };
+        let fleet = Fleet {
+            members,
+            action_schema: action_schema.unwrap_or_default(),
+            remote: Some(remote),
+        };
+        Ok((fleet, FleetWorker::Remote(Box::new(worker))))
+    }
+
+    /// The tasks of a split, as the first server tells of it.
+    pub(crate) fn tasks_of(&self, split: &str) -> Result<Vec<Task>, RunError> {
+        match self.options.servers.first() {
+            Some(server) => Ok(tasks::of_split(split, num_tasks(server, &self.options, split)?)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The tools of the first server's environment.
+    pub(crate) fn tools(&self) -> Result<Vec<Tool>, RunError> {
+        match self.options.servers.first() {
+            Some(server) => Ok(envmill_openenv::tools(server, &self.options)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) fn look_after(
+        &mut self,
+        worker: &mut OpenEnvWorker,
+        notes: &[Note],
+        options: &RunOptions,
+        control: &Control,
+    ) {
+        for restarted in self.children.iter().flat_map(Children::restarted) {
+            welcome_back(restarted, options, worker, &mut self.fingerprints, control);
+        }
+        for note in notes {
+            self.fingerprints.note(note);
+        }
+        self.fingerprints.look();
+    }
+
+    pub(super) fn stop(self) -> report::Children {
+        self.children.map(Children::stop).unwrap_or_default()
+    }
+}
+
+/// The servers of the run, those that it starts among them.
+fn servers(
+    options: &RunOptions,
+    control: &Control,
+    directory: &OutputDirectory,
+) -> Result<(Option<Children>, Vec<Server>), RunError> {
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()?,
+    };
+    let mut launches = Vec::new();
+    for (number, source) in options.sources.iter().enumerate() {
+        let launch = match source {
+            // Those are not served.
+            Source::Url(_) | Source::Native(_) | Source::OpenEnvClass(_) => continue,
+            Source::Served(target) => {
+                let mut arguments: Vec<String> =
+                    ["env", "serve", &target.to_string(), "--port", "{port}"].map(String::from).into();
+                if let Some(python) = &options.python {
+                    arguments.extend(["--python".into(), python.display().to_string()]);
+                }
+                if options.rules.production {
+                    arguments.push("--production".into());
+                }
+                Launch::Program(program.clone(), arguments)
+            }
+            Source::Command(command) => Launch::Shell(command.clone()),
+        };
+        let server = ServerId(u32::try_from(number).unwrap_or(u32::MAX));
+        launches.push((server, launch, directory.server_log(number)));
+    }
+    let children = if launches.is_empty() {
+        None
+    } else {
+        let settings = children::Settings {
+            servers: launches,
+            options: Options::new(Vec::new()),
+            headers: options.headers.clone(),
+            start_deadline: options.limits.start,
+        };
+        Some(Children::start(settings, || control.interrupts() > 0)?)
+    };
+    let mut started = children.as_ref().map(Children::urls).unwrap_or_default().into_iter();
+    let servers = options
+        .sources
+        .iter()
+        .map(|source| {
+            let url = match source {
+                Source::Url(url) => url.clone(),
+                _ => started.next().unwrap_or_default(),
+            };
+            known(url, options)
+        })
+        .collect();
+    Ok((children, servers))
+}
+
+/// A server as the options speak with it.
+fn known(url: String, options: &RunOptions) -> Server {
+    Server {
+        headers: options.headers.clone(),
+        transport: options.transport,
+        attach: options.attach.clone(),
+        session_timeout: options.session_timeout,
+        ..Server::new(url)
+    }
+}
+
+/// Tells worker and core of a server that was restarted.
+fn welcome_back(
+    restarted: children::Restarted,
+    options: &RunOptions,
+    worker: &mut OpenEnvWorker,
+    fingerprints: &mut Fingerprints,
+    control: &Control,
+) {
+    let children::Restarted { server, url, fingerprint } = restarted;
+    let known = known(url, options);
+    if let Err(error) = worker.set_server(server, &known) {
+        tracing::warn!(%error, "a restarted server cannot be used");
+        return;
+    }
+    fingerprints.set_server(server, known);
+    control.send(Input::ServerReady(server));
+    if !fingerprint.is_empty() {
+        control.send(Input::Fingerprint { server, fingerprint });
+    }
+}
+

@@ -1,0 +1,114 @@
+"""A worker's side of the two segments: requests in, answers out."""
+
+import os
+import select
+
+from . import ring
+
+# What the engine asks for.
+OPEN, RESET, STEP, STATE, TOOL, CLOSE = range(1, 7)
+# What a worker answers: the frame that OpenEnv's `/ws` would send, or that a session is gone.
+FRAME, CLOSED = 1, 2
+
+# How often room is looked for, in milliseconds, where the engine has not taken what came before.
+ROOM_PERIOD_MS = 1
+
+
+class Gone(Exception):
+    """The engine's end of the socket is closed."""
+
+
+class Port:
+    def __init__(self, channel, hello, fds):
+        self.channel = channel
+        requests_fd, self.bell_in, self.bell_out = fds
+        self.requests = ring.Reader(requests_fd)
+        os.close(requests_fd)
+        columns = [("id", "u64", ()), ("kind", "u8", ()), ("text", hello["arena_bytes"])]
+        self.answers = ring.Writer(columns, hello["rows"])
+        self.state = self.answers.state
+        self.overflows = {}
+        self.waiting = []
+        self.poll = select.poll()
+        self.poll.register(self.bell_in, select.POLLIN)
+        self.poll.register(channel.fileno(), select.POLLIN)
+
+    def watch(self, fd):
+        self.poll.register(fd, select.POLLIN)
+
+    def wait(self, timeout_ms=None):
+        """Waits until something may have come."""
+        for fd, _ in self.poll.poll(timeout_ms):
+            if fd == self.channel.fileno():
+                self.hear()
+            else:
+                drain(fd)
+
+    def hear(self):
+        data, fds = self.channel.receive_bytes()
+        if not data:
+            raise Gone
+        tag, _, number = ring.OVERFLOW.unpack(data)
+        if tag != ring.OVERFLOW_TAG or len(fds) != 1:
+            raise ring.RingError("a message that is none")
+        size = os.fstat(fds[0]).st_size
+        self.overflows[number] = os.pread(fds[0], size, 0) if size else b""
+        os.close(fds[0])
+
+    def take(self):
+        """All requests that are there: (session and generation, kind, text)."""
+        requests = []
+        while (batch := self.requests.take()) is not None:
+            number, count, overflow, views = batch
+            offsets, arena = views["text"]
+            ends = offsets[: count + 1].tolist()
+            if overflow:
+                while number not in self.overflows:
+                    self.hear()
+                data = self.overflows.pop(number)
+            else:
+                data = bytes(arena[: ends[-1]])
+            texts = [data[begin:end] for begin, end in zip(ends, ends[1:])]
+            requests += zip(views["id"][:count].tolist(), bytes(views["kind"][:count]), texts)
+            self.answers.released[0] = number + 1
+        return requests
+
+    def put(self, identity, kind, text):
+        self.waiting.append((identity, kind, text))
+
+    def flush(self):
+        """Makes everything put so far the engine's."""
+        waiting, rows = self.waiting, self.answers.rows
+        if not waiting:
+            return
+        self.waiting = []
+        for begin in range(0, len(waiting), rows):
+            self.publish(waiting[begin : begin + rows])
+
+    def publish(self, answers):
+        while (views := self.answers.begin(self.requests.released[0])) is None:
+            # The engine has two batches before it; it may also have gone.
+            poll = select.poll()
+            poll.register(self.channel.fileno(), select.POLLIN)
+            if poll.poll(ROOM_PERIOD_MS):
+                self.hear()
+        for row, (identity, kind, _) in enumerate(answers):
+            views["id"][row] = identity
+            views["kind"][row] = kind
+        overflow = self.answers.put_ragged("text", [text for _, _, text in answers])
+        bits = 0
+        if overflow is not None:
+            column = next(column for column in self.answers.columns if column.name == "text")
+            bits = 1 << column.index
+            message = ring.OVERFLOW.pack(ring.OVERFLOW_TAG, column.index, self.answers.next)
+            self.channel.send_bytes(message, [overflow])
+            os.close(overflow)
+        self.answers.publish(len(answers), bits)
+        os.eventfd_write(self.bell_out, 1)
+
+
+def drain(fd):
+    try:
+        os.eventfd_read(fd)
+    except BlockingIOError:
+        pass

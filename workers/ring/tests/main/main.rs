@@ -1,0 +1,3 @@
+//! Tests over real memfds, sockets and processes.
+
+mod round_trips;
