@@ -70,14 +70,14 @@ class Column:
 
 
 class _Segment:
-    """A mapped segment; `words` are its 64-bit counters."""
+    """A mapped segment, with the words of its header."""
 
     def __init__(self, memory):
         self.memory = memory
         self.view = memoryview(memory)
         self.published = self.view[64:72].cast("Q")
         self.released = self.view[128:136].cast("Q")
-        self.state = self.view[192:200].cast("I")
+        self.state = self.view[196:200].cast("I")
 
     def slot(self, number):
         begin = self.slots_at + number * self.slot_bytes

@@ -2,4 +2,5 @@
 #![allow(clippy::expect_used, reason = "helpers of tests fail loudly")]
 
 mod conformance;
+mod faults;
 mod rig;
