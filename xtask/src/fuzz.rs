@@ -8,7 +8,7 @@ use std::{fs, process::Command};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    cargo::{root, run_quietly_unless_it_fails},
+    cargo::{host, root, run_quietly_unless_it_fails},
     stage::say,
 };
 
@@ -100,12 +100,4 @@ fn run(target: &str, minutes: u64) -> Result<()> {
         .arg(&new)
         .arg(fuzz.join("corpus").join(target));
     run_quietly_unless_it_fails(command, false)
-}
-
-/// The triple of this machine, as the compiler names it.
-fn host() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").output().context("cannot start rustc")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc does not name its host")?.to_owned())
 }

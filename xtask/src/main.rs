@@ -7,7 +7,9 @@
 
 mod cargo;
 mod fuzz;
+mod loom;
 mod mutants;
+mod sanitize;
 mod seeds;
 mod stage;
 mod system;
@@ -75,6 +77,18 @@ const ACTIONS: &[Action] = &[
         arguments: "[--pin] [FILTER]",
         about: "take the core's checks away, one at a time: a pinned seed must fail for each",
         run: mutants::action,
+    },
+    Action {
+        name: "loom",
+        arguments: "",
+        about: "the protocol of shared memory in all interleavings that a weak memory allows",
+        run: loom::action,
+    },
+    Action {
+        name: "sanitize",
+        arguments: "[FILTER]",
+        about: "the tests of the crate with unsafe code, watched by AddressSanitizer",
+        run: sanitize::action,
     },
 ];
 

@@ -169,6 +169,11 @@ impl Channel {
                 message.descriptors.extend(descriptors);
             }
         }
+        // The room for them may be rounded up to more than are allowed.
+        if message.descriptors.len() > DESCRIPTORS_MAX {
+            message.descriptors.clear();
+            return Err(ReceiveError::Descriptors);
+        }
         message.length = received.bytes;
         // No message is empty, so that this is the end; descriptors without bytes are closed.
         if received.bytes == 0 {

@@ -1,14 +1,14 @@
 //! Doorbells: how one side tells the other that there is something to look at.
 
 use std::{
-    io,
+    io::{self, IoSliceMut},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec},
-    io::Errno,
+    io::{Errno, ReadWriteFlags},
 };
 
 /// An eventfd. One side rings, the other drains; rings that nobody has drained yet are one.
@@ -37,7 +37,9 @@ impl Doorbell {
         Ok(Self { event: rustix::event::eventfd(0, flags)? })
     }
 
-    /// Rings. Never blocks.
+    /// Rings. Does not block, unless a hostile peer has filled the counter and taken the non-blocking
+    /// flag off, which belongs to both ends of a passed descriptor. Where a peer may do that, let it
+    /// have a [`Channel`](crate::Channel) message instead, which never blocks.
     ///
     /// # Errors
     ///
@@ -50,18 +52,26 @@ impl Doorbell {
         })
     }
 
-    /// Silences it, and says whether it had been rung. Never blocks on an eventfd of [`Self::new`];
-    /// one that a peer made may block, so that each side makes those that it drains.
+    /// Silences it, and says whether it had been rung. Never blocks, even if a peer has taken the
+    /// non-blocking flag off (on kernels older than Linux 5.7 it then does).
     ///
     /// # Errors
     ///
     /// When the descriptor, which may have come from a peer, is no eventfd that can be read.
     pub fn drain(&self) -> io::Result<bool> {
         let mut count = [0_u8; 8];
-        retry(|| match rustix::io::read(&self.event, &mut count) {
-            Ok(_) => Ok(true),
-            Err(Errno::AGAIN) => Ok(false),
-            Err(error) => Err(error),
+        retry(|| {
+            let into = &mut [IoSliceMut::new(&mut count)];
+            let here = u64::MAX;
+            let mut read = rustix::io::preadv2(&self.event, into, here, ReadWriteFlags::NOWAIT);
+            if read == Err(Errno::OPNOTSUPP) {
+                read = rustix::io::read(&self.event, &mut count);
+            }
+            match read {
+                Ok(_) => Ok(true),
+                Err(Errno::AGAIN) => Ok(false),
+                Err(error) => Err(error),
+            }
         })
     }
 }

@@ -2,19 +2,19 @@
 
 use std::{io, ops::RangeInclusive};
 
-use crate::element::DType;
+use crate::{element::DType, header};
 
 /// Why a layout cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// A batch must have between one row and the maximum.
-    #[error("{0} rows: there must be 1 to {max}", max = crate::ROWS_MAX)]
+    #[error("{0} rows: there must be 1 to {max}", max = header::ROWS_MAX)]
     Rows(u32),
     /// There must be between one slot and the maximum.
-    #[error("{0} slots: there must be 1 to {max}", max = crate::SLOTS_MAX)]
+    #[error("{0} slots: there must be 1 to {max}", max = header::SLOTS_MAX)]
     Slots(u32),
     /// The header has descriptors for a limited number of columns.
-    #[error("{0} columns: there may be {max}", max = crate::COLUMNS_MAX)]
+    #[error("{0} columns: there may be {max}", max = header::COLUMNS_MAX)]
     Columns(usize),
     /// Something is wrong with one column.
     #[error("column {column}: {problem}")]
@@ -25,13 +25,13 @@ pub enum LayoutError {
         problem: &'static str,
     },
     /// The segment would be larger than any may be.
-    #[error("the segment would have more than {max} bytes", max = crate::SEGMENT_BYTES_MAX)]
+    #[error("the segment would have more than {max} bytes", max = header::SEGMENT_BYTES_MAX)]
     TooLarge,
     /// The ring of a log has a size that cannot be.
     #[error("a log's ring of {0} bytes: it must be a multiple of 64, at least 4096")]
     RingBytes(u64),
     /// The window of a log has a size that cannot be.
-    #[error("a window of {0} records: there must be 1 to {max}", max = crate::WINDOW_MAX)]
+    #[error("a window of {0} records: there must be 1 to {max}", max = header::WINDOW_MAX)]
     Window(u32),
 }
 
@@ -249,4 +249,53 @@ pub enum OverflowError {
         /// The column's index.
         column: usize,
     },
+}
+
+/// Why a record cannot be written to a log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// A record may take half of the ring, so that there is always a place where it fits in one piece.
+    #[error("a record of {bytes} bytes: there may be {bytes_max}")]
+    TooLong {
+        /// Its size.
+        bytes: usize,
+        /// The limit: [`LogLayout::record_bytes_max`](crate::LogLayout::record_bytes_max).
+        bytes_max: usize,
+    },
+}
+
+/// Why a log cannot be read on. The peer is broken, hostile or of another opinion about the format:
+/// give it up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// The counter has an impossible value.
+    #[error(transparent)]
+    Counter(#[from] CounterError),
+    /// A record reaches beyond what is published, or beyond the ring's end.
+    #[error("the record at {position} has {bytes} bytes, and at most {available} are there")]
+    Length {
+        /// Where it begins.
+        position: u64,
+        /// What it says of itself.
+        bytes: u32,
+        /// How many there can be, with the record's header.
+        available: u64,
+    },
+    /// Padding does not reach to the ring's end.
+    #[error("the padding at {position} does not end with the ring")]
+    Padding {
+        /// Where it begins.
+        position: u64,
+    },
+    /// Another record than the next one lies in its place.
+    #[error("record {found} lies where record {expected} should be")]
+    Sequence {
+        /// The next record's number.
+        expected: u64,
+        /// What the record says.
+        found: u64,
+    },
+    /// Something does not lie within the segment: a mistake of this crate rather than of the peer.
+    #[error("an access outside of the segment was refused")]
+    OutOfBounds,
 }

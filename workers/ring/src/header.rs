@@ -19,6 +19,9 @@ pub(crate) const ROWS_MAX: u32 = 1 << 24;
 /// The most slots of a segment.
 pub(crate) const SLOTS_MAX: u32 = 64;
 
+/// The most records of a log that can be out at a time.
+pub(crate) const WINDOW_MAX: u32 = 1 << 20;
+
 /// The largest segment that is made, in bytes: 64 GiB.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 36;
 

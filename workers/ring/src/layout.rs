@@ -4,7 +4,6 @@ use crate::{
     element::{DType, Element},
     error::{ColumnError, LayoutError, OpenError},
     header::{ALIGN, COLUMNS_MAX, Geometry, Kind, ROWS_MAX, SLOTS_MAX},
-    memory::HEADER_BYTES,
 };
 
 /// The longest name of a column, in bytes.

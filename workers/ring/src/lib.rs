@@ -7,6 +7,9 @@
 //! at. The format, byte by byte, and the protocol are in `docs/ring.md`: the peer is often a Python
 //! program that has nothing but its standard library.
 //!
+//! Where single records go one way and are given back in any order there is a log: [`LogWriter`] and
+//! [`LogReader`].
+//!
 //! The peer is not trusted: whatever it writes to its segment or sends, it gets an error here, never
 //! a panic, and never reads or writes outside of what was mapped.
 //!
@@ -25,6 +28,9 @@ mod error;
 mod header;
 mod layout;
 mod limits;
+mod log;
+#[cfg(all(test, loom))]
+mod loom_words;
 mod memory;
 mod protocol;
 mod segment;
@@ -40,12 +46,9 @@ pub use columns::{
 pub use doorbell::{Doorbell, wait};
 pub use element::{DType, Element};
 pub use error::{
-    ColumnError, CounterError, LayoutError, OpenError, OverflowError, ReadError, WriteError,
+    ColumnError, CounterError, LayoutError, LogError, OpenError, OverflowError, ReadError,
+    RecordError, WriteError,
 };
 pub use layout::{ColumnKind, ColumnSpec, Layout};
 pub use limits::Limits;
-
-use header::{COLUMNS_MAX, ROWS_MAX, SEGMENT_BYTES_MAX, SLOTS_MAX};
-
-/// The most records of a log that can be out at a time.
-const WINDOW_MAX: u32 = 1 << 20;
+pub use log::{Lease, LogLayout, LogReader, LogStart, LogWriter, RecordMut};

@@ -124,3 +124,111 @@ impl Consumer {
         released.store(self.released, Ordering::Release);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    impl Load for AtomicU64 {
+        fn load(&self, order: Ordering) -> u64 {
+            self.load(order)
+        }
+    }
+
+    #[test]
+    fn a_peer_that_releases_what_was_not_published_is_told() {
+        let (published, released) = (AtomicU64::new(0), AtomicU64::new(0));
+        let mut producer = Producer::new(2);
+        assert_eq!(producer.publish(&published), 0);
+        assert_eq!(producer.publish(&published), 1);
+        assert!(!producer.has_room());
+        released.store(3, Ordering::Release);
+        let error = producer.learn(&released).unwrap_err();
+        assert_eq!(error, CounterError { word: "released", found: 3, possible: 0..=2 });
+        released.store(2, Ordering::Release);
+        producer.learn(&released).unwrap();
+        assert!(producer.has_room());
+        released.store(1, Ordering::Release);
+        assert!(producer.learn(&released).is_err(), "released batches stay released");
+    }
+
+    #[test]
+    fn a_peer_that_publishes_more_than_there_are_slots_is_told() {
+        let (published, released) = (AtomicU64::new(3), AtomicU64::new(0));
+        let mut consumer = Consumer::new(2);
+        let error = consumer.has_batch(&published).unwrap_err();
+        assert_eq!(error, CounterError { word: "published", found: 3, possible: 0..=2 });
+        published.store(1, Ordering::Release);
+        assert!(consumer.has_batch(&published).unwrap());
+        consumer.release(&released);
+        published.store(0, Ordering::Release);
+        assert!(consumer.has_batch(&published).is_err(), "published batches stay published");
+    }
+}
+
+/// All interleavings, and all values that a weak memory may let each thread see.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::{
+        sync::{Arc, atomic::AtomicU64},
+        thread,
+    };
+
+    use super::{Consumer, Producer};
+    use crate::loom_words::Guarded;
+
+    /// Two words and the slots they guard.
+    struct Segments {
+        published: AtomicU64,
+        released: AtomicU64,
+        slots: Vec<Guarded>,
+    }
+
+    fn slots_are_never_shared(slots: u32, batches: u64) {
+        loom::model(move || {
+            let segments = Arc::new(Segments {
+                published: AtomicU64::new(0),
+                released: AtomicU64::new(0),
+                slots: (0..slots).map(|_| Guarded::new()).collect(),
+            });
+            let shared = Arc::clone(&segments);
+            let producing = thread::spawn(move || {
+                let mut producer = Producer::new(slots);
+                while producer.next() < batches {
+                    if !producer.has_room() {
+                        producer.learn(&shared.released).unwrap();
+                    }
+                    if !producer.has_room() {
+                        thread::yield_now();
+                        continue;
+                    }
+                    let next = producer.next();
+                    shared.slots[(next % u64::from(slots)) as usize].write(next);
+                    assert_eq!(producer.publish(&shared.published), next);
+                }
+            });
+            let mut consumer = Consumer::new(slots);
+            while consumer.next() < batches {
+                if !consumer.has_batch(&segments.published).unwrap() {
+                    thread::yield_now();
+                    continue;
+                }
+                let next = consumer.next();
+                let slot = &segments.slots[(next % u64::from(slots)) as usize];
+                assert_eq!(slot.read(), next);
+                consumer.release(&segments.released);
+            }
+            producing.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_one_slot_goes_to_and_fro() {
+        slots_are_never_shared(1, 3);
+    }
+
+    #[test]
+    fn loom_two_slots_overlap() {
+        slots_are_never_shared(2, 3);
+    }
+}

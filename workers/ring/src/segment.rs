@@ -56,12 +56,8 @@ pub(crate) fn open(
     limits: &Limits,
 ) -> Result<(Foreign, [u8; HEADER_BYTES], Geometry), OpenError> {
     let found = seals_of_memfd(segment)?.ok_or(OpenError::NoMemfd)?;
-    let mut missing: Vec<&str> =
+    let missing: Vec<&str> =
         SEALS.iter().filter(|(seal, _)| !found.contains(*seal)).map(|(_, name)| *name).collect();
-    if found.contains(SealFlags::WRITE) {
-        // The stronger seal: then nobody writes at all.
-        missing.retain(|name| *name != "F_SEAL_FUTURE_WRITE");
-    }
     if !missing.is_empty() {
         return Err(OpenError::Seals { missing: missing.join(", ") });
     }

@@ -63,11 +63,12 @@ impl OverflowMessage {
 pub(super) fn create(bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memory = rustix::fs::memfd_create("envmill-ring-overflow", flags)?;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        match rustix::io::write(&memory, rest) {
+    let mut written = 0;
+    while written < bytes.len() {
+        // The position of the file, which the peer gets too, stays at its beginning.
+        match rustix::io::pwrite(&memory, &bytes[written..], written as u64) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => rest = &rest[written..],
+            Ok(more) => written += more,
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

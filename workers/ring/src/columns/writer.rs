@@ -233,8 +233,7 @@ impl BatchMut<'_> {
     ///
     /// When the column is not ragged, or full; nothing is added then.
     pub fn push(&mut self, column: usize, row: &[u8]) -> Result<(), WriteError> {
-        self.append(column, row)?;
-        self.end_row(column)
+        self.add(column, row, true)
     }
 
     /// Adds a piece to the row of a ragged column that is in work, which [`Self::end_row`] ends.
@@ -244,37 +243,7 @@ impl BatchMut<'_> {
     /// When the column is not ragged, or full; nothing is added then. [`Self::drop_row`] takes back
     /// the pieces before.
     pub fn append(&mut self, column: usize, piece: &[u8]) -> Result<(), WriteError> {
-        let writer = &mut *self.writer;
-        let (found, arena_bytes) = writer.layout.ragged(column)?;
-        let filling = &mut writer.filling[column];
-        if filling.rows == writer.layout.rows() {
-            return Err(WriteError::RowsFull { rows_max: writer.layout.rows() });
-        }
-        let arena = self.slot + found.arena_offset as usize;
-        let end = (filling.bytes as usize).saturating_add(piece.len());
-        if let Some(spilled) = &mut filling.spilled {
-            if end > writer.overflow_bytes_max as usize {
-                return Err(full(column, writer.overflow_bytes_max));
-            }
-            spilled.extend_from_slice(piece);
-        } else if end as u64 <= arena_bytes {
-            if let Some(to) = writer.body.slice_mut(arena + filling.bytes as usize, piece.len()) {
-                to.copy_from_slice(piece);
-            }
-        } else {
-            if end > writer.overflow_bytes_max as usize {
-                return Err(full(column, writer.overflow_bytes_max));
-            }
-            let mut spilled = Vec::with_capacity(end);
-            if let Some(before) = writer.body.slice_mut(arena, filling.bytes as usize) {
-                spilled.extend_from_slice(before);
-            }
-            spilled.extend_from_slice(piece);
-            filling.spilled = Some(spilled);
-        }
-        // At most an arena's length or the limit, which have 32 bits.
-        filling.bytes = end as u32;
-        Ok(())
+        self.add(column, piece, false)
     }
 
     /// Ends the row of a ragged column that is in work; without pieces it is empty.
@@ -283,17 +252,44 @@ impl BatchMut<'_> {
     ///
     /// When the column is not ragged, or has as many rows as fit.
     pub fn end_row(&mut self, column: usize) -> Result<(), WriteError> {
-        let writer = &mut *self.writer;
-        let (found, _) = writer.layout.ragged(column)?;
-        let filling = &mut writer.filling[column];
-        if filling.rows == writer.layout.rows() {
-            return Err(WriteError::RowsFull { rows_max: writer.layout.rows() });
+        self.add(column, &[], true)
+    }
+
+    fn add(&mut self, column: usize, piece: &[u8], ends: bool) -> Result<(), WriteError> {
+        let ColumnsWriter { layout, body, filling, overflow_bytes_max, .. } = &mut *self.writer;
+        let (found, arena_bytes) = layout.ragged(column)?;
+        let filling = &mut filling[column];
+        if filling.rows == layout.rows() {
+            return Err(WriteError::RowsFull { rows_max: layout.rows() });
         }
-        filling.rows += 1;
-        filling.ended = filling.bytes;
-        let offset = self.slot + found.data_offset as usize + filling.rows as usize * 4;
-        if let Some(to) = writer.body.slice_mut(offset, 1) {
-            to[0] = filling.ended;
+        let arena = self.slot + found.arena_offset as usize;
+        let end = (filling.bytes as usize).saturating_add(piece.len());
+        if filling.spilled.is_none() && end as u64 <= arena_bytes {
+            if let Some(to) = body.slice_mut(arena + filling.bytes as usize, piece.len()) {
+                to.copy_from_slice(piece);
+            }
+        } else {
+            let bytes_max = *overflow_bytes_max;
+            if end > bytes_max as usize {
+                return Err(WriteError::BytesFull { column, bytes_max });
+            }
+            let before = body.slice_mut(arena, (filling.bytes as usize).min(arena_bytes as usize));
+            let spilled = filling.spilled.get_or_insert_with(|| {
+                let mut spilled = Vec::with_capacity(end);
+                spilled.extend_from_slice(before.unwrap_or_default());
+                spilled
+            });
+            spilled.extend_from_slice(piece);
+        }
+        // At most an arena's length or the limit, which have 32 bits.
+        filling.bytes = end as u32;
+        if ends {
+            filling.rows += 1;
+            filling.ended = filling.bytes;
+            let offset = self.slot + found.data_offset as usize + filling.rows as usize * 4;
+            if let Some(to) = body.slice_mut(offset, 1) {
+                to[0] = filling.ended;
+            }
         }
         Ok(())
     }
@@ -355,10 +351,6 @@ impl BatchMut<'_> {
         let sequence = producer.publish(words.word(Word::Published));
         Ok(Published { sequence, overflow })
     }
-}
-
-fn full(column: usize, bytes_max: u32) -> WriteError {
-    WriteError::BytesFull { column, bytes_max }
 }
 
 /// A batch that was published.
