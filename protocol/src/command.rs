@@ -44,7 +44,8 @@ pub enum Request {
     State,
     /// Call a tool. Answered by [`Outcome::ToolResult`](crate::Outcome::ToolResult).
     ToolCall {
-        /// A JSON-RPC 2.0 request: the text of one JSON object.
+        /// A JSON-RPC 2.0 request: the text of one JSON object. Methods that begin with `envmill/`
+        /// are Envmill's own, see [`openenv::tasks`](crate::openenv::tasks).
         request: Bytes,
     },
     /// End the session and free its slot. Always answered by

@@ -22,9 +22,11 @@ pub struct Failure {
     pub message: String,
     /// How long the server asked to be left alone (`Retry-After`), where it said so.
     pub retry_after: Option<Duration>,
-    /// What is wrong with which field, for [`Kind::Invalid`]: the text of a JSON array of errors in
-    /// pydantic's shape (`type`, `loc`, `msg`, `input`), or empty where unknown. It is for the
-    /// clients of a server that Envmill itself is; records do not keep it.
+    /// What a client of a server that Envmill itself is should be told beside the message, or empty
+    /// where unknown; records do not keep it. For [`Kind::Invalid`]: what is wrong with which field,
+    /// the text of a JSON array of errors in pydantic's shape (`type`, `loc`, `msg`, `input`). For
+    /// [`Kind::Capacity`]: the text of a JSON object with `active_sessions` and `max_sessions`. For
+    /// [`Kind::Factory`]: one with `factory_name`.
     pub details: Bytes,
 }
 

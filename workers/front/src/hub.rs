@@ -164,6 +164,8 @@ impl Hub {
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.closing = true;
+        // Nobody waits for the worker any more.
+        state.cells.iter_mut().for_each(|cell| cell.left = None);
         let tasks: Vec<_> = state.cells.iter_mut().filter_map(|cell| cell.task.take()).collect();
         drop(state);
         tasks.into_iter().for_each(TaskWaker::wake);
@@ -303,10 +305,14 @@ impl Hold {
         self.hub.state().cells[self.slot.0 as usize].attached = Some(attached);
     }
 
-    /// Closes the session; ready when its slot is free again.
+    /// Closes the session; ready when its slot is free again, or when the front closes.
     pub(crate) fn leave(self) -> impl Future<Output = ()> + Send + 'static {
         let (left, gone) = oneshot::channel();
-        self.hub.state().cells[self.slot.0 as usize].left = Some(left);
+        let mut state = self.hub.state();
+        if !state.closing {
+            state.cells[self.slot.0 as usize].left = Some(left);
+        }
+        drop(state);
         drop(self);
         async move {
             // It is never sent, only dropped.

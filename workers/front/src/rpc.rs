@@ -1,5 +1,6 @@
 //! JSON-RPC, as all three ways in speak it: `POST /mcp`, `WS /mcp` and the `mcp` frames of `/ws`.
 
+use bytes::Bytes;
 use envmill_protocol::{
     Failure, FailureKind, Outcome,
     openenv::{
@@ -109,17 +110,17 @@ pub(crate) fn server_error(id: &RpcId, error: &ServerError) -> Vec<u8> {
             capacity_data(*active_sessions, *max_sessions)
         }
         ServerError::Factory { factory_name } => factory_data(factory_name),
-        _ => bytes::Bytes::new(),
+        _ => Bytes::new(),
     };
     error_with(id, RpcCode::Server, &error.to_string(), &data)
 }
 
-/// The answer to a call that went to the worker.
-pub(crate) fn answer(id: &RpcId, outcome: Outcome, env_name: &str, full: Full) -> Vec<u8> {
+/// The answer to a call that went to the worker: its own text, as it came, where it has one.
+pub(crate) fn answer(id: &RpcId, outcome: Outcome, env_name: &str, full: Full) -> Bytes {
     match outcome {
-        Outcome::ToolResult(response) if !response.is_empty() => response.into(),
-        Outcome::Failed(failure) => failed(id, &failure, env_name, full),
-        _ => error(id, RpcCode::Internal, "the environment gave no answer"),
+        Outcome::ToolResult(response) if !response.is_empty() => response,
+        Outcome::Failed(failure) => failed(id, &failure, env_name, full).into(),
+        _ => error(id, RpcCode::Internal, "the environment gave no answer").into(),
     }
 }
 
@@ -205,7 +206,7 @@ mod tests {
             );
             assert_eq!(told, expected);
         }
-        let told = text(answer(&RpcId::NULL, Outcome::Opened, "E", FULL));
+        let told = text(answer(&RpcId::NULL, Outcome::Opened, "E", FULL).into());
         assert!(told.contains("-32603"), "{told}");
     }
 }

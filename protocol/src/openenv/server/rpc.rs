@@ -59,32 +59,43 @@ impl RpcId {
         &self.0
     }
 
-    /// What the reference server makes of an id: whole numbers and booleans become integers.
-    fn of(raw: &RawValue) -> Option<Self> {
+    /// What the reference server makes of an id: whole numbers and booleans become integers. Else,
+    /// why it is no integer.
+    fn of(raw: &RawValue) -> Result<Self, (&'static str, &'static str)> {
         let text = raw.get();
-        Some(Self(match text.as_bytes().first()? {
-            b'n' => return Some(Self::NULL),
-            b'"' => text.to_owned().into(),
-            b't' => "1".into(),
-            b'f' => "0".into(),
-            b'-' | b'0'..=b'9' => integer(text)?,
-            _ => return None,
+        Ok(Self(match text.as_bytes().first() {
+            Some(b'n') => return Ok(Self::NULL),
+            Some(b'"') => text.to_owned().into(),
+            Some(b't') => "1".into(),
+            Some(b'f') => "0".into(),
+            Some(b'-' | b'0'..=b'9') => integer(text)?,
+            _ => return Err(("Input should be a valid integer", "int_type")),
         }))
     }
 }
 
-/// A JSON number as Python's `int`, by pydantic's rules: only whole ones.
-fn integer(text: &str) -> Option<Cow<'static, str>> {
+/// A JSON number as Python's `int`, by pydantic's rules: only whole ones, and no floats beyond 64
+/// bits.
+fn integer(text: &str) -> Result<Cow<'static, str>, (&'static str, &'static str)> {
     if text == "-0" {
-        return Some("0".into());
+        return Ok("0".into());
     }
     if !text.contains(['.', 'e', 'E']) {
-        return Some(text.to_owned().into());
+        return Ok(text.to_owned().into());
     }
-    // Floats beyond 64 bits are refused.
-    let number: f64 = text.parse().ok()?;
-    let whole = number.fract() == 0.0 && number.abs() < 9_223_372_036_854_775_808.0;
-    whole.then(|| (number as i64).to_string().into())
+    match text.parse::<f64>() {
+        Ok(number) if number.fract() != 0.0 => Err((
+            "Input should be a valid integer, got a number with a fractional part",
+            "int_from_float",
+        )),
+        Ok(number) if number.abs() < 9_223_372_036_854_775_808.0 => {
+            Ok((number as i64).to_string().into())
+        }
+        _ => Err((
+            "Unable to parse input string as an integer, exceeded maximum size",
+            "int_parsing_size",
+        )),
+    }
 }
 
 /// A JSON-RPC request, as far as a server must know it. Its other parameters stay in its text.
@@ -181,10 +192,10 @@ impl<'a> Envelope<'a> {
         if params.is_some_and(|params| !params.starts_with('{')) {
             wrong.push(Wrong("params".into(), "Input should be a valid dictionary", "dict_type"));
         }
-        let id = self.id.map_or(Some(RpcId::NULL), RpcId::of);
-        if id.is_none() {
+        let id = self.id.map_or(Ok(RpcId::NULL), RpcId::of);
+        if let Err((message, kind)) = id {
             wrong.push(Wrong("id.str".into(), "Input should be a valid string", "string_type"));
-            wrong.push(Wrong("id.int".into(), "Input should be a valid integer", "int_type"));
+            wrong.push(Wrong("id.int".into(), message, kind));
         }
         wrong.extend(
             self.extra
@@ -192,7 +203,7 @@ impl<'a> Envelope<'a> {
                 .map(|key| Wrong(key, "Extra inputs are not permitted", "extra_forbidden")),
         );
         match (id, method.flatten()) {
-            (Some(id), Some(method)) if wrong.is_empty() => {
+            (Ok(id), Some(method)) if wrong.is_empty() => {
                 let session_id = params.and_then(session_id);
                 Ok(RpcCall { id, method: method.into_owned(), session_id })
             }

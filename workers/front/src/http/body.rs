@@ -1,6 +1,6 @@
 //! Bodies of requests as FastAPI reads them: one JSON object, whose fields pydantic looks at.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
 
 use axum::{
     http::{HeaderMap, StatusCode, header},
@@ -8,10 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use envmill_protocol::openenv::server::VIOLATIONS_MAX;
-use serde::{
-    Deserialize,
-    de::{Deserializer, MapAccess, Visitor},
-};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
@@ -19,27 +16,30 @@ use super::{
     integer,
 };
 
-/// How many different keys of a body are looked at.
-const KEYS_MAX: usize = 1024;
-
 /// An object and what is found wrong with it, for one answer.
 pub(super) struct Fields<'a> {
     /// The whole object.
     object: &'a RawValue,
-    /// Each key with its last value, in the order in which the keys first came.
-    entries: Vec<(String, &'a RawValue)>,
+    /// The fields that were asked for.
+    known: Vec<(String, &'a RawValue)>,
+    /// Others, in the order in which their keys first came: at most [`VIOLATIONS_MAX`].
+    extra: Vec<(String, &'a RawValue)>,
     /// The list so far, as JSON.
     wrong: Vec<u8>,
     count: usize,
 }
 
 impl<'a> Fields<'a> {
-    /// Reads a body.
+    /// Reads a body, of which these fields are looked at.
     ///
     /// # Errors
     ///
     /// FastAPI's answer to a body that is missing, no JSON by its type or its text, or no object.
-    pub(super) fn read(headers: &HeaderMap, body: &'a [u8]) -> Result<Self, Box<Response>> {
+    pub(super) fn read(
+        headers: &HeaderMap,
+        body: &'a [u8],
+        names: &[&str],
+    ) -> Result<Self, Box<Response>> {
         let refuse = |kind, location, message, input: &str| {
             let mut wrong = Vec::new();
             violation(&mut wrong, kind, location, message, input);
@@ -66,15 +66,18 @@ impl<'a> Fields<'a> {
         if !object.get().starts_with('{') {
             return no_object(object.get());
         }
-        match serde_json::from_str(object.get()) {
-            Ok(Entries(entries)) => Ok(Self { object, entries, wrong: Vec::new(), count: 0 }),
+        let mut fields =
+            Self { object, known: Vec::new(), extra: Vec::new(), wrong: Vec::new(), count: 0 };
+        let mut deserializer = serde_json::Deserializer::from_str(object.get());
+        match deserializer.deserialize_map(Collecting { fields: &mut fields, names }) {
+            Ok(()) => Ok(fields),
             Err(error) => Err(Box::new(unprocessable(&no_json(text, &error)))),
         }
     }
 
     /// The value of a field, if it is there.
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.entries.iter().find(|(key, _)| key == name).map(|(_, value)| *value)
+        self.known.iter().find(|(key, _)| key == name).map(|(_, value)| *value)
     }
 
     /// A field that must be there; if it is not, that is wrong.
@@ -117,12 +120,10 @@ impl<'a> Fields<'a> {
             .ok()
     }
 
-    /// No other fields than these.
-    pub(super) fn only(&mut self, names: &[&str]) {
-        for (key, value) in std::mem::take(&mut self.entries) {
-            if !names.contains(&key.as_str()) {
-                self.wrong("extra_forbidden", &key, "Extra inputs are not permitted", value.get());
-            }
+    /// No other fields than those that were asked for.
+    pub(super) fn no_others(&mut self) {
+        for (key, value) in std::mem::take(&mut self.extra) {
+            self.wrong("extra_forbidden", &key, "Extra inputs are not permitted", value.get());
         }
     }
 
@@ -215,39 +216,31 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The fields of an object: of a repeated key the last value counts, as in Python.
-struct Entries<'a>(Vec<(String, &'a RawValue)>);
+/// Collects the fields of an object: of a repeated key the last value counts, as in Python.
+struct Collecting<'f, 'a> {
+    fields: &'f mut Fields<'a>,
+    names: &'f [&'f str],
+}
 
-impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct EntriesVisitor;
+impl<'de> Visitor<'de> for Collecting<'_, 'de> {
+    type Value = ();
 
-        impl<'de> Visitor<'de> for EntriesVisitor {
-            type Value = Entries<'de>;
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
-                let mut entries: Vec<(String, &'de RawValue)> = Vec::new();
-                let mut seen = HashSet::new();
-                while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    if seen.insert(key.clone()) {
-                        if entries.len() >= KEYS_MAX {
-                            let message = format!("more than {KEYS_MAX} keys");
-                            return Err(serde::de::Error::custom(message));
-                        }
-                        entries.push((key, value));
-                    } else if let Some(entry) = entries.iter_mut().find(|(known, _)| *known == key)
-                    {
-                        entry.1 = value;
-                    }
-                }
-                Ok(Entries(entries))
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { fields: Fields { known, extra, .. }, names } = self;
+        while let Some((key, value)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+            let is_known = names.contains(&&*key);
+            let entries = if is_known { &mut *known } else { &mut *extra };
+            let room = is_known || entries.len() < VIOLATIONS_MAX;
+            match entries.iter_mut().find(|(other, _)| *other == key) {
+                Some(entry) => entry.1 = value,
+                None if room => entries.push((key.into_owned(), value)),
+                None => {}
             }
         }
-
-        deserializer.deserialize_map(EntriesVisitor)
+        Ok(())
     }
 }

@@ -94,7 +94,7 @@ impl Routes {
             },
         };
         let env_name = self.surroundings.options.description.env_name();
-        ok(rpc::answer(&id, outcome, env_name, self.surroundings.hub.full()))
+        json(StatusCode::OK, rpc::answer(&id, outcome, env_name, self.surroundings.hub.full()))
     }
 }
 

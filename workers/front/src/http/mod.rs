@@ -16,6 +16,7 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
     http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
     response::Response,
     routing::{any, get, post},
 };
@@ -71,23 +72,25 @@ pub(crate) fn router(routes: Routes) -> Router {
     router
         .with_state(routes)
         .fallback(async move |request: Request| not_found(mode, &request))
-        .method_not_allowed_fallback(async |request: Request| method_not_allowed(&request))
+        .method_not_allowed_fallback(async || method_not_allowed())
         .layer(DefaultBodyLimit::max(options.message_bytes_max))
+        .layer(middleware::from_fn(refuse_sockets))
 }
 
-/// A WebSocket is refused by 403 where there is none, and a path with a slash too many is redirected,
-/// as by OpenEnv's servers.
-fn not_found(mode: Mode, request: &Request) -> Response {
-    if upgrade::is_asked(request) {
+/// Refuses a WebSocket by 403 where there is none, as OpenEnv's servers do.
+async fn refuse_sockets(request: Request, next: Next) -> Response {
+    if upgrade::is_asked(&request) && !matches!(request.uri().path(), "/ws" | "/mcp") {
         return upgrade::refused();
     }
+    next.run(request).await
+}
+
+/// A path with a slash too many is redirected, as by OpenEnv's servers.
+fn not_found(mode: Mode, request: &Request) -> Response {
     redirect(mode, request).unwrap_or_else(|| detail(StatusCode::NOT_FOUND, "Not Found"))
 }
 
-fn method_not_allowed(request: &Request) -> Response {
-    if upgrade::is_asked(request) {
-        return upgrade::refused();
-    }
+fn method_not_allowed() -> Response {
     detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
 }
 

@@ -70,6 +70,12 @@ pub(super) fn document(description: &Description, mode: Mode) -> Bytes {
         "/{env_name}/task": ask("A task by its index", &split),
         "/{env_name}/task_range": ask("Tasks from one index to another", &split),
     });
+    let env_name = json!([{
+        "name": "env_name", "in": "path", "required": true, "schema": { "type": "string" },
+    }]);
+    for question in ["splits", "tasks", "num_tasks", "task", "task_range"] {
+        paths[format!("/{{env_name}}/{question}")]["parameters"] = env_name.clone();
+    }
     if mode == Mode::Simulation {
         paths["/reset"] = post("Reset a fresh environment (stateless)", object.clone());
         paths["/step"] = post("Step a fresh environment (stateless)", step);

@@ -22,7 +22,8 @@ pub(super) async fn reset(
     body: Bytes,
 ) -> Response {
     if !body.is_empty()
-        && let Err(refusal) = Fields::read(&headers, &body).and_then(check_reset)
+        && let Err(refusal) =
+            Fields::read(&headers, &body, &["seed", "episode_id"]).and_then(check_reset)
     {
         return *refusal;
     }
@@ -35,7 +36,8 @@ pub(super) async fn step(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    match Fields::read(&headers, &body).and_then(check_step) {
+    let names = ["action", "timeout_s", "request_id"];
+    match Fields::read(&headers, &body, &names).and_then(check_step) {
         Ok(action) => {
             let action = body.slice_ref(action.as_bytes());
             answer(routes.ask_fresh(Request::Step { action }).await)

@@ -142,28 +142,30 @@ fn failed() -> Box<Response> {
 
 /// The parameters that a body asks for, as JSON.
 fn params(method: TaskMethod, headers: &HeaderMap, body: &[u8]) -> Result<String, Box<Response>> {
-    let mut fields = Fields::read(headers, body)?;
+    let names: &[&str] = match method {
+        TaskMethod::ListSplits | TaskMethod::ListTasks | TaskMethod::NumTasks => &["split"],
+        TaskMethod::GetTask => &["split", "index"],
+        TaskMethod::GetTaskRange => &["split", "start", "stop"],
+    };
+    let mut fields = Fields::read(headers, body, names)?;
     let split = fields.string("split").unwrap_or_default();
-    Ok(match method {
+    let params = match method {
         TaskMethod::ListSplits | TaskMethod::ListTasks | TaskMethod::NumTasks => {
-            fields.only(&["split"]);
-            fields.check()?;
             format!(r#"{{"split":{split}}}"#)
         }
         TaskMethod::GetTask => {
             let index = fields.integer("index").unwrap_or_default();
-            fields.only(&["split", "index"]);
-            fields.check()?;
             format!(r#"{{"split":{split},"index":{index}}}"#)
         }
         TaskMethod::GetTaskRange => {
             let start = fields.optional_integer("start").unwrap_or_default();
             let stop = fields.optional_integer("stop").unwrap_or_default();
-            fields.only(&["split", "start", "stop"]);
-            fields.check()?;
             format!(r#"{{"split":{split},"start":{start},"stop":{stop}}}"#)
         }
-    })
+    };
+    fields.no_others();
+    fields.check()?;
+    Ok(params)
 }
 
 /// Splits as objects with a name and a type; `None` if they are no array.

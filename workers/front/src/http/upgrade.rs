@@ -10,26 +10,21 @@ use axum::{
     response::Response,
 };
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use tokio::net::TcpStream;
 use tungstenite::handshake::derive_accept_key;
 
 use super::{Routes, answer::detail, method_not_allowed};
 use crate::session::{self, Dialect};
 
-/// What a client may add to the path.
-#[derive(Default, Deserialize)]
-pub(super) struct Attach {
-    session_id: Option<String>,
-}
-
 /// `WS /ws`; over HTTP there is nothing.
 pub(super) async fn ws(
     State(routes): State<Routes>,
-    Query(attach): Query<Attach>,
+    Query(query): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Response {
     if is_asked(&request) {
+        // Of several the last counts, as in Python.
+        let attach = query.into_iter().rfind(|(key, _)| key == "session_id").map(|(_, id)| id);
         return upgrade(routes, Dialect::Ws, attach, request);
     }
     detail(StatusCode::NOT_FOUND, "Not Found")
@@ -38,14 +33,19 @@ pub(super) async fn ws(
 /// `WS /mcp`; over HTTP there is no `GET`.
 pub(super) async fn mcp(State(routes): State<Routes>, request: Request) -> Response {
     if is_asked(&request) {
-        return upgrade(routes, Dialect::Mcp, Attach::default(), request);
+        return upgrade(routes, Dialect::Mcp, None, request);
     }
-    let mut response = method_not_allowed(&request);
+    let mut response = method_not_allowed();
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     response
 }
 
-fn upgrade(routes: Routes, dialect: Dialect, attach: Attach, mut request: Request) -> Response {
+fn upgrade(
+    routes: Routes,
+    dialect: Dialect,
+    attach: Option<String>,
+    mut request: Request,
+) -> Response {
     let headers = request.headers();
     let key = headers.get(header::SEC_WEBSOCKET_KEY);
     let version = headers.get(header::SEC_WEBSOCKET_VERSION);
@@ -64,7 +64,7 @@ fn upgrade(routes: Routes, dialect: Dialect, attach: Attach, mut request: Reques
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
         let Routes { surroundings, alive, .. } = routes;
         let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-        session::run(surroundings, dialect, stream, early, attach.session_id, alive).await;
+        session::run(surroundings, dialect, stream, early, attach, alive).await;
     });
 
     let mut response = Response::new(Body::empty());

@@ -47,7 +47,7 @@ impl Session {
                 rpc::error(&RpcId::NULL, RpcCode::InvalidRequest, &refusal.to_string())
             }
         };
-        self.reply(Reply::rpc(self.dialect, response));
+        self.reply(Reply::rpc(self.dialect, &response));
     }
 
     /// Tells the name of this session, which has one from now on: others may ask it by `POST /mcp`,
@@ -97,7 +97,7 @@ impl Session {
         let _ = ready!(Pin::new(&mut closing.ended).poll(cx));
         let response = rpc::closed(&closing.id, &closing.session_id);
         self.pending = None;
-        self.reply(Reply::rpc(self.dialect, response));
+        self.reply(Reply::rpc(self.dialect, &response));
         Poll::Ready(())
     }
 }

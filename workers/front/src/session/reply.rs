@@ -31,14 +31,14 @@ impl Reply {
     }
 
     /// A JSON-RPC response.
-    pub(super) fn rpc(dialect: Dialect, response: Vec<u8>) -> Self {
+    pub(super) fn rpc(dialect: Dialect, response: &[u8]) -> Self {
         let frame = match dialect {
             Dialect::Ws => {
                 let mut frame = Vec::new();
-                encode_mcp(&mut frame, &response);
+                encode_mcp(&mut frame, response);
                 frame
             }
-            Dialect::Mcp => response,
+            Dialect::Mcp => response.to_vec(),
         };
         Self { frame, closes: false }
     }
@@ -68,12 +68,12 @@ impl Reply {
             (Outcome::Failed(failure), call) => {
                 Self::failure(dialect, &failure, call, env_name, full)
             }
-            (outcome, Some(id)) => Self::rpc(dialect, rpc::answer(id, outcome, env_name, full)),
+            (outcome, Some(id)) => Self::rpc(dialect, &rpc::answer(id, outcome, env_name, full)),
             (Outcome::Reset(observed) | Outcome::Stepped(observed), None) => {
                 Self::observation(&observed)
             }
             (Outcome::State(state), None) => Self::state(&state),
-            (Outcome::ToolResult(response), None) => Self::rpc(dialect, response.into()),
+            (Outcome::ToolResult(response), None) => Self::rpc(dialect, &response),
             (Outcome::Opened | Outcome::Closed, None) => return None,
         })
     }
@@ -87,7 +87,7 @@ impl Reply {
     ) -> Self {
         let Failure { kind, session, message, details, .. } = failure;
         if let (SessionFate::Kept, Some(id)) = (session, call) {
-            return Self::rpc(dialect, rpc::failed(id, failure, env_name, full));
+            return Self::rpc(dialect, &rpc::failed(id, failure, env_name, full));
         }
         // A session that was not opened is none, whatever its worker says of its fate.
         let error = rpc::not_opened(failure, env_name, full).unwrap_or_else(|| match session {

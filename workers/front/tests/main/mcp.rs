@@ -50,6 +50,7 @@ fn what_is_no_request_is_refused_alike() {
         r#"{"jsonrpc":"2.0","id":1,"method":"ping","extra":1,"more":2}"#,
         r#"{"jsonrpc":"2.0","id":[1],"method":"ping"}"#,
         r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1e19,"method":"ping"}"#,
     ] {
         let [expected, got] = twin.both("POST", "/mcp", body.as_bytes()).map(outline);
         assert_eq!(got, expected, "{body}");

@@ -12,7 +12,10 @@ use std::{
 
 use envmill_protocol::{
     Command, Event, Failure, FailureKind, Observed, Outcome, Request, Reward, Slot,
-    openenv::tasks::{INVALID_INDEX, TaskMethod},
+    openenv::{
+        server::decode_rpc,
+        tasks::{INVALID_INDEX, TaskMethod},
+    },
 };
 use envmill_workers::{Wake, Waker, Worker};
 use serde_json::{Value, json};
@@ -176,9 +179,9 @@ fn act(session: &mut Session, request: &Request, stage: &Stage) -> (Outcome, Opt
             Outcome::State(format!(r#"{{"episode_id":{id},"step_count":0}}"#).into())
         }
         Request::ToolCall { request } => {
-            let request = parse(request);
-            let (answer, delay) = call(session, &request, stage);
-            let id = &request["id"];
+            let id = decode_rpc(request).unwrap().id;
+            let id = id.as_str();
+            let (answer, delay) = call(session, &parse(request), stage);
             let tail = match answer {
                 Ok(result) => format!(r#""result":{result}"#),
                 Err((code, message)) => {

@@ -148,6 +148,23 @@ fn a_socket_closes_another_session() {
     socket.close();
 }
 
+/// A socket's own session, closed by somebody else who has its name: the socket is told.
+#[test]
+fn a_sockets_session_is_closed_by_another() {
+    let _watchdog = Watchdog::start("closed by another", WATCHDOG);
+    let front = crate::served::Served::native("echo", |_| {});
+    let mut own = Ws::open(front.address, "/ws");
+    let named =
+        own.ask(r#"{"type":"mcp","data":{"jsonrpc":"2.0","method":"openenv/session/create"}}"#);
+    let session = &named["data"]["result"]["session_id"];
+    let params = json!({ "session_id": session });
+    let told = crate::client::rpc(front.address, "openenv/session/close", &params);
+    assert_eq!(told["result"]["closed"], true);
+    let told = own.frame();
+    assert_eq!(told["data"]["code"], "SESSION_ERROR", "{told}");
+    assert_eq!(own.came(), Came::Closed(1000));
+}
+
 /// What is lost under a named session is told to everybody who takes part.
 #[test]
 fn a_lost_session_is_told() {

@@ -35,7 +35,6 @@ fn questions_are_answered_alike() {
         ("1000000000000000000000000000000", 400),
         (r#""1_000""#, 400),
         ("1.5", 422),
-        ("1e19", 422),
         ("null", 422),
         ("[1]", 422),
         (r#""x""#, 422),
@@ -43,6 +42,11 @@ fn questions_are_answered_alike() {
     ] {
         let body = format!(r#"{{"split":"train","index":{index}}}"#);
         assert_eq!(twin.same("POST", "/front/task", &body), status, "{index}");
+    }
+    // What is sent back is what came, and not what Python would write.
+    for body in [r#"{"split":"train","index":1e19}"#, r#"{"split":[1, 2],"split":{ },"index":"x"}"#]
+    {
+        assert_eq!(twin.same_json("POST", "/front/task", body), 422);
     }
     for bounds in ["", r#","start":0,"stop":2"#, r#","start":null"#] {
         let body = format!(r#"{{"split":"train"{bounds}}}"#);
@@ -105,12 +109,13 @@ fn wrong_bodies_are_refused_alike() {
             r#"{"split":5}"#,
             r#"{"split":null}"#,
             r#"{"split":"a","x":1}"#,
-            r#"{"x":{"a":[1, 2]},"y":"é","split":"a","x":2}"#,
+            r#"{"x":{"a":[1,2]},"y":"é","split":"a"}"#,
             r#"{"index":"q","start":"q","stop":1.5,"z":1}"#,
         ] {
             twin.same("POST", &format!("/front/{question}"), body);
         }
     }
+    twin.same_json("POST", "/front/task", r#"{"x":{"a":[1, 2]},"y":0,"split":"a","x":2}"#);
     let good = br#"{"split": "train"}"#;
     for kind in ["", "text/plain", "application/vnd.x+json; charset=utf-8", "application/JSON", "x"]
     {

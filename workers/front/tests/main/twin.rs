@@ -12,7 +12,7 @@ use envmill_testing::{PythonServer, PythonServerOptions, wait_until};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Answer, Came, Ws, ask_as, create, rpc},
+    client::{Answer, Came, Ws, ask_as, create, rpc, rpc_text},
     script::{Script, Stage},
     served::Served,
 };
@@ -78,8 +78,11 @@ impl Twin {
         stage.bare.store(setup.bare, Ordering::SeqCst);
         if !setup.bare {
             // What tools there are is the environment's business: the worker says what it says.
-            let listed = rpc(python.address(), "tools/list", &json!({}));
-            *stage.tools.lock().unwrap() = listed["result"].to_string();
+            let body = rpc_text("tools/list", &json!({}));
+            let listed = ask_as(python.address(), "POST", "/mcp", "", body.as_bytes()).body;
+            let (_, result) = listed.split_once(r#""result":"#).expect("a result");
+            let result = result.strip_suffix('}').expect("the response's end");
+            result.clone_into(&mut stage.tools.lock().unwrap());
         }
         let schema = ask_as(python.address(), "GET", "/schema", "", b"").json();
         let text = |key: &str| schema[key].to_string().into();
@@ -139,6 +142,15 @@ impl Twin {
             .map(|(answer, url)| answer.header("location").map(|to| to.replace(url, "")));
         assert_eq!(location, expected, "{what}");
         got.status
+    }
+
+    /// Both answer with the same status and JSON, each with its own way to write a number or a space.
+    #[track_caller]
+    pub(crate) fn same_json(&self, method: &str, path: &str, body: &str) -> u16 {
+        let [expected, got] =
+            self.both(method, path, body.as_bytes()).map(|answer| (answer.status, answer.json()));
+        assert_eq!(got, expected, "{method} {path} {body}");
+        got.0
     }
 
     /// A session made over HTTP, on each.
