@@ -13,8 +13,8 @@ use envmill_workers::Worker;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    config::{ClassSource, Local, Native},
-    fleet::class_options,
+    config::{Local, Native},
+    fleet::python_options,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -28,7 +28,8 @@ pub(super) enum Command {
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// The environment: a native one (`envmill env list` names them), with parameters as in
-    /// NAME?parameter=value, or openenv-class:module:Class for an OpenEnv environment class.
+    /// NAME?parameter=value; openenv-class:module:Class for an OpenEnv environment class; or
+    /// python:gymnasium/ID or python:module:factory for a Gymnasium environment.
     target: String,
     /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1")]
@@ -42,10 +43,10 @@ pub(super) struct Serve {
     /// Serve in production mode: without /reset, /step and /state over HTTP.
     #[arg(long)]
     production: bool,
-    /// openenv-class: the interpreter.
+    /// Python environments: the interpreter.
     #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
-    /// openenv-class: how many worker processes. [default: one for each core]
+    /// Python environments: how many worker processes. [default: one for each core]
     #[arg(long, value_name = "N")]
     processes: Option<u32>,
     /// synthetic: how long a step takes, in milliseconds.
@@ -125,7 +126,7 @@ fn serve(serve: &Serve) -> Result<(), String> {
     let _ = envmill_openenv::raise_descriptor_limit();
     let (options, worker) = match serve.target.parse().map_err(|error| format!("{error}"))? {
         Local::Native(native) => self::native(serve, &native)?,
-        Local::OpenEnvClass(class) => self::openenv_class(serve, &class)?,
+        source => self::python(serve, &source)?,
     };
     let address = SocketAddr::new(serve.host, serve.port);
     let listener = listen(address).map_err(|error| {
@@ -168,8 +169,9 @@ fn native(serve: &Serve, native: &Native) -> Result<(Options, Box<dyn Worker>), 
     Ok((options, Box::new(environment.worker())))
 }
 
-fn openenv_class(serve: &Serve, class: &ClassSource) -> Result<(Options, Box<dyn Worker>), String> {
-    let mut python = class_options(class, serve.python.as_deref());
+fn python(serve: &Serve, source: &Local) -> Result<(Options, Box<dyn Worker>), String> {
+    let python = python_options(source, serve.python.as_deref());
+    let mut python = python.ok_or("this is no Python environment")?;
     python.placement = envmill_python_worker::Placement::Even;
     python.production = serve.production;
     python.metadata = true;

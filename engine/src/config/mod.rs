@@ -19,4 +19,4 @@ pub(crate) use resume::changed;
 pub use resume::resumed_name;
 pub use rules::Rules;
 pub use settings::Settings;
-pub use source::{ClassSource, Local, Native, Source};
+pub use source::{ClassSource, GymnasiumSource, Local, Native, Source};

@@ -293,8 +293,12 @@ fn sources(settings: &Settings) -> Result<Vec<Source>, ConfigError> {
     for text in &settings.env {
         let source = Source::parse(text)?;
         // The processes of a class are the worker's.
-        let copies =
-            if matches!(source, Source::Url(_) | Source::OpenEnvClass(_)) { 1 } else { replicas };
+        let is_one = match &source {
+            Source::Url(_) => true,
+            Source::Local(local) => local.is_python(),
+            Source::Served(_) | Source::Command(_) => false,
+        };
+        let copies = if is_one { 1 } else { replicas };
         sources.extend(std::iter::repeat_n(source, copies as usize));
     }
     if let Some(command) = &settings.serve {
@@ -316,8 +320,8 @@ fn sources(settings: &Settings) -> Result<Vec<Source>, ConfigError> {
     {
         return Err(ConfigError::value(
             "env",
-            "native: and openenv-class: environments play alone; put serve: before them to pool them \
-             with others",
+            "native:, openenv-class: and python: environments play alone; put serve: before them to pool \
+             them with others",
         ));
     }
     let is_started = |source: &Source| !matches!(source, Source::Url(_));

@@ -12,9 +12,10 @@ use super::reuse::Reuse;
 #[serde(rename_all = "kebab-case", default)]
 pub struct Settings {
     /// What is played: the URL of a server; native:NAME[?parameter=value&...] for an environment of our
-    /// own; openenv-class:module:Class for an OpenEnv class in Python processes; or serve: before one of
-    /// the latter two for an embedded server of it. URLs and servers, repeated or separated by commas,
-    /// form one pool and must serve the same environment. [default: native:cartpole]
+    /// own; openenv-class:module:Class for an OpenEnv class, or python:gymnasium/ID (or
+    /// python:module:factory) for a Gymnasium environment, in Python processes; or serve: before one of
+    /// these for an embedded server of it. URLs and servers, repeated or separated by commas, form one
+    /// pool and must serve the same environment. [default: native:cartpole]
     #[arg(long, value_name = "ENV", value_delimiter = ',')]
     #[serde(deserialize_with = "one_or_many")]
     pub env: Vec<String>,
@@ -24,12 +25,12 @@ pub struct Settings {
     #[arg(long, value_name = "CMD")]
     pub serve: Option<String>,
 
-    /// The interpreter for openenv-class: environments. [default: python3]
+    /// The interpreter for openenv-class: and python: environments. [default: python3]
     #[arg(long, value_name = "PROGRAM")]
     pub python: Option<PathBuf>,
 
-    /// How many servers to start of each serve:NAME and of --serve, or worker processes of an
-    /// openenv-class:. [default: 1; a process for each core]
+    /// How many servers to start of each serve:NAME and of --serve, or worker processes of a Python
+    /// environment. [default: 1; a process for each core]
     #[arg(long, value_name = "N")]
     pub replicas: Option<u32>,
 

@@ -12,11 +12,9 @@ use super::ConfigError;
 pub enum Source {
     /// A server that is there.
     Url(String),
-    /// A native environment in this process.
-    Native(Native),
-    /// An OpenEnv environment class in worker processes.
-    OpenEnvClass(ClassSource),
-    /// An embedded server of one of these two, started as a child.
+    /// An environment without a server, in this process or in worker processes of its own.
+    Local(Local),
+    /// An embedded server of such an environment, started as a child.
     Served(Local),
     /// A command that starts a server, with `{port}` where the port goes.
     Command(String),
@@ -29,17 +27,31 @@ pub enum Local {
     Native(Native),
     /// An OpenEnv environment class.
     OpenEnvClass(ClassSource),
+    /// A Gymnasium environment.
+    Gymnasium(GymnasiumSource),
+}
+
+impl Local {
+    /// Whether it is stepped in Python processes.
+    #[must_use]
+    pub const fn is_python(&self) -> bool {
+        matches!(self, Self::OpenEnvClass(_) | Self::Gymnasium(_))
+    }
 }
 
 impl FromStr for Local {
     type Err = ConfigError;
 
-    /// Reads `NAME`, `native:NAME` or `openenv-class:module:Class`, each with its parameters.
+    /// Reads `NAME`, `native:NAME`, `openenv-class:module:Class`, `python:gymnasium/ID` or
+    /// `python:module:factory`, each with its parameters.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix("openenv-class:") {
-            Some(class) => class.parse().map(Self::OpenEnvClass),
-            None => text.strip_prefix("native:").unwrap_or(text).parse().map(Self::Native),
+        if let Some(class) = text.strip_prefix("openenv-class:") {
+            return class.parse().map(Self::OpenEnvClass);
         }
+        if let Some(name) = text.strip_prefix("python:") {
+            return name.parse().map(Self::Gymnasium);
+        }
+        text.strip_prefix("native:").unwrap_or(text).parse().map(Self::Native)
     }
 }
 
@@ -48,7 +60,85 @@ impl fmt::Display for Local {
         match self {
             Self::Native(native) => native.fmt(f),
             Self::OpenEnvClass(class) => class.fmt(f),
+            Self::Gymnasium(gymnasium) => gymnasium.fmt(f),
         }
+    }
+}
+
+/// A Gymnasium environment, as in `python:gymnasium/CartPole-v1` or `python:my_envs:make`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GymnasiumSource {
+    /// `gymnasium/ID` or `module:factory`.
+    pub name: String,
+    /// Keyword arguments: the text of one JSON object, or empty.
+    pub arguments: String,
+    /// How processes begin.
+    pub start: Start,
+}
+
+impl FromStr for GymnasiumSource {
+    type Err = ConfigError;
+
+    /// Reads `gymnasium/ID[?parameter=value&...]` or `module:factory[?...]`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, query) = text.split_once('?').unwrap_or((text, ""));
+        let is_id = name.strip_prefix("gymnasium/").is_some_and(|id| !id.is_empty());
+        if !is_id && name.split_once(':').is_none_or(|(a, b)| a.is_empty() || b.is_empty()) {
+            let problem = format!(
+                "`{name}` names no environment: write python:gymnasium/ID or python:module:factory"
+            );
+            return Err(ConfigError::value("env", problem));
+        }
+        let mut source = Self { name: name.into(), ..Self::default() };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=').unwrap_or((pair, "")) {
+                ("arguments", value) if !value.is_empty() => source.arguments = value.into(),
+                ("start", value) if start(value).is_some() => {
+                    source.start = start(value).unwrap_or_default();
+                }
+                _ => {
+                    let problem = format!(
+                        "python: `{pair}` is not usable: there are arguments= (JSON) and \
+                         start=auto|fork|spawn"
+                    );
+                    return Err(ConfigError::value("env", problem));
+                }
+            }
+        }
+        Ok(source)
+    }
+}
+
+impl fmt::Display for GymnasiumSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "python:{}", self.name)?;
+        let mut separator = '?';
+        if !self.arguments.is_empty() {
+            write!(f, "{separator}arguments={}", self.arguments)?;
+            separator = '&';
+        }
+        match start_name(self.start) {
+            Some(start) => write!(f, "{separator}start={start}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn start(name: &str) -> Option<Start> {
+    match name {
+        "auto" => Some(Start::Auto),
+        "fork" => Some(Start::Fork),
+        "spawn" => Some(Start::Spawn),
+        _ => None,
+    }
+}
+
+/// What is written for a start that is not the default.
+const fn start_name(start: Start) -> Option<&'static str> {
+    match start {
+        Start::Auto => None,
+        Start::Fork => Some("fork"),
+        Start::Spawn => Some("spawn"),
     }
 }
 
@@ -107,9 +197,9 @@ impl FromStr for ClassSource {
                 ("threads", "auto") => source.threads = Threads::Auto,
                 ("threads", "inline") => source.threads = Threads::Inline,
                 ("threads", "session") => source.threads = Threads::Session,
-                ("start", "auto") => source.start = Start::Auto,
-                ("start", "fork") => source.start = Start::Fork,
-                ("start", "spawn") => source.start = Start::Spawn,
+                ("start", value) if start(value).is_some() => {
+                    source.start = start(value).unwrap_or_default();
+                }
                 _ => return unknown(),
             }
         }
@@ -143,10 +233,9 @@ impl fmt::Display for ClassSource {
             Threads::Inline => write("threads", "inline")?,
             Threads::Session => write("threads", "session")?,
         }
-        match self.start {
-            Start::Auto => Ok(()),
-            Start::Fork => write("start", "fork"),
-            Start::Spawn => write("start", "spawn"),
+        match start_name(self.start) {
+            Some(start) => write("start", start),
+            None => Ok(()),
         }
     }
 }
@@ -197,12 +286,11 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(url) => f.write_str(url),
-            Self::Native(native) => native.fmt(f),
-            Self::OpenEnvClass(class) => class.fmt(f),
+            Self::Local(local) => local.fmt(f),
             Self::Served(Local::Native(native)) => {
                 f.write_str(&native.to_string().replacen("native:", "serve:", 1))
             }
-            Self::Served(Local::OpenEnvClass(class)) => write!(f, "serve:{class}"),
+            Self::Served(local) => write!(f, "serve:{local}"),
             Self::Command(command) => f.write_str(command),
         }
     }
@@ -220,11 +308,8 @@ impl Source {
         if let Some(served) = text.strip_prefix("serve:") {
             return served.parse().map(Self::Served);
         }
-        if text.starts_with("native:") || text.starts_with("openenv-class:") {
-            return Ok(match text.parse()? {
-                Local::Native(native) => Self::Native(native),
-                Local::OpenEnvClass(class) => Self::OpenEnvClass(class),
-            });
+        if ["native:", "openenv-class:", "python:"].iter().any(|kind| text.starts_with(kind)) {
+            return text.parse().map(Self::Local);
         }
         if text.is_empty() {
             return Err(ConfigError::value("env", "it is empty: write a URL or native:NAME"));
@@ -232,7 +317,7 @@ impl Source {
         if !text.contains("://") {
             let problem = format!(
                 "`{text}` is no URL: write http://HOST:PORT, https://HOST, native:NAME, \
-                 openenv-class:module:Class or serve:NAME"
+                 openenv-class:module:Class, python:gymnasium/ID or serve:NAME"
             );
             return Err(ConfigError::value("env", problem));
         }
@@ -264,6 +349,8 @@ mod tests {
             "openenv-class:my.env:Env",
             "openenv-class:a:B?action=a:Act&threads=session&start=spawn",
             "serve:openenv-class:a:B?arguments={\"size\":3}",
+            "python:gymnasium/ALE/Pong-v5",
+            "python:my.envs:make?arguments={\"size\":3}&start=spawn",
         ] {
             assert_eq!(Source::parse(text).unwrap().to_string(), text);
         }
@@ -280,6 +367,8 @@ mod tests {
             ("openenv-class:my.env", "module:Class"),
             ("openenv-class:my.env:Env?thread=session", "threads=auto"),
             ("serve:carpole", "cartpole"),
+            ("python:CartPole-v1", "gymnasium/ID"),
+            ("python:gymnasium/CartPole-v1?size=3", "arguments="),
             ("", "empty"),
         ] {
             let error = Source::parse(text).unwrap_err().to_string();

@@ -1,10 +1,12 @@
 //! Environments without a server: native ones in this process, Python ones in processes of their own.
 
-use envmill_python_worker::{Log, OpenEnvClass, Options, PythonWorker, Target};
+use std::path::Path;
+
+use envmill_python_worker::{Gymnasium, Log, OpenEnvClass, Options, PythonWorker, Target};
 
 use super::{Fleet, FleetWorker, Member};
 use crate::{
-    config::{ClassSource, Native, RunOptions},
+    config::{Local, Native, RunOptions},
     run::RunError,
     sink::OutputDirectory,
 };
@@ -28,13 +30,15 @@ pub(super) fn native(native: &Native, copies: usize) -> Result<(Fleet, FleetWork
     Ok((fleet, FleetWorker::Native(Box::new(environment.worker()))))
 }
 
-/// An OpenEnv class, each of whose processes is a server.
-pub(super) fn openenv_class(
-    source: &ClassSource,
+/// A Python environment, each of whose processes is a server.
+pub(super) fn python(
+    source: &Local,
     options: &RunOptions,
     directory: &OutputDirectory,
 ) -> Result<(Fleet, FleetWorker), RunError> {
-    let mut python = class_options(source, options.python.as_deref());
+    let Some(mut python) = python_options(source, options.python.as_deref()) else {
+        return Err(RunError::Io(std::io::ErrorKind::Unsupported.into()));
+    };
     python.production = options.rules.production;
     python.truncated_from.clone_from(&options.truncated_from);
     python.log = Log::File(directory.server_log(0));
@@ -62,21 +66,35 @@ pub(super) fn openenv_class(
     Ok((fleet, FleetWorker::Python(Box::new(worker))))
 }
 
-/// What the worker of a class is told.
-pub(crate) fn class_options(source: &ClassSource, python: Option<&std::path::Path>) -> Options {
-    let mut options = Options::new(Target::OpenEnvClass(OpenEnvClass {
-        class: source.class.clone(),
-        action: source.action.clone(),
-        observation: source.observation.clone(),
-        state: source.state.clone(),
-        arguments: source.arguments.clone(),
-    }));
-    options.threads = source.threads;
-    options.start = source.start;
+/// What the worker of a Python environment is told; `None` if it is none.
+pub(crate) fn python_options(source: &Local, python: Option<&Path>) -> Option<Options> {
+    let mut options = match source {
+        Local::Native(_) => return None,
+        Local::OpenEnvClass(source) => {
+            let mut options = Options::new(Target::OpenEnvClass(OpenEnvClass {
+                class: source.class.clone(),
+                action: source.action.clone(),
+                observation: source.observation.clone(),
+                state: source.state.clone(),
+                arguments: source.arguments.clone(),
+            }));
+            options.threads = source.threads;
+            options.start = source.start;
+            options
+        }
+        Local::Gymnasium(source) => {
+            let mut options = Options::new(Target::Gymnasium(Gymnasium {
+                name: source.name.clone(),
+                arguments: source.arguments.clone(),
+            }));
+            options.start = source.start;
+            options
+        }
+    };
     if let Some(python) = python {
         options.python = python.to_owned();
     }
-    options
+    Some(options)
 }
 
 /// What tells an environment from a changed one: 32 hexadecimal digits of BLAKE3.

@@ -1,7 +1,7 @@
 //! Who steps a run's environments: started, asked what they serve, looked after and ended.
 //!
 //! A run has one kind of environment: servers that are spoken with over sockets, native environments in
-//! this process, or a Python class in worker processes. What differs between them is here.
+//! this process, or a Python environment in worker processes. What differs between them is here.
 
 mod local;
 mod remote;
@@ -9,11 +9,11 @@ mod worker;
 
 use bytes::Bytes;
 
-pub(crate) use self::{local::class_options, remote::Remote};
+pub(crate) use self::{local::python_options, remote::Remote};
 pub use self::worker::FleetWorker;
 use crate::{
     children::Usage,
-    config::{RunOptions, Source},
+    config::{Local, RunOptions, Source},
     driver::{Control, Look},
     report,
     run::RunError,
@@ -47,8 +47,10 @@ impl Fleet {
         directory: &OutputDirectory,
     ) -> Result<(Self, FleetWorker), RunError> {
         match options.sources.first() {
-            Some(Source::Native(native)) => local::native(native, options.sources.len()),
-            Some(Source::OpenEnvClass(class)) => local::openenv_class(class, options, directory),
+            Some(Source::Local(Local::Native(native))) => {
+                local::native(native, options.sources.len())
+            }
+            Some(Source::Local(source)) => local::python(source, options, directory),
             _ => Remote::start(options, control, directory),
         }
     }

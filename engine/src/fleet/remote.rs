@@ -114,7 +114,7 @@ fn servers(
     for (number, source) in options.sources.iter().enumerate() {
         let launch = match source {
             // Those are not served.
-            Source::Url(_) | Source::Native(_) | Source::OpenEnvClass(_) => continue,
+            Source::Url(_) | Source::Local(_) => continue,
             Source::Served(target) => {
                 let mut arguments: Vec<String> =
                     ["env", "serve", &target.to_string(), "--port", "{port}"].map(String::from).into();

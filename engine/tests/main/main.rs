@@ -7,6 +7,7 @@ mod flight;
 mod formats;
 mod groups;
 mod outcome;
+mod paths;
 mod plain;
 mod real_servers;
 mod replays;

@@ -21,6 +21,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "envmill_worker" = "__init__.py",
     "envmill_worker.channel" = "channel.py",
     "envmill_worker.event_loop" = "event_loop.py",
+    "envmill_worker.gymnasium_env" = "gymnasium_env.py",
     "envmill_worker.nursery" = "nursery.py",
     "envmill_worker.openenv_class" = "openenv_class.py",
     "envmill_worker.port" = "port.py",
@@ -54,17 +55,28 @@ fn configuration(options: &Options) -> Result<serde_json::Value, Error> {
         "bootstrap": BOOTSTRAP,
         "path": options.path,
     });
-    let Target::OpenEnvClass(class) = &options.target;
-    config["kind"] = "openenv".into();
-    config["target"] = class.class.as_str().into();
-    for (key, model) in
-        [("action", &class.action), ("observation", &class.observation), ("state", &class.state)]
-    {
-        config[key] = model.as_deref().into();
-    }
-    if !class.arguments.is_empty() {
+    let arguments = match &options.target {
+        Target::OpenEnvClass(class) => {
+            config["kind"] = "openenv".into();
+            config["target"] = class.class.as_str().into();
+            for (key, model) in [
+                ("action", &class.action),
+                ("observation", &class.observation),
+                ("state", &class.state),
+            ] {
+                config[key] = model.as_deref().into();
+            }
+            &class.arguments
+        }
+        Target::Gymnasium(gymnasium) => {
+            config["kind"] = "gymnasium".into();
+            config["target"] = gymnasium.name.as_str().into();
+            &gymnasium.arguments
+        }
+    };
+    if !arguments.is_empty() {
         let arguments: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&class.arguments).map_err(|error| {
+            serde_json::from_str(arguments).map_err(|error| {
                 Error::Options(format!("the constructor's arguments are no JSON object: {error}"))
             })?;
         config["arguments"] = arguments.into();

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::numbers::Numbers;
+
 /// What an environment says about itself, asked once at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
@@ -41,14 +43,36 @@ struct Wire<'a> {
     concurrent: bool,
     #[serde(borrow)]
     versions: &'a RawValue,
+    #[serde(default)]
+    columns: Option<WireColumns>,
+}
+
+#[derive(Deserialize)]
+struct WireColumns {
+    action: Option<Numbers>,
+    observation: Option<Numbers>,
+}
+
+/// What crosses as numbers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Columns {
+    /// Whether answers have columns for rewards and ends.
+    pub(crate) is_numeric: bool,
+    pub(crate) action: Option<Numbers>,
+    pub(crate) observation: Option<Numbers>,
 }
 
 impl Description {
     /// Reads what a worker process has written.
-    pub(crate) fn read(text: &Bytes) -> Result<Self, serde_json::Error> {
+    pub(crate) fn read(text: &Bytes) -> Result<(Self, Columns), serde_json::Error> {
         let wire: Wire<'_> = serde_json::from_slice(text)?;
         let slice = |raw: &RawValue| text.slice_ref(raw.get().as_bytes());
-        Ok(Self {
+        let columns = wire.columns.map_or_else(Columns::default, |wire| Columns {
+            is_numeric: true,
+            action: wire.action,
+            observation: wire.observation,
+        });
+        let description = Self {
             name: wire.name,
             action_schema: slice(wire.action),
             observation_schema: slice(wire.observation),
@@ -57,6 +81,7 @@ impl Description {
             metadata: wire.metadata.map(slice).unwrap_or_default(),
             concurrent: wire.concurrent,
             versions: slice(wire.versions),
-        })
+        };
+        Ok((description, columns))
     }
 }

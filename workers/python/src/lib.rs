@@ -12,6 +12,7 @@
 mod bundle;
 mod description;
 mod error;
+mod numbers;
 mod nursery;
 mod options;
 mod process;
@@ -20,5 +21,5 @@ mod worker;
 
 pub use description::Description;
 pub use error::Error;
-pub use options::{Log, OpenEnvClass, Options, Placement, Start, Target, Threads};
+pub use options::{Gymnasium, Log, OpenEnvClass, Options, Placement, Start, Target, Threads};
 pub use worker::{Metrics, PythonWorker};

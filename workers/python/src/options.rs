@@ -93,12 +93,26 @@ fn machine_memory() -> Option<u64> {
 pub enum Target {
     /// A class (or an annotated function that makes one) derived from OpenEnv's `Environment`.
     OpenEnvClass(OpenEnvClass),
+    /// A Gymnasium environment.
+    Gymnasium(Gymnasium),
+}
+
+/// A Gymnasium environment. Its actions are `{"action": …}` and its observations `{"observation": …}`;
+/// a reset takes `seed` and `options`; what it says in `info` is the metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gymnasium {
+    /// `gymnasium/ID`, or `module:factory` for a function or class that makes one.
+    pub name: String,
+    /// Keyword arguments of its making: the text of one JSON object, or empty.
+    pub arguments: String,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::OpenEnvClass(class) = self;
-        write!(f, "openenv-class:{}", class.class)
+        match self {
+            Self::OpenEnvClass(class) => write!(f, "openenv-class:{}", class.class),
+            Self::Gymnasium(gymnasium) => write!(f, "python:{}", gymnasium.name),
+        }
     }
 }
 

@@ -8,14 +8,21 @@ use std::{
 };
 
 use bytes::Bytes;
+use envmill_protocol::{Ended, Observed, Reward};
 use envmill_ring::{
-    Channel, ColumnSpec, ColumnsReader, ColumnsWriter, DType, Doorbell, Layout, Limits, Message,
-    OverflowMessage, Published, RaggedRows, Received,
+    Batch, Channel, ColumnSpec, ColumnsReader, ColumnsWriter, DType, Doorbell, Layout, Limits, Message,
+    OverflowMessage, Published, RaggedRows, ReadError, Received,
 };
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Error, Options, error::system, nursery::Nursery};
+use crate::{
+    Error, Options,
+    description::Columns,
+    error::system,
+    nursery::Nursery,
+    numbers::Row,
+};
 
 /// The most requests, and answers, in one batch.
 const ROWS: u32 = 256;
@@ -37,17 +44,46 @@ pub(crate) enum Ask {
     Close = 6,
 }
 
-/// An answer that is a frame, as OpenEnv's `/ws` would send it.
+/// The kinds of answers (`runtime/envmill_worker/port.py`).
 const FRAME: u8 = 1;
-/// An answer that says that a session's environment is gone.
 const CLOSED: u8 = 2;
+const SEEN: u8 = 3;
+const STATE_TEXT: u8 = 4;
+const FAILED: u8 = 5;
+
+/// The columns of answers: those of every worker, and those of numbers.
+const ID: usize = 0;
+const KIND: usize = 1;
+const TEXT: usize = 2;
+const INFO: usize = 3;
+const FLAGS: usize = 4;
+const REWARD: usize = 5;
+const OBSERVATION: usize = 6;
+/// The column of requests that actions are in.
+const ACTION: usize = 3;
+
+const TERMINATED: u8 = 1;
+const TRUNCATED: u8 = 2;
 
 /// A process's answer to a session's command.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) session: u32,
     pub(crate) generation: u32,
-    pub(crate) frame: Bytes,
+    pub(crate) body: Body,
+}
+
+/// What an answer says.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// The frame that OpenEnv's `/ws` would send.
+    Frame(Bytes),
+    /// An observation.
+    Seen(Observed),
+    /// The state: the text of one JSON object.
+    State(Bytes),
+    /// Why the command failed.
+    Failed(String),
 }
 
 #[derive(Debug)]
@@ -55,6 +91,8 @@ struct Request {
     identity: u64,
     ask: Ask,
     text: Bytes,
+    /// The action, where actions are a column.
+    action: Option<Row>,
 }
 
 /// What is used again for each batch.
@@ -63,6 +101,63 @@ struct Scratch {
     identities: Vec<u64>,
     kinds: Vec<u8>,
     texts: RaggedRows,
+    infos: RaggedRows,
+    flags: Vec<u8>,
+    rewards: Vec<f64>,
+    /// Observations as JSON, one after another, and where each ends.
+    printed: Bytes,
+    ends: Vec<usize>,
+}
+
+impl Scratch {
+    fn read(&mut self, batch: &Batch<'_>, columns: &Columns) -> Result<(), ReadError> {
+        batch.fixed(ID, &mut self.identities)?;
+        batch.fixed(KIND, &mut self.kinds)?;
+        batch.ragged(TEXT, &mut self.texts)?;
+        if !columns.is_numeric {
+            return Ok(());
+        }
+        batch.ragged(INFO, &mut self.infos)?;
+        batch.fixed(FLAGS, &mut self.flags)?;
+        batch.fixed(REWARD, &mut self.rewards)?;
+        self.ends.clear();
+        let mut printed = Vec::new();
+        match &columns.observation {
+            Some(numbers) => numbers.print(batch, OBSERVATION, &mut printed, &mut self.ends)?,
+            None => {
+                for text in self.texts.iter() {
+                    printed.extend_from_slice(b"{\"observation\":");
+                    printed.extend_from_slice(&text);
+                    printed.push(b'}');
+                    self.ends.push(printed.len());
+                }
+            }
+        }
+        self.printed = printed.into();
+        Ok(())
+    }
+
+    fn text(&self, row: usize) -> Bytes {
+        self.texts.row(row).unwrap_or_default()
+    }
+
+    fn seen(&self, row: usize) -> Observed {
+        let begin = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let flags = self.flags[row];
+        Observed {
+            observation: self.printed.slice(begin..self.ends[row]),
+            reward: Reward::from_number(self.rewards[row]),
+            metadata: self.infos.row(row).unwrap_or_default(),
+            // An episode that ends by itself on its last allowed step has ended by itself.
+            ended: if flags & TERMINATED != 0 {
+                Some(Ended::Terminated)
+            } else if flags & TRUNCATED != 0 {
+                Some(Ended::Truncated)
+            } else {
+                None
+            },
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +192,7 @@ pub(crate) enum Heard {
 #[derive(Debug)]
 pub(crate) struct Process {
     number: usize,
+    columns: Columns,
     state: State,
     channel: Option<Channel>,
     bell: Doorbell,
@@ -120,9 +216,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(number: usize) -> Result<Self, Error> {
+    pub(crate) fn new(number: usize, columns: Columns) -> Result<Self, Error> {
         Ok(Self {
             number,
+            columns,
             state: State::Down(Instant::now()),
             channel: None,
             bell: Doorbell::new().map_err(system("cannot make an event descriptor"))?,
@@ -153,7 +250,9 @@ impl Process {
             ColumnSpec::fixed("kind", DType::U8, &[]),
             ColumnSpec::ragged("text", options.arena_bytes),
         ];
-        let layout = Layout::new(ROWS, SLOTS, columns)
+        let action = self.columns.action.as_ref();
+        let action = action.map(|it| ColumnSpec::fixed("action", it.dtype, &it.shape));
+        let layout = Layout::new(ROWS, SLOTS, columns.into_iter().chain(action))
             .map_err(|error| Error::Options(format!("batches cannot be laid out: {error}")))?;
         let requests = ColumnsWriter::create(layout)
             .map_err(system("cannot share memory with a Python process"))?;
@@ -203,18 +302,37 @@ impl Process {
     }
 
     /// Takes a request, to be sent by [`send`](Self::send).
-    pub(crate) fn ask(&mut self, session: u32, generation: u32, ask: Ask, text: Bytes) {
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with an action; nothing was taken.
+    pub(crate) fn ask(
+        &mut self,
+        session: u32,
+        generation: u32,
+        ask: Ask,
+        mut text: Bytes,
+    ) -> Result<(), String> {
+        let mut action = None;
+        if ask == Ask::Step
+            && let Some(numbers) = &self.columns.action
+        {
+            action = Some(numbers.read_action(&text)?);
+            text = Bytes::new();
+        }
         if ask == Ask::Open {
             self.held += 1;
         }
         let identity = u64::from(session) << 32 | u64::from(generation);
-        self.pending.push_back(Request { identity, ask, text });
+        self.pending.push_back(Request { identity, ask, text, action });
+        Ok(())
     }
 
     /// Gives a session up. `is_busy` says that a command of it is under way.
     pub(crate) fn leave(&mut self, session: u32, is_busy: bool) {
         self.leaving.insert(session, is_busy.then(Instant::now));
-        self.ask(session, 0, Ask::Close, Bytes::new());
+        // Only actions can be refused.
+        let _ = self.ask(session, 0, Ask::Close, Bytes::new());
     }
 
     /// Whether requests wait for room.
@@ -243,16 +361,19 @@ impl Process {
             let Some(mut batch) = writer.begin().map_err(io::Error::other)? else { break };
             let count = self.pending.len().min(ROWS as usize);
             let requests = || self.pending.iter().take(count);
-            let identities = batch.fixed::<u64>(0).map_err(io::Error::other)?;
+            let identities = batch.fixed::<u64>(ID).map_err(io::Error::other)?;
             for (to, request) in identities.iter_mut().zip(requests()) {
                 *to = request.identity;
             }
-            let kinds = batch.fixed::<u8>(1).map_err(io::Error::other)?;
+            let kinds = batch.fixed::<u8>(KIND).map_err(io::Error::other)?;
             for (to, request) in kinds.iter_mut().zip(requests()) {
                 *to = request.ask as u8;
             }
-            for request in requests() {
-                batch.push(2, &request.text).map_err(io::Error::other)?;
+            for (row, request) in requests().enumerate() {
+                batch.push(TEXT, &request.text).map_err(io::Error::other)?;
+                if let (Some(numbers), Some(action)) = (&self.columns.action, &request.action) {
+                    numbers.write(&mut batch, ACTION, row, action).map_err(io::Error::other)?;
+                }
             }
             let published = batch.publish(count as u32).map_err(io::Error::other)?;
             self.leaving_beside = Some(published).filter(|it| !it.overflow.is_empty());
@@ -272,27 +393,26 @@ impl Process {
     /// What it has written is not what it should be; it is not to be listened to any more.
     pub(crate) fn take(&mut self, answers: &mut Vec<Answer>) -> io::Result<()> {
         let Some(reader) = &mut self.answers else { return Ok(()) };
-        let Scratch { identities, kinds, texts } = &mut self.scratch;
+        let scratch = &mut self.scratch;
         while let Some(batch) = reader.next_batch().map_err(io::Error::other)? {
-            batch.fixed(0, identities).map_err(io::Error::other)?;
-            batch.fixed(1, kinds).map_err(io::Error::other)?;
-            batch.ragged(2, texts).map_err(io::Error::other)?;
+            scratch.read(&batch, &self.columns).map_err(io::Error::other)?;
             batch.release();
-            for ((&identity, &kind), text) in identities.iter().zip(&*kinds).zip(texts.iter()) {
-                let session = (identity >> 32) as u32;
-                match kind {
-                    FRAME => answers.push(Answer {
-                        session,
-                        generation: identity as u32,
-                        frame: text,
-                    }),
+            for row in 0..scratch.identities.len() {
+                let session = (scratch.identities[row] >> 32) as u32;
+                let body = match scratch.kinds[row] {
+                    FRAME => Body::Frame(scratch.text(row)),
+                    SEEN if self.columns.is_numeric => Body::Seen(scratch.seen(row)),
+                    STATE_TEXT => Body::State(scratch.text(row)),
+                    FAILED => Body::Failed(String::from_utf8_lossy(&scratch.text(row)).into()),
                     CLOSED => {
                         if self.leaving.remove(&session).is_some() {
                             self.held = self.held.saturating_sub(1);
                         }
+                        continue;
                     }
-                    _ => return Err(io::Error::other(format!("an answer of kind {kind}"))),
-                }
+                    kind => return Err(io::Error::other(format!("an answer of kind {kind}"))),
+                };
+                answers.push(Answer { session, generation: scratch.identities[row] as u32, body });
             }
         }
         Ok(())

@@ -19,9 +19,10 @@ use serde_json::json;
 
 use crate::{
     Description, Error, Options, Placement,
+    description::Columns,
     error::system,
     nursery::{Nursery, News},
-    process::{Answer, Ask, Heard, Process},
+    process::{Answer, Ask, Body, Heard, Process},
     sessions::{Outstanding, Sessions},
 };
 
@@ -97,7 +98,7 @@ impl PythonWorker {
             return Err(Error::Options("there must be at least one process and one session".into()));
         }
         let nursery = Nursery::start(&options)?;
-        let description = describe(&nursery, &options)?;
+        let (description, columns) = describe(&nursery, &options)?;
         if !description.concurrent {
             options.sessions_per_process = 1;
         }
@@ -113,7 +114,7 @@ impl PythonWorker {
         if let Some(channel) = nursery.channel() {
             register(channel.as_fd().as_raw_fd(), NURSERY)?;
         }
-        let processes = (0..options.processes as usize).map(Process::new);
+        let processes = (0..options.processes as usize).map(|number| Process::new(number, columns.clone()));
         let mut this = Self {
             decoder: Decoder::new(options.truncated_from.clone()),
             processes: processes.collect::<Result<_, _>>()?,
@@ -217,16 +218,20 @@ impl PythonWorker {
             return;
         }
         session.generation = command.generation;
-        session.outstanding = Some(outstanding);
-        let (number, process) = (session.number, session.process);
-        let generation = command.generation.0;
-        let text = match command.request {
-            Request::Reset { parameters } => parameters,
-            Request::Step { action } => action,
-            Request::ToolCall { request } => request,
+        let text = match &command.request {
+            Request::Reset { parameters } => parameters.clone(),
+            Request::Step { action } => action.clone(),
+            Request::ToolCall { request } => request.clone(),
             Request::State | Request::Open { .. } | Request::Close => Bytes::new(),
         };
-        self.processes[process].ask(number, generation, ask, text);
+        let process = &mut self.processes[session.process];
+        match process.ask(session.number, command.generation.0, ask, text) {
+            Ok(()) => session.outstanding = Some(outstanding),
+            Err(problem) => {
+                let failure = Failure::kept(FailureKind::Invalid, problem);
+                self.answer(&command, Outcome::Failed(failure));
+            }
+        }
     }
 
     fn open(&mut self, command: &Command, server: ServerId) {
@@ -261,7 +266,8 @@ impl PythonWorker {
             return;
         }
         let session = self.sessions.open(command.slot, number, command.generation);
-        process.ask(session, command.generation.0, Ask::Open, Bytes::new());
+        // Only actions can be refused.
+        let _ = process.ask(session, command.generation.0, Ask::Open, Bytes::new());
         self.metrics.sessions += 1;
         self.metrics.sessions_peak = self.metrics.sessions_peak.max(self.metrics.sessions);
         self.answer(command, Outcome::Opened);
@@ -280,7 +286,7 @@ impl PythonWorker {
         let mut taken = std::mem::take(&mut self.taken);
         let result = self.processes[number].take(&mut taken);
         for answer in taken.drain(..) {
-            let Answer { session, generation, frame } = answer;
+            let Answer { session, generation, body } = answer;
             let Some(slot) = self.sessions.slot_of(session) else { continue };
             let Some(known) = self.sessions.at(slot) else { continue };
             if known.generation.0 != generation {
@@ -288,7 +294,13 @@ impl PythonWorker {
             }
             let Some(outstanding) = known.outstanding.take() else { continue };
             let generation = known.generation;
-            let outcome = match self.decoder.decode(&frame, outstanding.expect()) {
+            let reply = match body {
+                Body::Frame(frame) => self.decoder.decode(&frame, outstanding.expect()),
+                Body::Seen(seen) => Ok(Reply::Observed(seen)),
+                Body::State(state) => Ok(Reply::State(state)),
+                Body::Failed(why) => Err(Failure::kept(FailureKind::Environment, why)),
+            };
+            let outcome = match reply {
                 Ok(Reply::Observed(seen)) if outstanding == Outstanding::Reset => Outcome::Reset(seen),
                 Ok(Reply::Observed(seen)) => Outcome::Stepped(seen),
                 Ok(Reply::State(state)) => Outcome::State(state),
@@ -483,7 +495,7 @@ impl Worker for PythonWorker {
 }
 
 /// Asks the environment what it is, in a process that is there for nothing else.
-fn describe(nursery: &Nursery, options: &Options) -> Result<Description, Error> {
+fn describe(nursery: &Nursery, options: &Options) -> Result<(Description, Columns), Error> {
     let until = Instant::now() + options.start_timeout;
     let (channel, theirs) = Channel::pair().map_err(system("cannot make a pair of sockets"))?;
     channel
@@ -519,7 +531,7 @@ fn description(
     channel: &Channel,
     message: &mut Message,
     options: &Options,
-) -> Result<Option<Description>, Error> {
+) -> Result<Option<(Description, Columns)>, Error> {
     let failed = |problem: String| Error::Target { target: options.target.to_string(), problem };
     match channel.receive(message) {
         Ok(Received::Message) => {}

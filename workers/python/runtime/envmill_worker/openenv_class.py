@@ -5,7 +5,6 @@ version's own functions. What is here follows `openenv.core.env_server.http_serv
 """
 
 import functools
-import importlib.metadata
 import inspect
 import json
 import os
@@ -25,7 +24,7 @@ from openenv.core.env_server.types import (
     WSStateResponse,
 )
 
-from .target import TargetError, load_object
+from .target import TargetError, load_object, version
 
 _dump = TypeAdapter(Dict[str, Any]).dump_json
 
@@ -168,13 +167,6 @@ def accepted(method):
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
         return None
     return {each.name for each in parameters} - {"self"}
-
-
-def version(package):
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 # The frames of `/ws`. Keys, their order and the form of numbers are those of the server's models.

@@ -7,8 +7,9 @@ from . import ring
 
 # What the engine asks for.
 OPEN, RESET, STEP, STATE, TOOL, CLOSE = range(1, 7)
-# What a worker answers: the frame that OpenEnv's `/ws` would send, or that a session is gone.
-FRAME, CLOSED = 1, 2
+# What a worker answers: the frame that OpenEnv's `/ws` would send; that a session is gone; an
+# observation in columns; a state; why a command failed.
+FRAME, CLOSED, SEEN, STATE_TEXT, FAILED = range(1, 6)
 
 # How often room is looked for, in milliseconds, where the engine has not taken what came before.
 ROOM_PERIOD_MS = 1
@@ -19,12 +20,14 @@ class Gone(Exception):
 
 
 class Port:
-    def __init__(self, channel, hello, fds):
+    def __init__(self, channel, hello, fds, more_columns=()):
         self.channel = channel
         requests_fd, self.bell_in, self.bell_out = fds
         self.requests = ring.Reader(requests_fd)
         os.close(requests_fd)
         columns = [("id", "u64", ()), ("kind", "u8", ()), ("text", hello["arena_bytes"])]
+        if more_columns:
+            columns += [("info", hello["arena_bytes"]), *more_columns]
         self.answers = ring.Writer(columns, hello["rows"])
         self.state = self.answers.state
         self.overflows = {}
@@ -58,19 +61,27 @@ class Port:
     def take(self):
         """All requests that are there: (session and generation, kind, text)."""
         requests = []
-        while (batch := self.requests.take()) is not None:
-            number, count, overflow, views = batch
-            offsets, arena = views["text"]
-            ends = offsets[: count + 1].tolist()
-            if overflow:
-                while number not in self.overflows:
-                    self.hear()
-                data = self.overflows.pop(number)
-            else:
-                data = bytes(arena[: ends[-1]])
-            texts = [data[begin:end] for begin, end in zip(ends, ends[1:])]
-            requests += zip(views["id"][:count].tolist(), bytes(views["kind"][:count]), texts)
-            self.answers.released[0] = number + 1
+        while (batch := self.next_batch()) is not None:
+            requests += self.read(batch)
+        return requests
+
+    def next_batch(self):
+        return self.requests.take()
+
+    def read(self, batch):
+        """A batch's requests; its place is the engine's again."""
+        number, count, overflow, views = batch
+        offsets, arena = views["text"]
+        ends = offsets[: count + 1].tolist()
+        if overflow:
+            while number not in self.overflows:
+                self.hear()
+            data = self.overflows.pop(number)
+        else:
+            data = bytes(arena[: ends[-1]])
+        texts = [data[begin:end] for begin, end in zip(ends, ends[1:])]
+        requests = list(zip(views["id"][:count].tolist(), bytes(views["kind"][:count]), texts))
+        self.answers.released[0] = number + 1
         return requests
 
     def put(self, identity, kind, text):
@@ -86,24 +97,35 @@ class Port:
             self.publish(waiting[begin : begin + rows])
 
     def publish(self, answers):
+        views = self.begin()
+        for row, (identity, kind, _) in enumerate(answers):
+            views["id"][row] = identity
+            views["kind"][row] = kind
+        self.publish_begun(len(answers), {"text": [text for _, _, text in answers]})
+
+    def begin(self):
+        """The views of the next batch of answers, once there is room for it."""
         while (views := self.answers.begin(self.requests.released[0])) is None:
             # The engine has two batches before it; it may also have gone.
             poll = select.poll()
             poll.register(self.channel.fileno(), select.POLLIN)
             if poll.poll(ROOM_PERIOD_MS):
                 self.hear()
-        for row, (identity, kind, _) in enumerate(answers):
-            views["id"][row] = identity
-            views["kind"][row] = kind
-        overflow = self.answers.put_ragged("text", [text for _, _, text in answers])
+        return views
+
+    def publish_begun(self, count, texts):
+        """Makes the begun batch the engine's, with its ragged columns."""
         bits = 0
-        if overflow is not None:
-            column = next(column for column in self.answers.columns if column.name == "text")
-            bits = 1 << column.index
-            message = ring.OVERFLOW.pack(ring.OVERFLOW_TAG, column.index, self.answers.next)
-            self.channel.send_bytes(message, [overflow])
-            os.close(overflow)
-        self.answers.publish(len(answers), bits)
+        for column in self.answers.columns:
+            if column.name not in texts:
+                continue
+            overflow = self.answers.put_ragged(column.name, texts[column.name])
+            if overflow is not None:
+                bits |= 1 << column.index
+                message = ring.OVERFLOW.pack(ring.OVERFLOW_TAG, column.index, self.answers.next)
+                self.channel.send_bytes(message, [overflow])
+                os.close(overflow)
+        self.answers.publish(count, bits)
         os.eventfd_write(self.bell_out, 1)
 
 

@@ -1,6 +1,15 @@
 """What is to be stepped, from its name."""
 
 import importlib
+import importlib.metadata
+
+
+def version(package):
+    """The installed version of a package, if it is installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 class TargetError(Exception):
@@ -33,7 +42,10 @@ def preload(config):
     """Imports what `adapter` needs, and nothing else."""
     if config["kind"] == "openenv":
         importlib.import_module("envmill_worker.openenv_class")
-    load_object(config["target"])
+    else:
+        importlib.import_module("envmill_worker.gymnasium_env")
+    if ":" in config["target"] and not config["target"].startswith("gymnasium/"):
+        load_object(config["target"])
 
 
 def adapter(config):
@@ -42,4 +54,6 @@ def adapter(config):
         from .openenv_class import OpenEnvClass
 
         return OpenEnvClass(config)
-    raise TargetError(f"a target of kind `{config['kind']}` is unknown to this version")
+    from .gymnasium_env import GymnasiumEnv
+
+    return GymnasiumEnv(config)

@@ -23,7 +23,8 @@ def main(socket_fd, config):
         if hello["op"] == "describe":
             describe(channel, adapter)
             return
-        port = Port(channel, hello, fds)
+        more = getattr(adapter, "answer_columns", tuple)
+        port = Port(channel, hello, fds, more())
     except BaseException as error:  # noqa: BLE001
         traceback.print_exc()
         fail(channel, error)

@@ -1,0 +1,284 @@
+//! Actions and observations that cross as columns of numbers, and their JSON.
+
+use std::io::Write as _;
+
+use envmill_ring::{Batch, BatchMut, DType, ReadError, WriteError};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What one row of a column holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<u32>,
+}
+
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (name, shape) = <(String, Vec<u32>)>::deserialize(deserializer)?;
+        let dtype = match name.as_str() {
+            "u8" => DType::U8,
+            "i8" => DType::I8,
+            "u16" => DType::U16,
+            "i16" => DType::I16,
+            "u32" => DType::U32,
+            "i32" => DType::I32,
+            "u64" => DType::U64,
+            "i64" => DType::I64,
+            "f32" => DType::F32,
+            "f64" => DType::F64,
+            "bool" => DType::Bool,
+            _ => return Err(serde::de::Error::custom(format!("an element type `{name}`"))),
+        };
+        Ok(Self { dtype, shape })
+    }
+}
+
+/// One row's numbers, ready for their column.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Row {
+    Unsigned(Vec<u64>),
+    Signed(Vec<i64>),
+    Float(Vec<f64>),
+}
+
+impl Numbers {
+    /// Reads `{"action": …}`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, for people.
+    pub(crate) fn read_action(&self, text: &[u8]) -> Result<Row, String> {
+        let object: serde_json::Map<String, Value> =
+            serde_json::from_slice(text).map_err(|error| format!("the action is no object: {error}"))?;
+        let action = object.get("action").ok_or("action: Field required")?;
+        if let Some(other) = object.keys().find(|key| !matches!(key.as_str(), "action" | "metadata")) {
+            return Err(format!("{other}: Extra inputs are not permitted"));
+        }
+        let mut row = match self.dtype {
+            DType::F32 | DType::F64 => Row::Float(Vec::new()),
+            DType::U8 | DType::U16 | DType::U32 | DType::U64 | DType::Bool => {
+                Row::Unsigned(Vec::new())
+            }
+            DType::I8 | DType::I16 | DType::I32 | DType::I64 => Row::Signed(Vec::new()),
+        };
+        self.flatten(action, &self.shape, &mut row)?;
+        Ok(row)
+    }
+
+    fn flatten(&self, value: &Value, shape: &[u32], row: &mut Row) -> Result<(), String> {
+        let Some((&extent, rest)) = shape.split_first() else { return self.number(value, row) };
+        match value.as_array() {
+            Some(values) if values.len() == extent as usize => {
+                values.iter().try_for_each(|value| self.flatten(value, rest, row))
+            }
+            _ => Err(format!("action: Input should be an array of shape {:?}", self.shape)),
+        }
+    }
+
+    fn number(&self, value: &Value, row: &mut Row) -> Result<(), String> {
+        let refused = || format!("action: {value} is no {}", self.name());
+        match row {
+            Row::Float(row) => row.push(value.as_f64().ok_or_else(refused)?),
+            Row::Unsigned(row) => {
+                let number = value.as_bool().map(u64::from).or_else(|| value.as_u64());
+                row.push(number.filter(|&it| it <= self.unsigned_max()).ok_or_else(refused)?);
+            }
+            Row::Signed(row) => {
+                let fits = |number: &i64| self.signed_range().contains(number);
+                row.push(value.as_i64().filter(fits).ok_or_else(refused)?);
+            }
+        }
+        Ok(())
+    }
+
+    const fn unsigned_max(&self) -> u64 {
+        match self.dtype {
+            DType::U8 => u8::MAX as u64,
+            DType::U16 => u16::MAX as u64,
+            DType::U32 => u32::MAX as u64,
+            DType::Bool => 1,
+            _ => u64::MAX,
+        }
+    }
+
+    const fn signed_range(&self) -> std::ops::RangeInclusive<i64> {
+        match self.dtype {
+            DType::I8 => i8::MIN as i64..=i8::MAX as i64,
+            DType::I16 => i16::MIN as i64..=i16::MAX as i64,
+            DType::I32 => i32::MIN as i64..=i32::MAX as i64,
+            _ => i64::MIN..=i64::MAX,
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self.dtype {
+            DType::U8 => "number from 0 to 255",
+            DType::I8 => "number from -128 to 127",
+            DType::U16 | DType::U32 | DType::U64 => "unsigned number of its size",
+            DType::I16 | DType::I32 | DType::I64 => "whole number of its size",
+            DType::F32 | DType::F64 => "number",
+            DType::Bool => "0, 1, true or false",
+        }
+    }
+
+    /// Puts a row where the batch has it.
+    pub(crate) fn write(
+        &self,
+        batch: &mut BatchMut<'_>,
+        column: usize,
+        at: usize,
+        row: &Row,
+    ) -> Result<(), WriteError> {
+        macro_rules! put {
+            ($numbers:expr, $element:ty) => {{
+                let numbers: Vec<$element> = $numbers.iter().map(|&it| it as $element).collect();
+                batch.set_row(column, at, &numbers)?;
+            }};
+        }
+        match (row, self.dtype) {
+            (Row::Float(row), DType::F32) => put!(row, f32),
+            (Row::Float(row), _) => put!(row, f64),
+            (Row::Unsigned(row), DType::U16) => put!(row, u16),
+            (Row::Unsigned(row), DType::U32) => put!(row, u32),
+            (Row::Unsigned(row), DType::U64) => put!(row, u64),
+            (Row::Unsigned(row), _) => put!(row, u8),
+            (Row::Signed(row), DType::I8) => put!(row, i8),
+            (Row::Signed(row), DType::I16) => put!(row, i16),
+            (Row::Signed(row), DType::I32) => put!(row, i32),
+            (Row::Signed(row), _) => put!(row, i64),
+        }
+        Ok(())
+    }
+
+    /// Appends each row of a column as `{"observation":…}`, and where it ends.
+    pub(crate) fn print(
+        &self,
+        batch: &Batch<'_>,
+        column: usize,
+        out: &mut Vec<u8>,
+        ends: &mut Vec<usize>,
+    ) -> Result<(), ReadError> {
+        macro_rules! print {
+            ($element:ty) => {{
+                let mut all: Vec<$element> = Vec::new();
+                batch.fixed(column, &mut all)?;
+                self.print_rows(&all, out, ends);
+            }};
+        }
+        match self.dtype {
+            DType::U8 => print!(u8),
+            DType::I8 => print!(i8),
+            DType::U16 => print!(u16),
+            DType::I16 => print!(i16),
+            DType::U32 => print!(u32),
+            DType::I32 => print!(i32),
+            DType::U64 => print!(u64),
+            DType::I64 => print!(i64),
+            DType::F32 => print!(f32),
+            DType::F64 => print!(f64),
+            DType::Bool => {
+                let mut all: Vec<u8> = Vec::new();
+                batch.fixed(column, &mut all)?;
+                let all: Vec<bool> = all.into_iter().map(|it| it != 0).collect();
+                self.print_rows(&all, out, ends);
+            }
+        }
+        Ok(())
+    }
+
+    fn print_rows<T: Print>(&self, all: &[T], out: &mut Vec<u8>, ends: &mut Vec<usize>) {
+        let size: usize = self.shape.iter().map(|&extent| extent as usize).product();
+        for row in all.chunks(size.max(1)) {
+            out.extend_from_slice(b"{\"observation\":");
+            print_array(row, &self.shape, out);
+            out.push(b'}');
+            ends.push(out.len());
+        }
+    }
+}
+
+fn print_array<T: Print>(numbers: &[T], shape: &[u32], out: &mut Vec<u8>) {
+    let Some((&extent, rest)) = shape.split_first() else {
+        if let Some(number) = numbers.first() {
+            number.print(out);
+        }
+        return;
+    };
+    out.push(b'[');
+    let part = numbers.len() / (extent as usize).max(1);
+    for (index, part) in numbers.chunks(part.max(1)).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        print_array(part, rest, out);
+    }
+    out.push(b']');
+}
+
+/// A number as JSON; what is no number (NaN, infinity) as `null`, like on OpenEnv's wire.
+trait Print {
+    fn print(&self, out: &mut Vec<u8>);
+}
+
+macro_rules! whole {
+    ($($element:ty)*) => { $(impl Print for $element {
+        fn print(&self, out: &mut Vec<u8>) {
+            // A vector takes all that is written.
+            let _ = write!(out, "{self}");
+        }
+    })* };
+}
+whole!(u8 i8 u16 i16 u32 i32 u64 i64 bool);
+
+macro_rules! float {
+    ($($element:ty)*) => { $(impl Print for $element {
+        fn print(&self, out: &mut Vec<u8>) {
+            // The shortest text that reads as the same number; `null` for what is none.
+            let _ = serde_json::to_writer(out, self);
+        }
+    })* };
+}
+float!(f32 f64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(dtype: DType, shape: &[u32]) -> Numbers {
+        Numbers { dtype, shape: shape.to_vec() }
+    }
+
+    #[test]
+    fn actions_are_read_or_refused() {
+        let discrete = numbers(DType::I64, &[]);
+        assert_eq!(discrete.read_action(br#"{"action":1}"#), Ok(Row::Signed(vec![1])));
+        let pixels = numbers(DType::U8, &[2, 2]);
+        let read = pixels.read_action(br#"{"action":[[1,2],[3,255]],"metadata":{}}"#);
+        assert_eq!(read, Ok(Row::Unsigned(vec![1, 2, 3, 255])));
+        for (numbers, text) in [
+            (&discrete, "1"),
+            (&discrete, "{}"),
+            (&discrete, r#"{"action":1.5}"#),
+            (&discrete, r#"{"action":[1]}"#),
+            (&discrete, r#"{"action":1,"other":2}"#),
+            (&pixels, r#"{"action":[[1,2],[3,256]]}"#),
+            (&pixels, r#"{"action":[[1,2],[3]]}"#),
+            (&pixels, r#"{"action":[1,2,3,4]}"#),
+        ] {
+            assert!(numbers.read_action(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn observations_are_nested_like_their_shape() {
+        let (mut out, mut ends) = (Vec::new(), Vec::new());
+        numbers(DType::F32, &[2, 2]).print_rows(&[0.1_f32, 2.0, f32::NAN, -1e-9], &mut out, &mut ends);
+        numbers(DType::Bool, &[]).print_rows(&[true, false], &mut out, &mut ends);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "{\"observation\":[[0.1,2.0],[null,-1e-9]]}{\"observation\":true}{\"observation\":false}"
+        );
+        assert_eq!(ends.len(), 3);
+    }
+}
