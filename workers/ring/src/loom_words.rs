@@ -11,8 +11,8 @@ use loom::{cell::UnsafeCell, sync::atomic::AtomicU64};
 use crate::protocol::{Load, Store};
 
 impl Load for AtomicU64 {
-    fn load(&self, order: Ordering) -> u64 {
-        self.load(order)
+    fn load_relaxed(&self) -> u64 {
+        self.load(Ordering::Relaxed)
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
     slice,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64},
+        atomic::{AtomicU32, AtomicU64, Ordering, fence},
     },
 };
 
@@ -89,12 +89,26 @@ impl Mapping {
         // SAFETY: within the first `HEADER_BYTES` bytes (checked in `new`), aligned, and accessed
         // as a 64-bit atomic only: `Exclusive` never covers the header once there are `Words`, and
         // the offsets of `Word` and `SmallWord` do not overlap. The memory lives as long as `self`.
-        unsafe { AtomicU64::from_ptr(self.base.add(word as usize).as_ptr().cast()) }
+        // A read-only mapping is reached through `ForeignWord` only, which does not store.
+        unsafe { self.base.add(word as usize).cast().as_ref() }
     }
 
     fn small_word(&self, word: SmallWord) -> &AtomicU32 {
-        // SAFETY: as in `word`, for 32 bits.
-        unsafe { AtomicU32::from_ptr(self.base.add(word as usize).as_ptr().cast()) }
+        // SAFETY: as in `word`, for 32 bits; `Foreign::small_word` does not store.
+        unsafe { self.base.add(word as usize).cast().as_ref() }
+    }
+
+    /// The word of 8 bytes with this index behind the header, if it lies before `end`.
+    ///
+    /// # Safety
+    ///
+    /// Up to `end` the body is accessed as 64-bit atomics only, and not stored to if it is read-only.
+    unsafe fn cell(&self, index: usize, end: usize) -> Option<&AtomicU64> {
+        let offset = index.checked_mul(8)?.checked_add(HEADER_BYTES)?;
+        let at = self.checked((HEADER_BYTES, end), offset, 8, 8)?;
+        // SAFETY: in bounds and aligned (checked), and accessed as the caller promises. The memory
+        // lives as long as `self`.
+        Some(unsafe { at.cast().as_ref() })
     }
 }
 
@@ -171,11 +185,8 @@ impl Words {
 
     /// The word of 8 bytes with this index behind the header.
     pub(crate) fn cell(&self, index: usize) -> Option<&AtomicU64> {
-        let offset = index.checked_mul(8)?.checked_add(HEADER_BYTES)?;
-        let at = self.mapping.checked((HEADER_BYTES, self.end), offset, 8, 8)?;
-        // SAFETY: in bounds and aligned (checked); `Exclusive` begins where the cells end, so these
-        // bytes are accessed as 64-bit atomics only. The memory lives as long as `self`.
-        Some(unsafe { AtomicU64::from_ptr(at.as_ptr().cast()) })
+        // SAFETY: `Exclusive` begins where the cells end.
+        unsafe { self.mapping.cell(index, self.end) }
     }
 }
 
@@ -192,8 +203,10 @@ pub(crate) struct Foreign {
 pub(crate) struct ForeignWord<'a>(&'a AtomicU64);
 
 impl ForeignWord<'_> {
-    pub(crate) fn load(&self, order: std::sync::atomic::Ordering) -> u64 {
-        self.0.load(order)
+    /// Loads it without any ordering: on read-only memory only such loads are promised to be plain
+    /// loads.
+    pub(crate) fn load_relaxed(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -209,23 +222,22 @@ impl Foreign {
     }
 
     pub(crate) fn small_word(&self, word: SmallWord) -> u32 {
-        self.mapping.small_word(word).load(std::sync::atomic::Ordering::Acquire)
+        let value = self.mapping.small_word(word).load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        value
     }
 
     /// The word of 8 bytes with this index behind the header.
     pub(crate) fn cell(&self, index: usize) -> Option<ForeignWord<'_>> {
-        let offset = index.checked_mul(8)?.checked_add(HEADER_BYTES)?;
-        let at = self.mapping.checked((HEADER_BYTES, self.mapping.bytes), offset, 8, 8)?;
-        // SAFETY: in bounds and aligned (checked). Loads of at most 8 bytes from read-only memory
-        // are plain loads, and `ForeignWord` does nothing else.
-        Some(ForeignWord(unsafe { AtomicU64::from_ptr(at.as_ptr().cast()) }))
+        // SAFETY: a segment with cells is not read in any other way, and `ForeignWord` only loads.
+        unsafe { self.mapping.cell(index, self.mapping.bytes) }.map(ForeignWord)
     }
 
     /// Copies the elements at `offset` to `to`; `None` if they do not lie within the segment.
     pub(crate) fn copy<T: Element>(&self, offset: usize, to: &mut [T]) -> Option<()> {
         let from = self.range::<T>(offset, to.len())?;
         // SAFETY: `range` has checked the source; the destination is a slice of our own.
-        unsafe { copy_volatile(from, to.as_mut_ptr(), to.len()) };
+        unsafe { copy_shared(from, to.as_mut_ptr(), to.len()) };
         Some(())
     }
 
@@ -243,7 +255,7 @@ impl Foreign {
         // SAFETY: `range` has checked the source, and `len` more elements have been reserved behind
         // the `before` ones. After the copy they are initialised, and every bit pattern is valid.
         unsafe {
-            copy_volatile(from, to.as_mut_ptr().add(before), len);
+            copy_shared(from, to.as_mut_ptr().add(before), len);
             to.set_len(before + len);
         }
         Some(())
@@ -267,7 +279,7 @@ impl Foreign {
 /// # Safety
 ///
 /// `from` is valid for reads and `to` for writes of `len` elements, both aligned; they do not overlap.
-unsafe fn copy_volatile<T: Element>(from: *const T, to: *mut T, len: usize) {
+unsafe fn copy_shared<T: Element>(from: *const T, to: *mut T, len: usize) {
     // SAFETY: the caller's promise.
     unsafe { ptr::copy_nonoverlapping(from, to, len) };
     // SAFETY: no instruction at all.
@@ -276,7 +288,7 @@ unsafe fn copy_volatile<T: Element>(from: *const T, to: *mut T, len: usize) {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::fd::AsFd as _, sync::atomic::Ordering};
+    use std::os::fd::AsFd as _;
 
     use rustix::fs::MemfdFlags;
 
@@ -316,9 +328,9 @@ mod tests {
         words.word(Word::Published).store(7, Ordering::Release);
         words.small_word(SmallWord::State).store(5, Ordering::Release);
         words.cell(0).unwrap().store(9, Ordering::Release);
-        assert_eq!(foreign.word(Word::Published).load(Ordering::Acquire), 7);
+        assert_eq!(foreign.word(Word::Published).load_relaxed(), 7);
         assert_eq!(foreign.small_word(SmallWord::State), 5);
-        assert_eq!(foreign.cell(0).unwrap().load(Ordering::Acquire), 9);
+        assert_eq!(foreign.cell(0).unwrap().load_relaxed(), 9);
         let mut read = vec![0_u16];
         foreign.append(HEADER_BYTES + 8, 3, &mut read).unwrap();
         assert_eq!(read, [0, 1, 2, 3]);

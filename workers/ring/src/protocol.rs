@@ -7,29 +7,46 @@
 //!
 //! The words are a trait so that loom plays all interleavings of this very code.
 
+#[cfg(not(all(test, loom)))]
+use std::sync::atomic::fence;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+#[cfg(all(test, loom))]
+use loom::sync::atomic::fence;
 
 use crate::{error::CounterError, memory::ForeignWord};
 
-/// A word that can be loaded.
+/// A word that the other side stores to.
 pub(crate) trait Load {
-    fn load(&self, order: Ordering) -> u64;
+    fn load_relaxed(&self) -> u64;
 }
 
-/// A word that can be stored to.
+/// A word that the other side loads.
 pub(crate) trait Store {
     fn store(&self, value: u64, order: Ordering);
+}
+
+/// Loads a word so that what comes after sees what came before the store of its value.
+pub(crate) fn acquire(word: &impl Load) -> u64 {
+    let value = word.load_relaxed();
+    fence(Ordering::Acquire);
+    value
+}
+
+/// Stores to a word so that whoever acquires the value sees what came before.
+pub(crate) fn release(word: &impl Store, value: u64) {
+    word.store(value, Ordering::Release);
+}
+
+impl Load for ForeignWord<'_> {
+    fn load_relaxed(&self) -> u64 {
+        self.load_relaxed()
+    }
 }
 
 impl Store for AtomicU64 {
     fn store(&self, value: u64, order: Ordering) {
         self.store(value, order);
-    }
-}
-
-impl Load for ForeignWord<'_> {
-    fn load(&self, order: Ordering) -> u64 {
-        self.load(order)
     }
 }
 
@@ -65,7 +82,7 @@ impl Producer {
     /// Learns from the consumer's word what has been released.
     pub(crate) fn learn(&mut self, released: &impl Load) -> Result<(), CounterError> {
         // Acquire: the consumer's reads of a slot come before the writes that reuse it.
-        let found = released.load(Ordering::Acquire);
+        let found = acquire(released);
         let possible = self.released..=self.published;
         if !possible.contains(&found) {
             return Err(CounterError { word: "released", found, possible });
@@ -79,7 +96,7 @@ impl Producer {
         let sequence = self.published;
         self.published += 1;
         // Release: whoever sees the new number sees the slot as it was written.
-        published.store(self.published, Ordering::Release);
+        release(published, self.published);
         sequence
     }
 }
@@ -108,7 +125,7 @@ impl Consumer {
             return Ok(true);
         }
         // Acquire: the slot is read as it was when this number was stored.
-        let found = published.load(Ordering::Acquire);
+        let found = acquire(published);
         let possible = self.published..=self.released.saturating_add(self.slots);
         if !possible.contains(&found) {
             return Err(CounterError { word: "published", found, possible });
@@ -121,7 +138,7 @@ impl Consumer {
     pub(crate) fn release(&mut self, released: &impl Store) {
         self.released += 1;
         // Release: all reads of the slot come before the producer sees it free.
-        released.store(self.released, Ordering::Release);
+        release(released, self.released);
     }
 }
 
@@ -130,8 +147,8 @@ mod tests {
     use super::*;
 
     impl Load for AtomicU64 {
-        fn load(&self, order: Ordering) -> u64 {
-            self.load(order)
+        fn load_relaxed(&self) -> u64 {
+            self.load(Ordering::Relaxed)
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::{
     header::{ALIGN, Kind},
     limits::Limits,
     memory::{Foreign, HEADER_BYTES, Word, Words},
-    segment,
+    protocol, segment,
 };
 
 /// Reads the records of a peer's log, each as a [`Lease`] that may be kept, passed to another thread
@@ -120,7 +120,7 @@ impl LogReader {
     /// Learns from the peer's word how far it has written, and says whether there is more.
     fn look(&mut self) -> Result<bool, LogError> {
         // Acquire: the records are read as they were when this position was stored.
-        let found = self.shared.log.word(Word::Published).load(Ordering::Acquire);
+        let found = protocol::acquire(&self.shared.log.word(Word::Published));
         let possible =
             self.position..=self.position.saturating_add(self.shared.layout.ring_bytes());
         if !possible.contains(&found) || !found.is_multiple_of(ALIGN) {

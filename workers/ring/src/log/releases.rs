@@ -6,20 +6,20 @@
 //! share a cell. The producer looks at the cell of its oldest record, and reuses the ring up to the
 //! first that is still out.
 
-use std::{collections::VecDeque, sync::atomic::Ordering};
+use std::collections::VecDeque;
 
-use crate::protocol::{Load, Store};
+use crate::protocol::{self, Load, Store};
 
 /// Gives record `sequence` back in its cell.
 pub(super) fn release(cell: &impl Store, sequence: u64) {
     // Release: all reads of the record come before the producer sees it given back.
-    cell.store(sequence.wrapping_add(1), Ordering::Release);
+    protocol::release(cell, sequence.wrapping_add(1));
 }
 
 /// Whether record `sequence` was given back in its cell.
 pub(super) fn is_released(cell: &impl Load, sequence: u64) -> bool {
     // Acquire: the writes that reuse the record's bytes come after the consumer's reads.
-    cell.load(Ordering::Acquire) == sequence.wrapping_add(1)
+    protocol::acquire(cell) == sequence.wrapping_add(1)
 }
 
 /// The records that are out, oldest first.

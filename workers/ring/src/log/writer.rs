@@ -15,7 +15,7 @@ use crate::{
     header::Kind,
     limits::Limits,
     memory::{Exclusive, Foreign, HEADER_BYTES, Word, Words},
-    segment,
+    protocol, segment,
 };
 
 /// Writes records into a ring of its own, for one consumer at a time.
@@ -201,7 +201,7 @@ impl RecordMut<'_> {
         writer.tail.push(writer.head);
         writer.sequence = sequence.wrapping_add(1);
         // Release: whoever sees the new position sees the record as it was written.
-        writer.words.word(Word::Published).store(writer.head, std::sync::atomic::Ordering::Release);
+        protocol::release(writer.words.word(Word::Published), writer.head);
         sequence
     }
 }
