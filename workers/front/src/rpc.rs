@@ -116,7 +116,12 @@ pub(crate) fn server_error(id: &RpcId, error: &ServerError) -> Vec<u8> {
 }
 
 /// The answer to a call that went to the worker: its own text, as it came, where it has one.
-pub(crate) fn answer(id: &RpcId, outcome: Outcome, env_name: &str, full: Full) -> Bytes {
+pub(crate) fn answer(
+    id: &RpcId,
+    outcome: Outcome,
+    env_name: &str,
+    full: impl FnOnce() -> Full,
+) -> Bytes {
     match outcome {
         Outcome::ToolResult(response) if !response.is_empty() => response,
         Outcome::Failed(failure) => failed(id, &failure, env_name, full).into(),
@@ -127,7 +132,12 @@ pub(crate) fn answer(id: &RpcId, outcome: Outcome, env_name: &str, full: Full) -
 /// A failure of the worker. One that classifies JSON-RPC errors of its own server (see
 /// `envmill_protocol::openenv::tool_result`) gets back the code that its failure came from; of those
 /// that mean `Refused` only an unknown method is left, since what is no request never got there.
-pub(crate) fn failed(id: &RpcId, failure: &Failure, env_name: &str, full: Full) -> Vec<u8> {
+pub(crate) fn failed(
+    id: &RpcId,
+    failure: &Failure,
+    env_name: &str,
+    full: impl FnOnce() -> Full,
+) -> Vec<u8> {
     if let Some(error) = not_opened(failure, env_name, full) {
         return server_error(id, &error);
     }
@@ -150,11 +160,15 @@ struct Details {
 /// What is told to a client whose session the worker did not open, for want of room or because the
 /// environment could not be made; `None` for any other failure. Where the worker gives no numbers,
 /// the sessions beside this one are all it has room for.
-pub(crate) fn not_opened(failure: &Failure, env_name: &str, full: Full) -> Option<ServerError> {
+pub(crate) fn not_opened(
+    failure: &Failure,
+    env_name: &str,
+    full: impl FnOnce() -> Full,
+) -> Option<ServerError> {
     let details = || serde_json::from_slice::<Details>(&failure.details).unwrap_or_default();
     match failure.kind {
         FailureKind::Capacity => {
-            let details = details();
+            let (details, full) = (details(), full());
             let active = details.active_sessions.unwrap_or(full.active.saturating_sub(1));
             let max = details.max_sessions.unwrap_or_else(|| active.clamp(1, full.max.max(1)));
             Some(ServerError::Capacity { active_sessions: active, max_sessions: max })
@@ -171,7 +185,9 @@ pub(crate) fn not_opened(failure: &Failure, env_name: &str, full: Full) -> Optio
 mod tests {
     use super::*;
 
-    const FULL: Full = Full { active: 3, max: 10 };
+    const fn full() -> Full {
+        Full { active: 3, max: 10 }
+    }
 
     fn text(bytes: Vec<u8>) -> String {
         String::from_utf8(bytes).unwrap()
@@ -180,16 +196,16 @@ mod tests {
     #[test]
     fn a_workers_refusal_is_told_with_its_own_numbers_or_ours() {
         let mut failure = Failure::lost(FailureKind::Capacity, "full");
-        let told = not_opened(&failure, "E", FULL);
+        let told = not_opened(&failure, "E", full);
         assert_eq!(told, Some(ServerError::Capacity { active_sessions: 2, max_sessions: 2 }));
         failure.details = r#"{"active_sessions":7,"max_sessions":8}"#.into();
-        let told = not_opened(&failure, "E", FULL);
+        let told = not_opened(&failure, "E", full);
         assert_eq!(told, Some(ServerError::Capacity { active_sessions: 7, max_sessions: 8 }));
         let mut failure = Failure::lost(FailureKind::Factory, "boom");
         failure.details = "nonsense".into();
-        let told = text(failed(&RpcId::NULL, &failure, "E", FULL));
+        let told = text(failed(&RpcId::NULL, &failure, "E", full));
         assert!(told.ends_with(r#""data":{"factory_name":"E"}}}"#), "{told}");
-        assert_eq!(not_opened(&Failure::lost(FailureKind::Session, ""), "E", FULL), None);
+        assert_eq!(not_opened(&Failure::lost(FailureKind::Session, ""), "E", full), None);
     }
 
     #[test]
@@ -200,13 +216,13 @@ mod tests {
             (FailureKind::Environment, -32_603),
             (FailureKind::Disconnected, -32_603),
         ] {
-            let told = text(failed(&RpcId::NULL, &Failure::kept(kind, "m"), "E", FULL));
+            let told = text(failed(&RpcId::NULL, &Failure::kept(kind, "m"), "E", full));
             let expected = format!(
                 r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{code},"message":"m","data":null}}}}"#
             );
             assert_eq!(told, expected);
         }
-        let told = text(answer(&RpcId::NULL, Outcome::Opened, "E", FULL).into());
+        let told = text(answer(&RpcId::NULL, Outcome::Opened, "E", full).into());
         assert!(told.contains("-32603"), "{told}");
     }
 }

@@ -54,7 +54,7 @@ impl Routes {
                     ServerError::Capacity { active_sessions: full.active, max_sessions: full.max };
                 rpc::server_error(id, &error)
             }
-            Err(NotMade::Failed(failure)) => rpc::failed(id, &failure, env_name, full()),
+            Err(NotMade::Failed(failure)) => rpc::failed(id, &failure, env_name, full),
             Err(NotMade::Closing) => return throwaway::failed(None),
         })
     }
@@ -94,7 +94,8 @@ impl Routes {
             },
         };
         let env_name = self.surroundings.options.description.env_name();
-        json(StatusCode::OK, rpc::answer(&id, outcome, env_name, self.surroundings.hub.full()))
+        let full = || self.surroundings.hub.full();
+        json(StatusCode::OK, rpc::answer(&id, outcome, env_name, full))
     }
 }
 

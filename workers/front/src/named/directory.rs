@@ -9,7 +9,7 @@ use std::{
 };
 
 use envmill_protocol::{Failure, FailureKind, Outcome, Request};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     Member, id,
@@ -21,8 +21,8 @@ use crate::{
     options::CALLS_MAX,
 };
 
-/// Places in a session's queue that calls over HTTP leave free: for its WebSocket, for the one that
-/// is attached, and for its end.
+/// Places in a session's queue beside those of calls over HTTP: for its WebSocket, for the one that is
+/// attached, and for its end.
 const RESERVED: usize = 3;
 
 /// The named sessions: no more than there are slots for counted ones.
@@ -42,6 +42,8 @@ enum Entry {
 #[derive(Clone, Debug)]
 struct Ready {
     messages: mpsc::Sender<Message>,
+    /// Places for calls over HTTP.
+    places: Arc<Semaphore>,
     attached: Arc<AtomicBool>,
     /// Whether the session is to end when the WebSocket leaves that is attached to it.
     closing: bool,
@@ -127,7 +129,8 @@ impl Directory {
         let (messages, inbox) = mpsc::channel(CALLS_MAX + RESERVED);
         let attached = Arc::new(AtomicBool::new(false));
         hold.not_idle_while(Arc::clone(&attached));
-        let ready = Ready { messages, attached, closing: false, ending: Arc::default() };
+        let places = Arc::new(Semaphore::new(CALLS_MAX));
+        let ready = Ready { messages, places, attached, closing: false, ending: Arc::default() };
         let ending = Arc::clone(&ready.ending);
         self.entries().insert(id.clone(), Entry::Ready(ready.clone()));
         tokio::spawn(keeper::keep(Arc::clone(self), id, hold, inbox, ending));
@@ -143,14 +146,12 @@ impl Directory {
     ) -> Result<oneshot::Receiver<Outcome>, Refused> {
         let mut entries = self.entries();
         let ready = ready(&mut entries, id)?;
-        if ready.messages.capacity() <= RESERVED {
-            return Err(Refused::Busy);
-        }
+        let place = Arc::clone(&ready.places).try_acquire_owned().map_err(|_| Refused::Busy)?;
         let (answer, answered) = oneshot::channel();
-        match ready.messages.try_send(Message::Call { request, answer }) {
+        // With a place there is room: that it fails means that the session has just ended.
+        match ready.messages.try_send(Message::Call { request, answer, place: Some(place) }) {
             Ok(()) => Ok(answered),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(Refused::Busy),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(Refused::Unknown),
+            Err(_) => Err(Refused::Unknown),
         }
     }
 

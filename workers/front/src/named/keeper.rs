@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use envmill_protocol::{Failure, Outcome, Request, SessionFate};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::Directory;
 use crate::hub::Hold;
@@ -11,7 +11,12 @@ use crate::hub::Hold;
 /// What a keeper is told. It treats one message after another.
 pub(super) enum Message {
     /// Ask the worker. Where the answer is dropped, the session has ended before.
-    Call { request: Request, answer: oneshot::Sender<Outcome> },
+    Call {
+        request: Request,
+        answer: oneshot::Sender<Outcome>,
+        /// Given back when the call's turn comes; a WebSocket has a place of its own.
+        place: Option<OwnedSemaphorePermit>,
+    },
     /// End the session; dropped when its slot is free.
     Close { ended: oneshot::Sender<()> },
 }
@@ -40,7 +45,8 @@ pub(super) async fn keep(
             message = messages.recv() => message,
         };
         match message {
-            Some(Message::Call { request, answer }) => {
+            Some(Message::Call { request, answer, place }) => {
+                drop(place);
                 hold.ask(request);
                 let Some(outcome) = hold.answer().await else { break };
                 let lost = match &outcome {

@@ -65,7 +65,7 @@ impl Member {
     pub(crate) fn ask(&mut self, request: Request) {
         let (answer, pending) = oneshot::channel();
         // There is room kept for each member. If the session has ended, the answer says so.
-        let _ = self.messages.try_send(Message::Call { request, answer });
+        let _ = self.messages.try_send(Message::Call { request, answer, place: None });
         self.pending = Some(pending);
     }
 

@@ -308,7 +308,7 @@ impl Session {
         };
         let Surroundings { hub, options, .. } = &self.surroundings;
         let env_name = options.description.env_name();
-        let full = hub.full();
+        let full = || hub.full();
         if let Some(reply) = Reply::new(self.dialect, outcome, call.as_deref(), env_name, full) {
             self.reply(reply);
         }

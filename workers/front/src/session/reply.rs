@@ -62,7 +62,7 @@ impl Reply {
         outcome: Outcome,
         call: Option<&RpcId>,
         env_name: &str,
-        full: Full,
+        full: impl FnOnce() -> Full,
     ) -> Option<Self> {
         Some(match (outcome, call) {
             (Outcome::Failed(failure), call) => {
@@ -83,7 +83,7 @@ impl Reply {
         failure: &Failure,
         call: Option<&RpcId>,
         env_name: &str,
-        full: Full,
+        full: impl FnOnce() -> Full,
     ) -> Self {
         let Failure { kind, session, message, details, .. } = failure;
         if let (SessionFate::Kept, Some(id)) = (session, call) {

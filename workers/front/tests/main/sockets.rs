@@ -140,7 +140,7 @@ fn a_socket_closes_another_session() {
     let twin = twin::shared();
     let sessions = twin.sessions();
     let socket = twin.sockets(&NONE, "/mcp");
-    let mut socket = Pair { sockets: socket.sockets, sessions: sessions.clone() };
+    let mut socket = Pair { sockets: socket.sockets, sessions };
     let close = rpc_text("openenv/session/close", &json!({ "session_id": "$S" }));
     let told = socket.ask(&close);
     assert_eq!(told["result"]["closed"], true);
