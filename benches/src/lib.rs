@@ -3,10 +3,12 @@
 //! `README.md` here names the question that each benchmark answers and the command that runs it.
 
 mod clients;
+mod drive;
 pub mod groups;
 mod statistics;
 
 pub use clients::{BENCH_ACTION, Figures, bare_loop, engine, python_client};
+pub use drive::{Cost, Drive, drive, tree_cpu_seconds};
 pub use statistics::{Interval, median, ratio_interval};
 
 /// User and system CPU seconds of this process so far.

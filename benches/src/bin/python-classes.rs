@@ -14,41 +14,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
-use envmill_benches::{cpu_seconds, median, ratio_interval};
+use anyhow::{Result, ensure};
+use envmill_benches::{Cost, Drive, drive, median, ratio_interval, tree_cpu_seconds};
 use envmill_openenv::{OpenEnvWorker, Server};
-use envmill_protocol::{Command as Ask, Event, Generation, Outcome, Request, ServerId, Slot};
 use envmill_python_worker::{Log, OpenEnvClass, Options, Placement, PythonWorker, Target};
 use envmill_testing::{EnvmillCommand, PythonServer, PythonServerOptions, Running};
-use envmill_workers::Worker;
 
 struct Work {
     class: String,
-    action: Bytes,
-    sessions: u32,
-    steps: u64,
-}
-
-/// What was measured, in microseconds of CPU a step.
-struct Cost {
-    /// Where the environment runs.
-    there: f64,
-    /// In the process that asks.
-    here: f64,
-    steps_per_s: f64,
+    drive: Drive,
 }
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
     let rounds: usize = next("10").parse()?;
-    let work = Work {
-        sessions: next("64").parse()?,
-        steps: next("20000").parse()?,
-        class: next("bench_env:BenchEnv"),
-        action: next("{}").into(),
-    };
+    let (sessions, steps) = (next("64").parse()?, next("20000").parse()?);
+    let class = next("bench_env:BenchEnv");
+    let work = Work { class, drive: Drive { sessions, steps, actions: vec![next("{}").into()] } };
     let mut bare = Vec::new();
     let mut costs: [Vec<Cost>; 3] = Default::default();
     for round in 0..rounds {
@@ -61,7 +44,7 @@ fn main() -> Result<()> {
             }
         }
     }
-    let Work { class, sessions, steps, .. } = &work;
+    let class = &work.class;
     println!("{class}, {sessions} sessions, {steps} steps, {rounds} interleaved rounds\n");
     println!("bare loop: {:.1} µs of CPU a step\n", median(&bare));
     println!("| | CPU a step there | overhead | the server's overhead / this | here | steps/s |");
@@ -100,8 +83,8 @@ fn in_a_bare_loop(work: &Work) -> Result<f64> {
     let output = Command::new(envmill_testing::python()?)
         .arg(envmill_testing::script("bare_class.py"))
         .arg(&work.class)
-        .arg(std::str::from_utf8(&work.action)?)
-        .args([work.sessions.to_string(), work.steps.to_string()])
+        .arg(std::str::from_utf8(&work.drive.actions[0])?)
+        .args([work.drive.sessions.to_string(), work.drive.steps.to_string()])
         .env("PYTHONPATH", envmill_testing::script("servers"))
         .output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -112,7 +95,7 @@ fn behind_its_server(work: &Work) -> Result<Cost> {
     let module = work.class.split(':').next().unwrap_or_default();
     let server = PythonServer::start(PythonServerOptions::new(module).env("LOG", "0"))?;
     let mut worker = remote(server.url())?;
-    drive(&mut worker, work, || server.cpu_seconds())
+    drive(&mut worker, &work.drive, || server.cpu_seconds())
 }
 
 fn in_processes(work: &Work) -> Result<Cost> {
@@ -121,20 +104,20 @@ fn in_processes(work: &Work) -> Result<Cost> {
     options.python = envmill_testing::python()?;
     options.path = vec![envmill_testing::script("servers")];
     options.placement = Placement::Even;
-    options.sessions_per_process = work.sessions;
+    options.sessions_per_process = work.drive.sessions;
     options.log = Log::Nowhere;
     let (mut worker, _) = PythonWorker::start(options)?;
     let nursery = worker.nursery_pid();
-    drive(&mut worker, work, || tree_cpu_seconds(nursery))
+    drive(&mut worker, &work.drive, || tree_cpu_seconds(nursery))
 }
 
 fn behind_our_front(work: &Work) -> Result<Cost> {
     let (front, url) = front(work)?;
     let mut worker = remote(url)?;
     let pid = front.pid();
-    let cost = drive(&mut worker, work, || tree_cpu_seconds(pid));
+    let cost = drive(&mut worker, &work.drive, || tree_cpu_seconds(pid));
     front.terminate();
-    front.wait();
+    let _ = front.wait();
     cost
 }
 
@@ -158,87 +141,4 @@ fn front(work: &Work) -> Result<(Running, String)> {
 
 fn remote(url: String) -> Result<OpenEnvWorker> {
     Ok(OpenEnvWorker::new(envmill_openenv::Options::new(vec![Server::new(url)]))?)
-}
-
-/// CPU of a process and of all its descendants that live.
-fn tree_cpu_seconds(pid: u32) -> f64 {
-    let mut found = vec![pid];
-    let (mut next, mut ticks) = (0, 0);
-    while let Some(&pid) = found.get(next) {
-        next += 1;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-        let of: u64 = fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
-        ticks += of;
-        for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-            let children = std::fs::read_to_string(task.path().join("children"));
-            let children = children.unwrap_or_default();
-            found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-        }
-    }
-    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
-}
-
-/// Opens and resets all sessions, and steps each as soon as its answer is there.
-fn drive(worker: &mut dyn Worker, work: &Work, there: impl Fn() -> f64) -> Result<Cost> {
-    let mut generations = vec![0_u32; work.sessions as usize];
-    let mut batch: Vec<Ask> = Vec::new();
-    let mut events: Vec<Event> = Vec::new();
-    let mut ask = |slot: Slot, request: Request, batch: &mut Vec<Ask>| {
-        let generation = &mut generations[slot.0 as usize];
-        *generation += 1;
-        batch.push(Ask { slot, generation: Generation(*generation), request });
-    };
-    for slot in 0..work.sessions {
-        ask(Slot(slot), Request::Open { server: ServerId(0) }, &mut batch);
-    }
-    let step = || Request::Step { action: work.action.clone() };
-    let (mut reset, mut taken, mut out) = (0, 0, 0);
-    let warm_up = u64::from(work.sessions) * 3;
-    let mut began = None;
-    let until = Instant::now() + Duration::from_secs(600);
-    loop {
-        worker.submit(&mut batch);
-        worker.completions(&mut events, Duration::from_millis(100));
-        for event in events.drain(..) {
-            match event.outcome {
-                Outcome::Opened => {
-                    let parameters = format!(r#"{{"seed":{}}}"#, event.slot).into();
-                    ask(event.slot, Request::Reset { parameters }, &mut batch);
-                }
-                Outcome::Reset(_) => {
-                    reset += 1;
-                    // All begin together.
-                    if reset == work.sessions {
-                        for slot in 0..work.sessions {
-                            ask(Slot(slot), step(), &mut batch);
-                            out += 1;
-                        }
-                    }
-                }
-                Outcome::Stepped(_) => {
-                    taken += 1;
-                    if out < warm_up + work.steps {
-                        ask(event.slot, step(), &mut batch);
-                        out += 1;
-                    }
-                }
-                other => bail!("not expected: {other:?}"),
-            }
-        }
-        if taken >= warm_up && began.is_none() {
-            began = Some((Instant::now(), there(), cpu_seconds(), taken));
-        }
-        if taken == warm_up + work.steps {
-            break;
-        }
-        ensure!(Instant::now() < until, "{taken} steps in ten minutes");
-    }
-    let (at, there_before, here_before, before) = began.context("no warm-up")?;
-    let steps = (taken - before) as f64;
-    Ok(Cost {
-        there: (there() - there_before) * 1e6 / steps,
-        here: (cpu_seconds() - here_before) * 1e6 / steps,
-        steps_per_s: steps / at.elapsed().as_secs_f64(),
-    })
 }

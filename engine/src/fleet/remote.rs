@@ -2,12 +2,12 @@
 
 use envmill_core::{Input, Note, Task};
 use envmill_openenv::{Description, OpenEnvWorker, Options, Server, Tool, describe, num_tasks};
-use envmill_protocol::ServerId;
+use envmill_protocol::{ServerId, openenv::FieldPath};
 
 use super::{Fleet, FleetWorker, Member};
 use crate::{
     children::{self, Children, Launch},
-    config::{RunOptions, Source},
+    config::{Local, RunOptions, Source},
     driver::Control,
     fingerprints::Fingerprints,
     report,
@@ -35,7 +35,7 @@ impl Remote {
         worker_options.message_bytes_max = options.message_bytes_max;
         worker_options.client_ping = options.ping;
         worker_options.gather_max = options.gather_max;
-        worker_options.truncated_from.clone_from(&options.truncated_from);
+        worker_options.truncated_from = truncated_from(options);
         worker_options.source_addresses.clone_from(&options.source_addresses);
         let descriptions = worker_options
             .servers
@@ -98,6 +98,18 @@ impl Remote {
     pub(super) fn stop(self) -> report::Children {
         self.children.map(Children::stop).unwrap_or_default()
     }
+}
+
+/// Where it stands that an episode was cut. Our own servers say it in the same place always, so that an
+/// environment's records are the same with a server as without.
+fn truncated_from(options: &RunOptions) -> Option<FieldPath> {
+    let is_ours = |source: &Source| {
+        matches!(source, Source::Served(Local::Native(_) | Local::Gymnasium(_)))
+    };
+    if options.truncated_from.is_none() && options.sources.iter().all(is_ours) {
+        return "metadata.truncated".parse().ok();
+    }
+    options.truncated_from.clone()
 }
 
 /// The servers of the run, those that it starts among them.

@@ -177,6 +177,9 @@ class Server:
             self.column[row] = seen
         self.views_now["reward"][row] = reward
         self.views_now["flags"][row] = flags
+        if flags:
+            # For whoever hears of the end only that it has come, as OpenEnv's clients do.
+            info = {**info, "truncated": flags == TRUNCATED}
         self.infos[row] = json.dumps(info, default=plain).encode() if info else b""
         self.finish(row, identity, SEEN, text)
 

@@ -1,0 +1,37 @@
+# Gymnasium environments for tests: one whose spaces have no fixed size, and one that does not keep to its
+# space.
+import gymnasium
+import numpy
+from gymnasium import spaces
+
+
+class Talk(gymnasium.Env):
+    observation_space = spaces.Dict({"at": spaces.Box(0, 9, (2,), numpy.int32), "text": spaces.Text(8)})
+    action_space = spaces.Dict({"move": spaces.Discrete(10), "say": spaces.Text(8)})
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = numpy.zeros(2, numpy.int32)
+        return {"at": self.at, "text": (options or {}).get("greet", "")}, {}
+
+    def step(self, action):
+        self.at = self.at + numpy.array([action["move"], 1], numpy.int32)
+        seen = {"at": self.at, "text": action["say"]}
+        info = {"hint": numpy.array([1.5, 2.5]), "steps": numpy.int64(self.at[1])}
+        return seen, 0.5, action["move"] == 9, False, info
+
+
+def make():
+    return Talk()
+
+
+class Wrong(gymnasium.Env):
+    observation_space = spaces.Box(-1, 1, (2,), numpy.float32)
+    action_space = spaces.Box(-1, 1, (2,), numpy.float64)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return numpy.zeros(2, numpy.float32), {}
+
+    def step(self, action):
+        return numpy.zeros(3, numpy.float32), float(action.sum()), False, False, {}

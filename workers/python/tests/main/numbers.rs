@@ -1,0 +1,88 @@
+//! Gymnasium environments: numbers as columns, the rest as text, and what is none of their space.
+
+use envmill_protocol::{Ended, FailureKind, Observed, Outcome, SessionFate};
+use envmill_python_worker::{Gymnasium, Options, Target};
+
+use crate::rig::{Rig, options};
+
+fn gymnasium(name: &str, arguments: &str) -> Options {
+    let target = Gymnasium { name: name.into(), arguments: arguments.into() };
+    Options { target: Target::Gymnasium(target), ..options("") }
+}
+
+fn observed(outcome: Outcome) -> Observed {
+    match outcome {
+        Outcome::Reset(seen) | Outcome::Stepped(seen) => seen,
+        other => panic!("no observation: {other:?}"),
+    }
+}
+
+fn state(seen: &Observed) -> Vec<f32> {
+    let value: serde_json::Value = serde_json::from_slice(&seen.observation).expect("JSON");
+    serde_json::from_value(value["observation"].clone()).expect("numbers")
+}
+
+#[test]
+fn cartpole_is_stepped_by_columns() {
+    let mut rig = Rig::start(gymnasium("gymnasium/CartPole-v1", r#"{"max_episode_steps":5}"#));
+    for slot in 0..6 {
+        rig.open(slot, slot % 2);
+    }
+    let first: Vec<Vec<f32>> =
+        (0..6).map(|slot| state(&observed(rig.reset(slot, r#"{"seed":7}"#)))).collect();
+    assert!(first.iter().all(|state| state == &first[0] && state.len() == 4), "{first:?}");
+    for refused in [r#"{"action":0.5}"#, r#"{"action":[1]}"#, "{}", r#"{"action":1,"more":2}"#] {
+        match rig.step(0, refused) {
+            Outcome::Failed(failure) => {
+                assert_eq!((failure.kind, failure.session), (FailureKind::Invalid, SessionFate::Kept));
+            }
+            other => panic!("{refused}: {other:?}"),
+        }
+    }
+    // Beyond the space: the environment's own word.
+    assert!(matches!(
+        rig.step(0, r#"{"action":2}"#),
+        Outcome::Failed(failure) if failure.kind == FailureKind::Environment
+    ));
+    for step in 1..=5 {
+        let seen = observed(rig.step(1, &format!(r#"{{"action":{}}}"#, step % 2)));
+        assert_eq!(seen.reward.value, Some(1.0));
+        assert_eq!(seen.ended, (step == 5).then_some(Ended::Truncated));
+        let metadata: &[u8] = if step == 5 { br#"{"truncated": true}"# } else { b"" };
+        assert_eq!(seen.metadata, metadata);
+    }
+    assert!(matches!(
+        rig.ask(1, envmill_protocol::Request::State),
+        Outcome::State(text) if text == r#"{"episode_id": null, "step_count": 5}"#.as_bytes()
+    ));
+}
+
+#[test]
+fn spaces_without_a_fixed_size_go_as_text() {
+    let mut rig = Rig::start(gymnasium("gym_env:make", ""));
+    rig.open(0, 0);
+    let seen = observed(rig.reset(0, r#"{"seed":1,"options":{"greet":"you"}}"#));
+    let expected = r#"{"observation":{"at": [0, 0], "text": "you"}}"#;
+    assert_eq!(String::from_utf8_lossy(&seen.observation), expected);
+    let seen = observed(rig.step(0, r#"{"action":{"move":2,"say":"up"}}"#));
+    let expected = r#"{"observation":{"at": [2, 1], "text": "up"}}"#;
+    assert_eq!(String::from_utf8_lossy(&seen.observation), expected);
+    assert_eq!(seen.metadata, r#"{"hint": [1.5, 2.5], "steps": 1}"#.as_bytes());
+    assert!(matches!(rig.step(0, r#"{"action":{"move":"left"}}"#), Outcome::Failed(_)));
+    let ended = observed(rig.step(0, r#"{"action":{"move":9,"say":""}}"#));
+    assert_eq!(ended.ended, Some(Ended::Terminated));
+}
+
+#[test]
+fn an_observation_of_the_wrong_shape_is_told() {
+    let mut rig = Rig::start(gymnasium("gym_env:Wrong", ""));
+    rig.open(0, 0);
+    observed(rig.reset(0, "{}"));
+    match rig.step(0, r#"{"action":[0.0,0.5]}"#) {
+        Outcome::Failed(failure) => {
+            assert_eq!((failure.kind, failure.session), (FailureKind::Environment, SessionFate::Kept));
+            assert!(failure.message.contains("shape (3,), and not (2,)"), "{}", failure.message);
+        }
+        other => panic!("{other:?}"),
+    }
+}
