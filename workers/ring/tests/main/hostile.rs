@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -12,11 +12,14 @@ use envmill_ring::{
     LogStart, LogWriter, OpenError, OverflowError, RaggedRows, ReadError,
 };
 use proptest::{collection::vec, prelude::*};
-use rustix::fs::SealFlags;
+use rustix::{
+    fs::{FallocateFlags, SealFlags},
+    io::Errno,
+};
 
 use crate::{
     image::{self, put_u32, put_u64},
-    scribble::Scribble,
+    scribble::{Scribble, can_map_writable},
     sides::{ID, KIND, POSE, TEXT, publish, steps},
 };
 
@@ -148,6 +151,24 @@ fn only_sealed_memfds_of_a_bounded_size_are_mapped() {
     let limits = Limits { segment_bytes_max: bytes.len() as u64 - 1, ..Limits::default() };
     let large = acknowledging().connect(image::segment(&bytes).as_fd(), &limits);
     assert!(matches!(large, Err(OpenError::TooLarge { .. })));
+}
+
+#[test]
+fn whoever_gets_a_segment_can_only_read_it() {
+    let writer = ColumnsWriter::create(steps()).unwrap();
+    let theirs = writer.as_fd().try_clone_to_owned().unwrap();
+    let path = format!("/proc/self/fd/{}", theirs.as_raw_fd());
+    let reopened = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    for fd in [theirs.as_fd(), reopened.as_fd()] {
+        assert_eq!(rustix::io::pwrite(fd, b"x", 4096), Err(Errno::PERM));
+        assert_eq!(rustix::fs::ftruncate(fd, 0), Err(Errno::PERM));
+        assert_eq!(rustix::fs::ftruncate(fd, 1 << 20), Err(Errno::PERM));
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        assert_eq!(rustix::fs::fallocate(fd, hole, 0, 4096), Err(Errno::PERM));
+        assert_eq!(rustix::fs::fcntl_add_seals(fd, SealFlags::WRITE), Err(Errno::PERM));
+        assert!(!can_map_writable(fd));
+    }
+    assert!(open(theirs.as_fd()).is_ok());
 }
 
 #[test]

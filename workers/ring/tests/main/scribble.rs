@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "a mapping of its own, kept behind the seals")]
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     ptr,
     sync::atomic::{AtomicU8, Ordering},
 };
@@ -55,6 +55,16 @@ impl Scribble {
             cell.store(*byte, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether the first page of a segment can be mapped so that it can be written to.
+pub(crate) fn can_map_writable(segment: BorrowedFd<'_>) -> bool {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: the kernel chooses a free address.
+    let base =
+        unsafe { rustix::mm::mmap(ptr::null_mut(), 4096, access, MapFlags::SHARED, segment, 0) };
+    // SAFETY: exactly what was mapped, and nothing refers to it.
+    base.is_ok_and(|base| unsafe { rustix::mm::munmap(base, 4096) }.is_ok())
 }
 
 impl Drop for Scribble {
