@@ -209,6 +209,8 @@ pub(crate) struct Process {
     /// Why it does not start.
     failure: Option<String>,
     failures_in_a_row: u32,
+    /// The session that it was last seen to be at, and since when.
+    seen_at: Option<(u32, Instant)>,
     /// Why it is being killed.
     sentence: Option<String>,
     /// The process, once it is known.
@@ -232,6 +234,7 @@ impl Process {
             leaving: HashMap::new(),
             failure: None,
             failures_in_a_row: 0,
+            seen_at: None,
             sentence: None,
             pid: None,
         })
@@ -479,13 +482,20 @@ impl Process {
         sentence
     }
 
-    /// It goes on with a session that was given up.
-    fn is_stuck(&self, options: &Options, now: Instant) -> Option<String> {
-        if self.leaving.is_empty() {
+    /// It goes on with a session that was given up: for longer than the grace, and since longer than that
+    /// ago.
+    fn is_stuck(&mut self, options: &Options, now: Instant) -> Option<String> {
+        let current = self.answers.as_ref()?.peer_state().checked_sub(1);
+        let Some(current) = current else {
+            self.seen_at = None;
             return None;
-        }
-        let current = self.answers.as_ref()?.peer_state().checked_sub(1)?;
-        let since = (*self.leaving.get(&current)?)?;
+        };
+        let since = match self.seen_at {
+            Some((session, since)) if session == current => since,
+            _ => now,
+        };
+        self.seen_at = Some((current, since));
+        let since = since.max((*self.leaving.get(&current)?)?);
         (now.duration_since(since) >= options.grace).then(|| {
             "it was still at a command whose time was over, and nothing else could go on".to_owned()
         })
@@ -513,6 +523,7 @@ impl Process {
         self.leaving_beside = None;
         self.pending.clear();
         self.leaving.clear();
+        self.seen_at = None;
         self.held = 0;
         self.pid = None;
         let pause = if was_starting {

@@ -148,7 +148,8 @@ class Server:
                     seed=parameters.get("seed"), options=parameters.get("options")
                 )
                 session.steps = 0
-                self.see(identity, seen, info, 0.0, 0)
+                # A reset has no reward, which is not 0.
+                self.see(identity, seen, info, float("nan"), 0)
             elif kind == STEP:
                 if self.actions is None:
                     action = from_json(self.adapter.action_space, json.loads(text)["action"])
@@ -283,7 +284,9 @@ def space_schema(space):
 def bounds(space):
     """What all numbers of a box keep to, where that is finite."""
     found = {}
-    low, high = space.low.min(initial=numpy.inf), space.high.max(initial=-numpy.inf)
+    if not space.low.size:
+        return found
+    low, high = space.low.min(), space.high.max()
     if numpy.isfinite(low):
         found["minimum"] = low.item()
     if numpy.isfinite(high):

@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 
 from . import rpc
 from .openenv_class import error_frame, factory_frame, observation_frame, state_frame
@@ -33,6 +34,8 @@ class Server:
     def __init__(self, port, adapter):
         self.port, self.adapter = port, adapter
         self.sessions = {}
+        # Sessions whose close has been read and not come to its turn.
+        self.closing = set()
         self.threads = adapter.config["threads"]
         if adapter.one_thread:
             self.threads = "inline"
@@ -46,23 +49,35 @@ class Server:
 
     def run(self):
         port, monotonic = self.port, time.monotonic
+        queued = deque()
         while True:
-            requests = port.take()
-            if not requests:
+            self.take(queued)
+            if not queued:
                 port.wait()
             began, computed = monotonic(), time.thread_time()
             flush_at = began + FLUSH_S
-            for identity, kind, text in requests:
-                self.handle(identity, kind, text)
+            while queued:
+                identity, kind, text = queued.popleft()
+                # A session that is to be closed is not stepped before.
+                if kind == CLOSE or identity >> 32 not in self.closing:
+                    self.handle(identity, kind, text)
                 if monotonic() >= flush_at:
                     self.collect()
                     port.flush()
                     flush_at = monotonic() + FLUSH_S
+                    # Steps take their time: has anything been closed meanwhile?
+                    self.take(queued)
             self.collect()
             port.flush()
             if self.decided and not self.waits and self.threads == "auto":
                 wall = monotonic() - began
                 self.judge("steps", wall, wall - (time.thread_time() - computed))
+
+    def take(self, queued):
+        for request in self.port.take():
+            if request[1] == CLOSE:
+                self.closing.add(request[0] >> 32)
+            queued.append(request)
 
     def collect(self):
         while not self.answered.empty():
@@ -76,12 +91,14 @@ class Server:
         elif session is None:
             # It has ended by itself; a close is confirmed all the same.
             if kind == CLOSE:
+                self.closing.discard(number)
                 self.port.put(identity, CLOSED, b"")
         else:
             if not session.is_bound:
                 self.bind(session)
             if kind == CLOSE:
                 del self.sessions[number]
+                self.closing.discard(number)
             if session.thread is not None:
                 session.thread.put((identity, kind, text))
             else:
