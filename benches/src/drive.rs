@@ -85,7 +85,9 @@ pub fn drive(worker: &mut dyn Worker, work: &Drive, there: impl Fn() -> f64) -> 
                 let request = if seen.ended.is_some() {
                     reset(event.slot)
                 } else {
-                    Request::Step { action: work.actions[out as usize % work.actions.len()].clone() }
+                    Request::Step {
+                        action: work.actions[out as usize % work.actions.len()].clone(),
+                    }
                 };
                 ask(event.slot, request, &mut batch);
                 out += 1;
@@ -114,7 +116,8 @@ pub fn tree_cpu_seconds(pid: u32) -> f64 {
         next += 1;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-        let spent: u64 = fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
+        let spent: u64 =
+            fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
         ticks += spent;
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let children = std::fs::read_to_string(task.path().join("children"));

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::SystemTime};
 
 use envmill_core::{
-    Core, EjectionOptions, FingerprintChange, JobOptions, Note, Options, OptionsError,
-    RetryBudget, ServerOptions, Tasks, Time,
+    Core, EjectionOptions, FingerprintChange, JobOptions, Note, Options, OptionsError, RetryBudget,
+    ServerOptions, Tasks, Time,
 };
 use envmill_openenv::DescribeError;
 use envmill_recorder::Recorded;

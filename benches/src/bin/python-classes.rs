@@ -9,10 +9,7 @@
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use envmill_benches::{Cost, Drive, drive, median, ratio_interval, tree_cpu_seconds};
@@ -130,12 +127,10 @@ fn front(work: &Work) -> Result<(Running, String)> {
         .arg(envmill_testing::python()?)
         .env("PYTHONPATH", envmill_testing::script("servers"))
         .start()?;
-    let until = Instant::now() + Duration::from_secs(120);
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    while envmill_testing::get(address, "/health").is_err() {
-        ensure!(Instant::now() < until, "the front does not come up");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    envmill_testing::wait_until("the front is up", Duration::from_secs(120), || {
+        envmill_testing::get(address, "/health").is_ok()
+    });
     Ok((running, format!("http://{address}")))
 }
 

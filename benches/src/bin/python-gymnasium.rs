@@ -70,7 +70,11 @@ fn main() -> Result<()> {
             rate.high,
         );
     }
-    println!("| worker processes | {:.1} µs | | {:.0} | |", median(&ours.cpu_us), median(&ours.steps_per_s));
+    println!(
+        "| worker processes | {:.1} µs | | {:.0} | |",
+        median(&ours.cpu_us),
+        median(&ours.steps_per_s)
+    );
     println!("\nof ours {:.1} µs in the processes, {:.1} µs here", median(&there), median(&here));
     Ok(())
 }

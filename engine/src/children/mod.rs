@@ -10,5 +10,5 @@ mod supervisor;
 mod usage;
 
 pub use process::Launch;
-pub(crate) use usage::Usage;
 pub use supervisor::{Children, Restarted, Settings, StartError};
+pub(crate) use usage::Usage;

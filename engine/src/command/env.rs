@@ -152,8 +152,8 @@ fn serve(serve: &Serve) -> Result<(), String> {
 }
 
 fn native(serve: &Serve, native: &Native) -> Result<(Options, Box<dyn Worker>), String> {
-    let environment = environment(&native.name, &serve.parameters(native)?)
-        .map_err(|error| error.to_string())?;
+    let environment =
+        environment(&native.name, &serve.parameters(native)?).map_err(|error| error.to_string())?;
     let schemas = environment.schemas().clone();
     let mut options = Options::new(Description {
         name: environment.about().name.into(),

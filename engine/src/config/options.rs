@@ -316,7 +316,8 @@ fn sources(settings: &Settings) -> Result<Vec<Source>, ConfigError> {
         sources.extend(std::iter::repeat_n(native, replicas as usize));
     }
     // One worker plays a run, of one kind.
-    if sources.iter().any(|source| !source.is_remote()) && sources.iter().any(|it| *it != sources[0])
+    if sources.iter().any(|source| !source.is_remote())
+        && sources.iter().any(|it| *it != sources[0])
     {
         return Err(ConfigError::value(
             "env",

@@ -216,11 +216,9 @@ impl fmt::Display for ClassSource {
             separator = '&';
             written
         };
-        for (key, value) in [
-            ("action", &self.action),
-            ("observation", &self.observation),
-            ("state", &self.state),
-        ] {
+        for (key, value) in
+            [("action", &self.action), ("observation", &self.observation), ("state", &self.state)]
+        {
             if let Some(value) = value {
                 write(key, value)?;
             }

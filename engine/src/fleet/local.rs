@@ -108,4 +108,3 @@ fn fingerprint(parts: &[&[u8]]) -> String {
     digits.truncate(FINGERPRINT_DIGITS);
     digits
 }
-

@@ -9,8 +9,8 @@ mod worker;
 
 use bytes::Bytes;
 
-pub(crate) use self::{local::python_options, remote::Remote};
 pub use self::worker::FleetWorker;
+pub(crate) use self::{local::python_options, remote::Remote};
 use crate::{
     children::Usage,
     config::{Local, RunOptions, Source},
@@ -56,7 +56,12 @@ impl Fleet {
     }
 
     /// Looks after the servers, with the news of a batch.
-    pub(crate) fn look_after(&mut self, at: &mut Look<'_, FleetWorker>, options: &RunOptions, control: &Control) {
+    pub(crate) fn look_after(
+        &mut self,
+        at: &mut Look<'_, FleetWorker>,
+        options: &RunOptions,
+        control: &Control,
+    ) {
         match (&mut self.remote, &mut *at.worker) {
             (Some(remote), FleetWorker::Remote(worker)) => {
                 remote.look_after(worker, at.notes, options, control);

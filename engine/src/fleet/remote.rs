@@ -103,9 +103,8 @@ impl Remote {
 /// Where it stands that an episode was cut. Our own servers say it in the same place always, so that an
 /// environment's records are the same with a server as without.
 fn truncated_from(options: &RunOptions) -> Option<FieldPath> {
-    let is_ours = |source: &Source| {
-        matches!(source, Source::Served(Local::Native(_) | Local::Gymnasium(_)))
-    };
+    let is_ours =
+        |source: &Source| matches!(source, Source::Served(Local::Native(_) | Local::Gymnasium(_)));
     if options.truncated_from.is_none() && options.sources.iter().all(is_ours) {
         return "metadata.truncated".parse().ok();
     }
@@ -129,7 +128,9 @@ fn servers(
             Source::Url(_) | Source::Local(_) => continue,
             Source::Served(target) => {
                 let mut arguments: Vec<String> =
-                    ["env", "serve", &target.to_string(), "--port", "{port}"].map(String::from).into();
+                    ["env", "serve", &target.to_string(), "--port", "{port}"]
+                        .map(String::from)
+                        .into();
                 if let Some(python) = &options.python {
                     arguments.extend(["--python".into(), python.display().to_string()]);
                 }
@@ -200,4 +201,3 @@ fn welcome_back(
         control.send(Input::Fingerprint { server, fingerprint });
     }
 }
-

@@ -75,8 +75,8 @@ fn configuration(options: &Options) -> Result<serde_json::Value, Error> {
         }
     };
     if !arguments.is_empty() {
-        let arguments: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(arguments).map_err(|error| {
+        let arguments: serde_json::Map<String, serde_json::Value> = serde_json::from_str(arguments)
+            .map_err(|error| {
                 Error::Options(format!("the constructor's arguments are no JSON object: {error}"))
             })?;
         config["arguments"] = arguments.into();

@@ -49,10 +49,12 @@ impl Numbers {
     ///
     /// What is wrong with it, for people.
     pub(crate) fn read_action(&self, text: &[u8]) -> Result<Row, String> {
-        let object: serde_json::Map<String, Value> =
-            serde_json::from_slice(text).map_err(|error| format!("the action is no object: {error}"))?;
+        let object: serde_json::Map<String, Value> = serde_json::from_slice(text)
+            .map_err(|error| format!("the action is no object: {error}"))?;
         let action = object.get("action").ok_or("action: Field required")?;
-        if let Some(other) = object.keys().find(|key| !matches!(key.as_str(), "action" | "metadata")) {
+        if let Some(other) =
+            object.keys().find(|key| !matches!(key.as_str(), "action" | "metadata"))
+        {
             return Err(format!("{other}: Extra inputs are not permitted"));
         }
         let mut row = match self.dtype {
@@ -273,7 +275,11 @@ mod tests {
     #[test]
     fn observations_are_nested_like_their_shape() {
         let (mut out, mut ends) = (Vec::new(), Vec::new());
-        numbers(DType::F32, &[2, 2]).print_rows(&[0.1_f32, 2.0, f32::NAN, -1e-9], &mut out, &mut ends);
+        numbers(DType::F32, &[2, 2]).print_rows(
+            &[0.1_f32, 2.0, f32::NAN, -1e-9],
+            &mut out,
+            &mut ends,
+        );
         numbers(DType::Bool, &[]).print_rows(&[true, false], &mut out, &mut ends);
         assert_eq!(
             String::from_utf8(out).unwrap(),

@@ -8,11 +8,14 @@ use std::{
         unix::process::CommandExt as _,
     },
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use envmill_ring::{Channel, Message, Received};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -22,8 +25,8 @@ use crate::{
     error::system,
 };
 
-/// How long the nursery may take to go once it was told to.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the nursery may take to go once it was told to, in seconds.
+const FAREWELL_S: i64 = 5;
 
 /// News of a process.
 #[derive(Debug, Deserialize)]
@@ -63,7 +66,8 @@ impl Nursery {
             // The one descriptor that can be passed on without being open to others for a moment.
             .stdin(theirs)
             .process_group(0);
-        output(&mut command, &options.log).map_err(system("cannot open the log of the processes"))?;
+        output(&mut command, &options.log)
+            .map_err(system("cannot open the log of the processes"))?;
         let child = command.spawn().map_err(|source| Error::Interpreter {
             python: options.python.display().to_string(),
             source,
@@ -136,12 +140,11 @@ impl Drop for Nursery {
     fn drop(&mut self) {
         // At the end of its socket it kills all it has started, and ends.
         self.channel = None;
-        let until = Instant::now() + FAREWELL;
-        while Instant::now() < until {
-            match self.child.try_wait() {
-                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
-                _ => return,
-            }
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed())
+            && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+        {
+            let patience = Timespec { tv_sec: FAREWELL_S, tv_nsec: 0 };
+            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -10,19 +10,13 @@ use std::{
 use bytes::Bytes;
 use envmill_protocol::{Ended, Observed, Reward};
 use envmill_ring::{
-    Batch, Channel, ColumnSpec, ColumnsReader, ColumnsWriter, DType, Doorbell, Layout, Limits, Message,
-    OverflowMessage, Published, RaggedRows, ReadError, Received,
+    Batch, Channel, ColumnSpec, ColumnsReader, ColumnsWriter, DType, Doorbell, Layout, Limits,
+    Message, OverflowMessage, Published, RaggedRows, ReadError, Received,
 };
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{
-    Error, Options,
-    description::Columns,
-    error::system,
-    nursery::Nursery,
-    numbers::Row,
-};
+use crate::{Error, Options, description::Columns, error::system, numbers::Row, nursery::Nursery};
 
 /// The most requests, and answers, in one batch.
 const ROWS: u32 = 256;

@@ -21,7 +21,7 @@ use crate::{
     Description, Error, Options, Placement,
     description::Columns,
     error::system,
-    nursery::{Nursery, News},
+    nursery::{News, Nursery},
     process::{Answer, Ask, Body, Heard, Process},
     sessions::{Outstanding, Sessions},
 };
@@ -95,7 +95,9 @@ impl PythonWorker {
     /// If the interpreter cannot be run, or the environment cannot be imported or described.
     pub fn start(mut options: Options) -> Result<(Self, Description), Error> {
         if options.processes == 0 || options.sessions_per_process == 0 {
-            return Err(Error::Options("there must be at least one process and one session".into()));
+            return Err(Error::Options(
+                "there must be at least one process and one session".into(),
+            ));
         }
         let nursery = Nursery::start(&options)?;
         let (description, columns) = describe(&nursery, &options)?;
@@ -114,7 +116,8 @@ impl PythonWorker {
         if let Some(channel) = nursery.channel() {
             register(channel.as_fd().as_raw_fd(), NURSERY)?;
         }
-        let processes = (0..options.processes as usize).map(|number| Process::new(number, columns.clone()));
+        let processes =
+            (0..options.processes as usize).map(|number| Process::new(number, columns.clone()));
         let mut this = Self {
             decoder: Decoder::new(options.truncated_from.clone()),
             processes: processes.collect::<Result<_, _>>()?,
@@ -183,15 +186,16 @@ impl PythonWorker {
         self.ready.push(Event { slot, generation, outcome });
     }
 
-    fn take(&mut self, command: Command) {
+    fn take(&mut self, command: &Command) {
         let slot = command.slot;
         let Some(session) = self.sessions.at(slot) else {
             match command.request {
-                Request::Open { server } => self.open(&command, server),
-                Request::Close => self.answer(&command, Outcome::Closed),
+                Request::Open { server } => self.open(command, server),
+                Request::Close => self.answer(command, Outcome::Closed),
                 _ => {
-                    let failure = Failure::lost(FailureKind::Disconnected, "the slot has no session");
-                    self.answer(&command, Outcome::Failed(failure));
+                    let failure =
+                        Failure::lost(FailureKind::Disconnected, "the slot has no session");
+                    self.answer(command, Outcome::Failed(failure));
                 }
             }
             return;
@@ -199,12 +203,12 @@ impl PythonWorker {
         let (ask, outstanding) = match &command.request {
             Request::Open { .. } => {
                 let failure = Failure::kept(FailureKind::Protocol, "the slot has a session");
-                self.answer(&command, Outcome::Failed(failure));
+                self.answer(command, Outcome::Failed(failure));
                 return;
             }
             Request::Close => {
                 self.give_up(slot);
-                self.answer(&command, Outcome::Closed);
+                self.answer(command, Outcome::Closed);
                 return;
             }
             Request::Reset { .. } => (Ask::Reset, Outstanding::Reset),
@@ -213,8 +217,9 @@ impl PythonWorker {
             Request::ToolCall { .. } => (Ask::Tool, Outstanding::ToolCall),
         };
         if session.outstanding.is_some() {
-            let failure = Failure::kept(FailureKind::Limit, "a command of this session is outstanding");
-            self.answer(&command, Outcome::Failed(failure));
+            let failure =
+                Failure::kept(FailureKind::Limit, "a command of this session is outstanding");
+            self.answer(command, Outcome::Failed(failure));
             return;
         }
         session.generation = command.generation;
@@ -229,7 +234,7 @@ impl PythonWorker {
             Ok(()) => session.outstanding = Some(outstanding),
             Err(problem) => {
                 let failure = Failure::kept(FailureKind::Invalid, problem);
-                self.answer(&command, Outcome::Failed(failure));
+                self.answer(command, Outcome::Failed(failure));
             }
         }
     }
@@ -249,7 +254,8 @@ impl PythonWorker {
             }
         };
         let Some(number) = chosen else {
-            let failure = Failure::lost(FailureKind::Unreachable, format!("there is no server {server}"));
+            let failure =
+                Failure::lost(FailureKind::Unreachable, format!("there is no server {server}"));
             self.answer(command, Outcome::Failed(failure));
             return;
         };
@@ -301,7 +307,9 @@ impl PythonWorker {
                 Body::Failed(why) => Err(Failure::kept(FailureKind::Environment, why)),
             };
             let outcome = match reply {
-                Ok(Reply::Observed(seen)) if outstanding == Outstanding::Reset => Outcome::Reset(seen),
+                Ok(Reply::Observed(seen)) if outstanding == Outstanding::Reset => {
+                    Outcome::Reset(seen)
+                }
                 Ok(Reply::Observed(seen)) => Outcome::Stepped(seen),
                 Ok(Reply::State(state)) => Outcome::State(state),
                 Ok(Reply::Mcp(response)) => Outcome::ToolResult(response),
@@ -443,7 +451,7 @@ impl PythonWorker {
 impl Worker for PythonWorker {
     fn submit(&mut self, batch: &mut Vec<Command>) {
         for command in batch.drain(..) {
-            self.take(command);
+            self.take(&command);
         }
         self.send_all();
     }
@@ -502,9 +510,7 @@ fn describe(nursery: &Nursery, options: &Options) -> Result<(Description, Column
         .send(json!({ "op": "describe" }).to_string().as_bytes(), &[])
         .map_err(io::Error::other)
         .map_err(system("cannot ask a Python process"))?;
-    nursery
-        .fork(DESCRIBER, theirs.as_fd())
-        .map_err(system("cannot start a Python process"))?;
+    nursery.fork(DESCRIBER, theirs.as_fd()).map_err(system("cannot start a Python process"))?;
     drop(theirs);
     let mut message = Message::new();
     loop {
@@ -537,7 +543,9 @@ fn description(
         Ok(Received::Message) => {}
         Ok(Received::Nothing) => return Ok(None),
         Ok(Received::Closed) | Err(_) => {
-            return Err(failed("the process that was to tell about it has ended: see its output".into()));
+            return Err(failed(
+                "the process that was to tell about it has ended: see its output".into(),
+            ));
         }
     }
     match serde_json::from_slice(message.bytes()) {

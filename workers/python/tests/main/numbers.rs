@@ -34,7 +34,10 @@ fn cartpole_is_stepped_by_columns() {
     for refused in [r#"{"action":0.5}"#, r#"{"action":[1]}"#, "{}", r#"{"action":1,"more":2}"#] {
         match rig.step(0, refused) {
             Outcome::Failed(failure) => {
-                assert_eq!((failure.kind, failure.session), (FailureKind::Invalid, SessionFate::Kept));
+                assert_eq!(
+                    (failure.kind, failure.session),
+                    (FailureKind::Invalid, SessionFate::Kept)
+                );
             }
             other => panic!("{refused}: {other:?}"),
         }
@@ -80,7 +83,10 @@ fn an_observation_of_the_wrong_shape_is_told() {
     observed(rig.reset(0, "{}"));
     match rig.step(0, r#"{"action":[0.0,0.5]}"#) {
         Outcome::Failed(failure) => {
-            assert_eq!((failure.kind, failure.session), (FailureKind::Environment, SessionFate::Kept));
+            assert_eq!(
+                (failure.kind, failure.session),
+                (FailureKind::Environment, SessionFate::Kept)
+            );
             assert!(failure.message.contains("shape (3,), and not (2,)"), "{}", failure.message);
         }
         other => panic!("{other:?}"),

@@ -73,3 +73,12 @@ impl Rig {
         self.ask(slot, Request::Step { action: Bytes::copy_from_slice(action.as_bytes()) })
     }
 }
+
+/// Lets this much time pass: so that a step is under way, never to wait until something has happened.
+pub(crate) fn let_pass(duration: Duration) {
+    let end = Instant::now() + duration;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    {
+        std::thread::park_timeout(left);
+    }
+}
