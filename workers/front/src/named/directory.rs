@@ -241,3 +241,38 @@ impl Drop for Reserved<'_> {
         self.directory.forget(self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    /// No client can see this, since a name is told only when the session is ready; but nobody who
+    /// had guessed it would find the session half made.
+    #[test]
+    fn a_session_that_is_being_made_is_not_to_be_asked() {
+        let hub = Arc::new(Hub::new(1, None));
+        let directory = Arc::new(Directory::new(Arc::clone(&hub)));
+        {
+            let mut creating = pin!(directory.create());
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(creating.as_mut().poll(&mut context).is_pending());
+            let id = directory.entries().keys().next().unwrap().clone();
+            assert_eq!(directory.find(&id), Err(Refused::Initializing));
+            assert_eq!(directory.attach(&id).err(), Some(Refused::Initializing));
+            assert!(matches!(directory.close(&id), Err(Refused::Initializing)));
+            let called = directory.call(&id, Request::State);
+            assert!(matches!(called, Err(Refused::Initializing)));
+            assert_eq!(hub.full().active, 1);
+        }
+        // Whoever wanted it has gone, and its name with them.
+        assert!(directory.entries().is_empty());
+        let mut creating = pin!(directory.create());
+        let refused = creating.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(refused, Poll::Ready(Err(NotMade::Full(_)))), "until it is closed");
+    }
+}

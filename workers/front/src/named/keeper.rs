@@ -35,13 +35,15 @@ pub(super) async fn keep(
         let message = tokio::select! {
             biased;
             // Nothing is under way, so this is the news that the session is lost, or that the front
-            // closes.
-            lost = hold.answer() => {
-                if let Some(Outcome::Failed(failure)) = lost {
+            // closes. Anything else would be a worker's slip, and concerns nobody.
+            news = hold.answer() => match news {
+                Some(Outcome::Failed(failure)) if failure.session == SessionFate::Lost => {
                     let _ = ending.set(failure);
+                    break;
                 }
-                break;
-            }
+                Some(_) => continue,
+                None => break,
+            },
             message = messages.recv() => message,
         };
         match message {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use envmill_front::Placement;
-use envmill_testing::{NEWEST, Watchdog, python, script, stock_client_flow};
+use envmill_testing::{NEWEST, Watchdog, python, script, stock_client_flow, wait_until};
 use serde_json::{Value, json};
 
 use crate::{
@@ -62,8 +62,13 @@ fn the_client_of_tools_sees_the_same() {
 #[test]
 fn a_native_environment_answers_everywhere() {
     let _watchdog = Watchdog::start("every endpoint", WATCHDOG);
-    let served = Served::native("echo", |_| {});
-    let server: SocketAddr = served.address;
+    for placement in [Placement::SameThread, Placement::OwnThread] {
+        let served = Served::native("echo", |options| options.placement = placement);
+        answers_everywhere(served.address);
+    }
+}
+
+fn answers_everywhere(server: SocketAddr) {
     let get = |path: &str| {
         let answer = ask(server, "GET", path, b"");
         assert_eq!(answer.status, 200, "{path}");
@@ -97,6 +102,14 @@ fn a_native_environment_answers_everywhere() {
     let mut mcp = Ws::open(server, "/mcp");
     let told = mcp.ask(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     assert_eq!(told["error"]["code"], -32603);
+    again.close();
+    // It may take a moment until the front has seen the socket go.
+    let close = || rpc(server, "openenv/session/close", &json!({ "session_id": session }));
+    wait_until("the session is closed", WATCHDOG, || {
+        let told = close();
+        told["result"]["closed"] == true || told["error"]["code"] == -32602
+    });
+    assert_eq!(close()["error"]["code"], -32602);
     for path in ["/harness", "/nosuch", "/ws/", "/health"] {
         assert_eq!(Ws::try_open(server, path).err(), Some(403), "{path}");
     }
