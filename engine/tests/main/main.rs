@@ -9,6 +9,7 @@ mod groups;
 mod outcome;
 mod paths;
 mod plain;
+mod python;
 mod real_servers;
 mod replays;
 mod resume;
