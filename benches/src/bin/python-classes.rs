@@ -1,17 +1,20 @@
 //! What is left of a Python class's overhead when its steps come by the batch through shared memory?
 //!
 //! `python-classes [ROUNDS] [SESSIONS] [STEPS] [CLASS] [ACTION]`; default 10 rounds of 64 sessions and
-//! 20,000 steps of `bench_env:BenchEnv` with an empty action. Four take turns: the class in a bare loop
-//! with the pydantic calls of its server; behind its own uvicorn server, a thread a session; in worker
+//! 20,000 steps of `bench_env:BenchEnv` with an empty action. Four take turns: the class in bare loops, one
+//! for each core, once with all pydantic calls of its server and once with those that an answer's bytes need; behind its own uvicorn server, a thread a session; in worker
 //! processes; and behind our front over worker processes. Each of the latter three is driven by the
 //! workers that runs use, in a closed loop. CPU is counted where the environment runs, the front's and the
 //! nursery's with it, between a warm-up and the end. Nothing is started or ended in that time.
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use envmill_benches::{Cost, Drive, drive, median, ratio_interval, tree_cpu_seconds};
 use envmill_openenv::{OpenEnvWorker, Server};
 use envmill_python_worker::{Log, OpenEnvClass, Options, Placement, PythonWorker, Target};
@@ -29,12 +32,16 @@ fn main() -> Result<()> {
     let (sessions, steps) = (next("64").parse()?, next("20000").parse()?);
     let class = next("bench_env:BenchEnv");
     let work = Work { class, drive: Drive { sessions, steps, actions: vec![next("{}").into()] } };
-    let mut bare = Vec::new();
+    let (mut bare, mut least) = (Vec::new(), Vec::new());
     let mut costs: [Vec<Cost>; 3] = Default::default();
     for round in 0..rounds {
         for turn in 0..4 {
             match (turn + round) % 4 {
-                0 => bare.push(in_a_bare_loop(&work)?),
+                0 => {
+                    let figures = in_a_bare_loop(&work)?;
+                    bare.push(figures.0);
+                    least.push(figures.1);
+                }
                 1 => costs[0].push(behind_its_server(&work)?),
                 2 => costs[1].push(in_processes(&work)?),
                 _ => costs[2].push(behind_our_front(&work)?),
@@ -43,18 +50,24 @@ fn main() -> Result<()> {
     }
     let class = &work.class;
     println!("{class}, {sessions} sessions, {steps} steps, {rounds} interleaved rounds\n");
-    println!("bare loop: {:.1} µs of CPU a step\n", median(&bare));
+    println!(
+        "bare loop: {:.1} µs of CPU a step with its server's calls, {:.1} µs with the least\n",
+        median(&bare),
+        median(&least)
+    );
     println!("| | CPU a step there | overhead | the server's overhead / this | here | steps/s |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
-    let overhead = |costs: &[Cost]| -> Vec<f64> {
-        costs.iter().zip(&bare).map(|(cost, bare)| cost.there - bare).collect()
+    let overhead = |costs: &[Cost], bare: &[f64]| -> Vec<f64> {
+        costs.iter().zip(bare).map(|(cost, bare)| cost.there - bare).collect()
     };
     let of = |costs: &[Cost], what: fn(&Cost) -> f64| {
         median(&costs.iter().map(what).collect::<Vec<_>>())
     };
-    let server = overhead(&costs[0]);
+    let server = overhead(&costs[0], &bare);
     for (name, costs) in ["its own server", "worker processes", "our front"].iter().zip(&costs) {
-        let overhead = overhead(costs);
+        // Each above the calls that it makes itself.
+        let is_server = *name == "its own server";
+        let overhead = overhead(costs, if is_server { &bare } else { &least });
         let ratio = ratio_interval(&server, &overhead);
         println!(
             "| {name} | {:.1} µs | {:.1} µs | {:.1} ({:.1}–{:.1}) | {:.1} µs | {:.0} |",
@@ -76,16 +89,34 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn in_a_bare_loop(work: &Work) -> Result<f64> {
-    let output = Command::new(envmill_testing::python()?)
-        .arg(envmill_testing::script("bare_class.py"))
-        .arg(&work.class)
-        .arg(std::str::from_utf8(&work.drive.actions[0])?)
-        .args([work.drive.sessions.to_string(), work.drive.steps.to_string()])
-        .env("PYTHONPATH", envmill_testing::script("servers"))
-        .output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+/// One loop for each core at the same time, as worker processes run: cores that share their parts are
+/// slower together.
+fn in_a_bare_loop(work: &Work) -> Result<(f64, f64)> {
+    let processes = std::thread::available_parallelism()?.get();
+    let python = envmill_testing::python()?;
+    let loops = (0..processes)
+        .map(|_| {
+            Command::new(&python)
+                .arg(envmill_testing::script("bare_class.py"))
+                .arg(&work.class)
+                .arg(std::str::from_utf8(&work.drive.actions[0])?)
+                .args([work.drive.sessions.to_string(), work.drive.steps.to_string()])
+                .env("PYTHONPATH", envmill_testing::script("servers"))
+                .stdout(Stdio::piped())
+                .spawn()
+                .map_err(Into::into)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut sums = (0.0, 0.0);
+    for each in loops {
+        let output = each.wait_with_output()?;
+        ensure!(output.status.success(), "the bare loop failed");
+        let text = String::from_utf8(output.stdout)?;
+        let (server, least) = text.trim().split_once('\n').context("two figures")?;
+        sums.0 += server.parse::<f64>()?;
+        sums.1 += least.parse::<f64>()?;
+    }
+    Ok((sums.0 / processes as f64, sums.1 / processes as f64))
 }
 
 fn behind_its_server(work: &Work) -> Result<Cost> {
