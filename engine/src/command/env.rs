@@ -12,6 +12,7 @@ use envmill_python_worker::PythonWorker;
 use envmill_workers::Worker;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::{Host, starter};
 use crate::{
     config::{ClassSource, Local, Native},
     fleet::class_options,
@@ -45,6 +46,9 @@ pub(super) struct Serve {
     /// openenv-class: the interpreter.
     #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
+    /// openenv-class: directories in which modules are looked for first.
+    #[arg(long, value_name = "DIR")]
+    python_path: Vec<PathBuf>,
     /// openenv-class: how many worker processes. [default: one for each core]
     #[arg(long, value_name = "N")]
     processes: Option<u32>,
@@ -69,9 +73,13 @@ pub(super) struct Serve {
     /// Any parameter of a native environment, as NAME=VALUE.
     #[arg(long, value_name = "NAME=VALUE")]
     parameter: Vec<String>,
+    /// The process that has started this one. The server ends when that process does, and tells it on
+    /// standard output what came of the start: the URL, or `error: ` and why there is none.
+    #[arg(long, value_name = "PID", hide = true)]
+    started_by: Option<u32>,
 }
 
-pub(super) fn run(command: Command) -> Result<u8, String> {
+pub(super) fn run(command: Command, host: &Host) -> Result<u8, String> {
     match command {
         Command::List => {
             let mut stdout = std::io::stdout();
@@ -80,7 +88,14 @@ pub(super) fn run(command: Command) -> Result<u8, String> {
             }
             Ok(0)
         }
-        Command::Serve(serve) => self::serve(&serve).map(|()| 0),
+        Command::Serve(mut serve) => {
+            serve.python = serve.python.or_else(|| host.python.clone());
+            let served = self::serve(&serve);
+            if let (Err(message), Some(_)) = (&served, serve.started_by) {
+                let _ = writeln!(std::io::stdout(), "error: {message}");
+            }
+            served.map(|()| 0)
+        }
     }
 }
 
@@ -121,6 +136,9 @@ fn serve(serve: &Serve) -> Result<(), String> {
             serve.host
         ));
     }
+    if let Some(pid) = serve.started_by {
+        starter::end_with(pid).map_err(|error| format!("--started-by: {error}"))?;
+    }
     // Without it the server still runs, with fewer sessions.
     let _ = envmill_openenv::raise_descriptor_limit();
     let (options, worker) = match serve.target.parse().map_err(|error| format!("{error}"))? {
@@ -151,8 +169,8 @@ fn serve(serve: &Serve) -> Result<(), String> {
 }
 
 fn native(serve: &Serve, native: &Native) -> Result<(Options, Box<dyn Worker>), String> {
-    let environment = environment(&native.name, &serve.parameters(native)?)
-        .map_err(|error| error.to_string())?;
+    let environment =
+        environment(&native.name, &serve.parameters(native)?).map_err(|error| error.to_string())?;
     let schemas = environment.schemas().clone();
     let mut options = Options::new(Description {
         name: environment.about().name.into(),
@@ -169,7 +187,7 @@ fn native(serve: &Serve, native: &Native) -> Result<(Options, Box<dyn Worker>), 
 }
 
 fn openenv_class(serve: &Serve, class: &ClassSource) -> Result<(Options, Box<dyn Worker>), String> {
-    let mut python = class_options(class, serve.python.as_deref());
+    let mut python = class_options(class, serve.python.as_deref(), &serve.python_path);
     python.placement = envmill_python_worker::Placement::Even;
     python.production = serve.production;
     python.metadata = true;

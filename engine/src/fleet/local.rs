@@ -1,5 +1,7 @@
 //! Environments without a server: native ones in this process, Python ones in processes of their own.
 
+use std::path::{Path, PathBuf};
+
 use envmill_python_worker::{Log, OpenEnvClass, Options, PythonWorker, Target};
 
 use super::{Fleet, FleetWorker, Member};
@@ -34,7 +36,7 @@ pub(super) fn openenv_class(
     options: &RunOptions,
     directory: &OutputDirectory,
 ) -> Result<(Fleet, FleetWorker), RunError> {
-    let mut python = class_options(source, options.python.as_deref());
+    let mut python = class_options(source, options.python.as_deref(), &options.python_path);
     python.production = options.rules.production;
     python.truncated_from.clone_from(&options.truncated_from);
     python.log = Log::File(directory.server_log(0));
@@ -63,7 +65,11 @@ pub(super) fn openenv_class(
 }
 
 /// What the worker of a class is told.
-pub(crate) fn class_options(source: &ClassSource, python: Option<&std::path::Path>) -> Options {
+pub(crate) fn class_options(
+    source: &ClassSource,
+    python: Option<&Path>,
+    path: &[PathBuf],
+) -> Options {
     let mut options = Options::new(Target::OpenEnvClass(OpenEnvClass {
         class: source.class.clone(),
         action: source.action.clone(),
@@ -76,6 +82,7 @@ pub(crate) fn class_options(source: &ClassSource, python: Option<&std::path::Pat
     if let Some(python) = python {
         options.python = python.to_owned();
     }
+    options.path = path.to_vec();
     options
 }
 
@@ -90,4 +97,3 @@ fn fingerprint(parts: &[&[u8]]) -> String {
     digits.truncate(FINGERPRINT_DIGITS);
     digits
 }
-
