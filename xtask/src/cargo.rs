@@ -28,15 +28,38 @@ impl fmt::Display for Counts {
 }
 
 impl Counts {
+    /// Both.
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            succeeded: self.succeeded && other.succeeded,
+        }
+    }
+
     /// Adds what a line of a test run reports, if it reports anything.
     fn add(&mut self, line: &str) {
         // test result: ok. 12 passed; 0 failed; 0 ignored; ...
-        let Some((_, result)) = line.split_once("test result: ") else { return };
-        let Some((_, counts)) = result.split_once(". ") else { return };
-        for count in counts.split("; ") {
+        if let Some((_, result)) = line.split_once("test result: ")
+            && let Some((_, counts)) = result.split_once(". ")
+        {
+            self.add_all(counts.split("; "));
+        }
+        // pytest: 1 failed, 12 passed, 1 error in 1.23s (0:00:01)
+        if let Some((counts, time)) = line.trim_matches(['=', ' ']).rsplit_once(" in ")
+            && time.split('s').next().is_some_and(|seconds| seconds.parse::<f64>().is_ok())
+        {
+            self.add_all(counts.split(", "));
+        }
+    }
+
+    fn add_all<'a>(&mut self, counts: impl Iterator<Item = &'a str>) {
+        for count in counts {
             match count.split_once(' ') {
                 Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
-                Some((number, "failed")) => self.failed += number.parse().unwrap_or(0),
+                Some((number, "failed" | "error" | "errors")) => {
+                    self.failed += number.parse().unwrap_or(0);
+                }
                 _ => {}
             }
         }
@@ -69,8 +92,15 @@ pub(crate) fn docs() -> Result<()> {
 /// Runs all tests whose name contains a filter, all of them without one, and counts them.
 pub(crate) fn tests(filter: &[String], environment: &[(&str, &str)]) -> Result<Counts> {
     let mut command = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
-    command.args(filter).envs(environment.iter().copied()).stdout(Stdio::piped());
-    let mut child = command.spawn().context("cannot start cargo")?;
+    command.args(filter).envs(environment.iter().copied());
+    count(command)
+}
+
+/// Runs a command that runs tests, shows what it prints, and counts them.
+pub(crate) fn count(mut command: Command) -> Result<Counts> {
+    let described = describe(&command);
+    let child = command.stdout(Stdio::piped()).spawn();
+    let mut child = child.with_context(|| format!("cannot start `{described}`"))?;
     let mut counts = Counts::default();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {
@@ -140,5 +170,21 @@ mod tests {
             counts.add(line);
         }
         assert_eq!(counts.to_string(), "44 passed, 2 failed");
+    }
+
+    #[test]
+    fn those_of_pytest_are_counted_alike() {
+        let mut counts = Counts::default();
+        for line in [
+            "12 passed in 3.21s",
+            "a test that has failed in the kitchen",
+            "FAILED python/tests/test_a.py::test_b - assert 3 passed in time",
+            "1 failed, 30 passed, 2 errors in 61.23s (0:01:01)",
+            "=== 1 passed, 1 warning in 0.01s ===",
+        ] {
+            counts.add(line);
+        }
+        assert_eq!(counts.to_string(), "43 passed, 3 failed");
+        assert_eq!(counts.and(counts).to_string(), "86 passed, 6 failed");
     }
 }

@@ -9,6 +9,7 @@ mod cargo;
 mod fuzz;
 mod loom;
 mod mutants;
+mod python;
 mod sanitize;
 mod seeds;
 mod stage;
@@ -41,6 +42,12 @@ const ACTIONS: &[Action] = &[
         arguments: "[FILTER]",
         about: "make the Python environments that tests need, build, and run all tests",
         run: test,
+    },
+    Action {
+        name: "python",
+        arguments: "[FILTER]",
+        about: "build the Python package as a wheel, install it for the tests, and run its tests",
+        run: python::action,
     },
     Action {
         name: "lint",
@@ -143,6 +150,8 @@ fn ci(_: &[String]) -> Result<()> {
     stages.stage("clippy", cargo::clippy);
     stages.stage("docs", cargo::docs);
     stages.tests("tests", || cargo::tests(&[], &[]));
+    stages.stage("wheel", python::wheel);
+    stages.tests("pytest", || python::tests(&[]));
     stages.finish()
 }
 
@@ -152,6 +161,10 @@ fn test(filter: &[String]) -> Result<()> {
     stages.essential("python", venv::for_tests)?;
     stages.essential("build", cargo::build)?;
     stages.tests("tests", || cargo::tests(filter, &[]));
+    if filter.is_empty() {
+        stages.essential("wheel", python::wheel)?;
+        stages.tests("pytest", || python::tests(&[]));
+    }
     stages.finish()
 }
 

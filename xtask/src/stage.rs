@@ -40,10 +40,10 @@ impl Stages {
         }
     }
 
-    /// Runs tests and keeps their counts.
+    /// Runs tests and adds their counts to those so far.
     pub(crate) fn tests(&mut self, name: &'static str, run: impl FnOnce() -> Result<Counts>) {
         let counts = self.timed(name, run).unwrap_or_default();
-        self.counts = Some(counts);
+        self.counts = Some(self.counts.map_or(counts, |before| before.and(counts)));
         if !counts.succeeded && !self.failed.contains(&name) {
             self.failed.push(name);
         }

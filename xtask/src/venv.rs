@@ -42,6 +42,16 @@ pub(crate) fn for_tests() -> Result<()> {
     make(versions()?.first().context("no pins for any older version")?)
 }
 
+/// Makes the newest.
+pub(crate) fn make_newest() -> Result<()> {
+    make(&newest()?)
+}
+
+/// The interpreter of the newest.
+pub(crate) fn newest_python() -> PathBuf {
+    root().join(".venv/bin/python")
+}
+
 /// Makes all of them.
 pub(crate) fn all() -> Result<()> {
     for version in versions()? {

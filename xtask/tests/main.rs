@@ -162,6 +162,10 @@ fn the_commands_of_the_readme_exist() {
                 let name = format!("name = \"{package}\"\n");
                 assert!(packages.iter().any(|p| p.contains(&name)), "README.md: no {package}");
             }
+            ["pip", "install", path] => {
+                let manifest = root().join(path).join("pyproject.toml");
+                assert!(manifest.exists(), "README.md: {path} is no Python package");
+            }
             ["envmill", ..] | ["until", "envmill", ..] => {}
             _ => panic!("README.md: nobody checks `{command}`"),
         }

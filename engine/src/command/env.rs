@@ -12,6 +12,7 @@ use envmill_python_worker::PythonWorker;
 use envmill_workers::Worker;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::{Host, starter};
 use crate::{
     config::{Local, Native},
     fleet::python_options,
@@ -46,6 +47,9 @@ pub(super) struct Serve {
     /// Python environments: the interpreter.
     #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
+    /// Python environments: directories in which modules are looked for first.
+    #[arg(long, value_name = "DIR")]
+    python_path: Vec<PathBuf>,
     /// Python environments: how many worker processes. [default: one for each core]
     #[arg(long, value_name = "N")]
     processes: Option<u32>,
@@ -70,9 +74,13 @@ pub(super) struct Serve {
     /// Any parameter of a native environment, as NAME=VALUE.
     #[arg(long, value_name = "NAME=VALUE")]
     parameter: Vec<String>,
+    /// The process that has started this one. The server ends when that process does, and tells it on
+    /// standard output what came of the start: the URL, or `error: ` and why there is none.
+    #[arg(long, value_name = "PID", hide = true)]
+    started_by: Option<u32>,
 }
 
-pub(super) fn run(command: Command) -> Result<u8, String> {
+pub(super) fn run(command: Command, host: &Host) -> Result<u8, String> {
     match command {
         Command::List => {
             let mut stdout = std::io::stdout();
@@ -81,7 +89,14 @@ pub(super) fn run(command: Command) -> Result<u8, String> {
             }
             Ok(0)
         }
-        Command::Serve(serve) => self::serve(&serve).map(|()| 0),
+        Command::Serve(mut serve) => {
+            serve.python = serve.python.or_else(|| host.python.clone());
+            let served = self::serve(&serve);
+            if let (Err(message), Some(_)) = (&served, serve.started_by) {
+                let _ = writeln!(std::io::stdout(), "error: {message}");
+            }
+            served.map(|()| 0)
+        }
     }
 }
 
@@ -121,6 +136,9 @@ fn serve(serve: &Serve) -> Result<(), String> {
              proxy with authentication in front of it",
             serve.host
         ));
+    }
+    if let Some(pid) = serve.started_by {
+        starter::end_with(pid).map_err(|error| format!("--started-by: {error}"))?;
     }
     // Without it the server still runs, with fewer sessions.
     let _ = envmill_openenv::raise_descriptor_limit();
@@ -170,7 +188,7 @@ fn native(serve: &Serve, native: &Native) -> Result<(Options, Box<dyn Worker>), 
 }
 
 fn python(serve: &Serve, source: &Local) -> Result<(Options, Box<dyn Worker>), String> {
-    let python = python_options(source, serve.python.as_deref());
+    let python = python_options(source, serve.python.as_deref(), &serve.python_path);
     let mut python = python.ok_or("this is no Python environment")?;
     python.placement = envmill_python_worker::Placement::Even;
     python.production = serve.production;

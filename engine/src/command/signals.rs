@@ -18,11 +18,16 @@ pub(super) fn pass_on(control: Control) -> std::io::Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in signals.forever() {
             control.interrupt();
-            say(match control.interrupts() {
-                1 => "ending: no more episodes are started; once more to cut those that run",
-                _ => "ending now",
-            });
+            tell_interrupt(control.interrupts());
         }
     })?;
     Ok(())
+}
+
+/// Says on standard error what an interrupt leads to, the first or a later one.
+pub fn tell_interrupt(interrupts: u8) {
+    say(match interrupts {
+        1 => "ending: no more episodes are started; once more to cut those that run",
+        _ => "ending now",
+    });
 }

@@ -1,6 +1,8 @@
-//! The configuration file.
+//! The configuration file, and settings that another program has put together.
 
-use std::{fs, path::Path};
+use std::{fmt, fs, path::Path};
+
+use serde::Deserializer;
 
 use super::{ConfigError, Settings};
 
@@ -26,6 +28,23 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
         path: path.to_owned(),
         problem: error.to_string().trim_end().into(),
     })?;
+    deserialize(deserializer, path)
+}
+
+/// Settings from a JSON object whose keys are the settings' names; `origin` stands for it in errors.
+///
+/// # Errors
+///
+/// It has an unknown key (the error names the nearest) or a value of another type (the error names
+/// the key).
+pub fn from_json(object: serde_json::Value, origin: &Path) -> Result<Settings, ConfigError> {
+    deserialize(object, origin)
+}
+
+fn deserialize<'de, D>(deserializer: D, path: &Path) -> Result<Settings, ConfigError>
+where
+    D: Deserializer<'de, Error: fmt::Display>,
+{
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(deserializer, &mut track);
     let mut unknown: Option<String> = None;
@@ -36,7 +55,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
         let nearest = nearest(&key, Settings::names());
         return Err(ConfigError::UnknownKey { path: path.to_owned(), key, nearest });
     }
-    settings.map_err(|error: toml::de::Error| ConfigError::Type {
+    settings.map_err(|error| ConfigError::Type {
         path: path.to_owned(),
         key: track.path().to_string(),
         problem: error.to_string().trim_end().into(),
@@ -104,6 +123,24 @@ mod tests {
         assert!(message.contains("session-reuse") && message.contains("unlimited"), "{message}");
         let message = error("env = 5");
         assert!(message.contains("`env`") && message.contains("list of strings"), "{message}");
+    }
+
+    #[test]
+    fn json_is_read_alike() {
+        let read = |value| from_json(value, Path::new("run()"));
+        let settings =
+            read(serde_json::json!({ "env": "native:echo", "max-steps": 3, "quiet": true }))
+                .unwrap();
+        assert_eq!((settings.env, settings.max_steps), (vec!["native:echo".into()], Some(3)));
+        assert!(settings.quiet);
+        for (value, expected) in [
+            (serde_json::json!({ "sesions": 3 }), "did you mean `sessions`"),
+            (serde_json::json!({ "sessions": "many" }), "run(): `sessions`: invalid type"),
+            (serde_json::json!([1]), "invalid type"),
+        ] {
+            let message = read(value).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
     }
 
     #[test]

@@ -11,9 +11,10 @@ mod reuse;
 mod rules;
 mod settings;
 mod source;
+mod stamp;
 
 pub use error::ConfigError;
-pub use file::{parse, read};
+pub use file::{from_json, parse, read};
 pub use options::{Limits, RunOptions};
 pub(crate) use resume::changed;
 pub use resume::resumed_name;

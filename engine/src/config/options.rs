@@ -8,7 +8,7 @@ use envmill_openenv::Transport;
 use envmill_protocol::openenv::FieldPath;
 use serde_json::{Value, json};
 
-use super::{ConfigError, Rules, Settings, Source, reuse::Reuse};
+use super::{ConfigError, Rules, Settings, Source, resumed_name, reuse::Reuse, stamp::stamp};
 use crate::{
     policy::PolicySpec,
     sink::{Claim, Format},
@@ -27,6 +27,8 @@ pub struct RunOptions {
     pub sources: Vec<Source>,
     /// The interpreter for Python environments.
     pub python: Option<PathBuf>,
+    /// Directories in which their modules are looked for first.
+    pub python_path: Vec<PathBuf>,
     /// How many servers, or worker processes, were asked for of each source that is started.
     pub replicas: Option<u32>,
     /// The job's name; begins every trajectory's id.
@@ -85,8 +87,9 @@ pub struct RunOptions {
     pub flight_recorder: Option<PathBuf>,
     /// The largest such file, in bytes.
     pub flight_recorder_bytes_max: u64,
-    /// The program that serves native environments with `env serve`; this one if `None`.
-    pub program: Option<PathBuf>,
+    /// The command that serves environments when `env serve` and more is put behind it: a program and
+    /// its first arguments. This program if empty.
+    pub program: Vec<String>,
 }
 
 /// How many sessions at one time, how often and how long.
@@ -113,6 +116,17 @@ impl fmt::Debug for RunOptions {
 }
 
 impl RunOptions {
+    /// [Resolves](Self::resolve) the settings of a run of this process that begins now: a job that is
+    /// gone on with keeps its name.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    pub fn prepare(mut settings: Settings) -> Result<Self, ConfigError> {
+        settings.name = resumed_name(&settings).or(settings.name);
+        Self::resolve(settings, &stamp(), |name| std::env::var(name).ok())
+    }
+
     /// Completes and checks settings. `stamp` names the run where nothing else does; `variable`
     /// reads an environment variable.
     ///
@@ -202,6 +216,7 @@ impl RunOptions {
             tasks: settings.tasks,
             split: settings.split,
             python: settings.python,
+            python_path: settings.python_path.into_iter().map(PathBuf::from).collect(),
             replicas: settings.replicas,
             truncated_from: settings.truncated_from.as_deref().map(str::parse).transpose()?,
             truncated_from_text: settings.truncated_from,
@@ -222,7 +237,7 @@ impl RunOptions {
             flight_recorder_bytes_max: settings
                 .flight_recorder_bytes_max
                 .unwrap_or(envmill_recorder::BYTES_MAX_DEFAULT),
-            program: None,
+            program: Vec::new(),
         })
     }
 

@@ -29,6 +29,12 @@ pub struct Settings {
     #[arg(long, value_name = "PROGRAM")]
     pub python: Option<PathBuf>,
 
+    /// Directories in which modules of openenv-class: and python: environments are looked for first,
+    /// before the current one.
+    #[arg(long, value_name = "DIR")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub python_path: Vec<String>,
+
     /// How many servers to start of each serve:NAME and of --serve, or worker processes of a Python
     /// environment. [default: 1; a process for each core]
     #[arg(long, value_name = "N")]
@@ -305,7 +311,7 @@ impl Settings {
                 ejected_percent_max;
             any: resume episode_records no_seed overwrite json production quiet
                 duplicate_stragglers idempotent;
-            list: env header source_address attach
+            list: env header source_address attach python_path
         }
     }
 

@@ -1,6 +1,6 @@
 //! Environments without a server: native ones in this process, Python ones in processes of their own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use envmill_python_worker::{Gymnasium, Log, OpenEnvClass, Options, PythonWorker, Target};
 
@@ -36,7 +36,8 @@ pub(super) fn python(
     options: &RunOptions,
     directory: &OutputDirectory,
 ) -> Result<(Fleet, FleetWorker), RunError> {
-    let Some(mut python) = python_options(source, options.python.as_deref()) else {
+    let python = python_options(source, options.python.as_deref(), &options.python_path);
+    let Some(mut python) = python else {
         return Err(RunError::Io(std::io::ErrorKind::Unsupported.into()));
     };
     python.production = options.rules.production;
@@ -67,7 +68,11 @@ pub(super) fn python(
 }
 
 /// What the worker of a Python environment is told; `None` if it is none.
-pub(crate) fn python_options(source: &Local, python: Option<&Path>) -> Option<Options> {
+pub(crate) fn python_options(
+    source: &Local,
+    python: Option<&Path>,
+    path: &[PathBuf],
+) -> Option<Options> {
     let mut options = match source {
         Local::Native(_) => return None,
         Local::OpenEnvClass(source) => {
@@ -94,6 +99,7 @@ pub(crate) fn python_options(source: &Local, python: Option<&Path>) -> Option<Op
     if let Some(python) = python {
         options.python = python.to_owned();
     }
+    options.path = path.to_vec();
     Some(options)
 }
 

@@ -117,9 +117,9 @@ fn servers(
     control: &Control,
     directory: &OutputDirectory,
 ) -> Result<(Option<Children>, Vec<Server>), RunError> {
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => std::env::current_exe()?,
+    let (program, first) = match options.program.split_first() {
+        Some((program, first)) => (program.into(), first),
+        None => (std::env::current_exe()?, &[][..]),
     };
     let mut launches = Vec::new();
     for (number, source) in options.sources.iter().enumerate() {
@@ -127,12 +127,14 @@ fn servers(
             // Those are not served.
             Source::Url(_) | Source::Local(_) => continue,
             Source::Served(target) => {
-                let mut arguments: Vec<String> =
-                    ["env", "serve", &target.to_string(), "--port", "{port}"]
-                        .map(String::from)
-                        .into();
+                let serve = ["env", "serve", &target.to_string(), "--port", "{port}"];
+                let mut arguments = first.to_vec();
+                arguments.extend(serve.map(String::from));
                 if let Some(python) = &options.python {
                     arguments.extend(["--python".into(), python.display().to_string()]);
+                }
+                for directory in &options.python_path {
+                    arguments.extend(["--python-path".into(), directory.display().to_string()]);
                 }
                 if options.rules.production {
                     arguments.push("--production".into());

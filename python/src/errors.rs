@@ -1,0 +1,34 @@
+//! The engine's errors as Python's.
+
+use std::fmt::Display;
+
+use envmill::config::ConfigError;
+use pyo3::{
+    PyErr,
+    exceptions::{PyTypeError, PyValueError},
+};
+
+// Declared in Python, where it has attributes and a documentation.
+pyo3::import_exception!(envmill._errors, EnvmillError);
+
+/// A setting that cannot be used.
+pub(crate) fn value_error(error: &ConfigError) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// What is wrong with keyword arguments.
+pub(crate) fn argument_error(error: &ConfigError) -> PyErr {
+    let ConfigError::UnknownKey { key, nearest, .. } = error else { return value_error(error) };
+    let argument = |name: &str| name.replace('-', "_");
+    let nearest = nearest.as_deref().map_or_else(
+        || "; `envmill run --help` lists the settings".into(),
+        |nearest| format!("; did you mean '{}'?", argument(nearest)),
+    );
+    let key = argument(key);
+    PyTypeError::new_err(format!("run() got an unexpected keyword argument '{key}'{nearest}"))
+}
+
+/// What the engine could not do.
+pub(crate) fn engine_error(error: impl Display) -> PyErr {
+    EnvmillError::new_err(error.to_string())
+}

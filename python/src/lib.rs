@@ -1,0 +1,53 @@
+//! The extension module `envmill._native`: the engine as the Python package `envmill` needs it.
+//!
+//! Start at [`Job`](job::Job), which plays; [`RecordReader`](reader::RecordReader) reads what was
+//! played, and [`main`](_native) is the `envmill` command. What users call is in `envmill/*.py`, typed
+//! in `envmill/_native.pyi`.
+//!
+//! Deliberately absent: work at import (no thread, no signal handler, no log), Python code that runs on
+//! the engine's thread, and an allocator: the interpreter's process keeps the one that it has.
+
+mod errors;
+mod job;
+mod reader;
+mod record;
+
+#[pyo3::pymodule]
+mod _native {
+    use std::{ffi::OsString, io::Write as _, path::PathBuf};
+
+    use envmill::command::Host;
+    use pyo3::{Bound, PyResult, Python, pyfunction, types::PyModule, types::PyModuleMethods as _};
+
+    #[pymodule_export]
+    use crate::{
+        job::{Job, Played},
+        reader::{RecordReader, count_records},
+        record::{End, Observed, Record, Step},
+    };
+
+    /// Runs the `envmill` command and returns its exit status. `program` is the command line that
+    /// starts it anew, `python` the interpreter of this process.
+    #[pyfunction]
+    fn main(py: Python<'_>, arguments: Vec<OsString>, program: Vec<String>, python: PathBuf) -> u8 {
+        py.detach(|| {
+            let arguments = std::iter::once(OsString::from("envmill")).chain(arguments);
+            let host = Host { program, python: Some(python) };
+            let status = envmill::command::main_with(arguments, &host);
+            // In an extension module nothing does this at the end.
+            let _ = std::io::stdout().flush();
+            status
+        })
+    }
+
+    /// The names of all settings, as the command writes them.
+    #[pyfunction]
+    fn setting_names() -> Vec<String> {
+        envmill::config::Settings::names()
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
