@@ -17,7 +17,7 @@ COMMAND = [sys.executable, "-m", "envmill"]
 CLASS = "openenv-class:"
 """What stands before a class."""
 
-EnvironmentClass: TypeAlias = "type[Any] | Callable[..., Any]"
+EnvironmentClass: TypeAlias = type[Any] | Callable[..., Any]
 """An OpenEnv ``Environment`` class, or an annotated function that makes such environments."""
 
 

@@ -58,7 +58,10 @@ def test_it_is_the_very_same_command(tmp_path: Path) -> None:
 
 
 def test_standard_output_is_data(tmp_path: Path) -> None:
-    done = command("run", "--env", "native:echo", "--episodes", "3", "--out", str(tmp_path), "--json")
+    done = command(
+        "run", "--env", "native:echo", "--episodes", "3", "--max-steps", "3",
+        "--out", str(tmp_path), "--json",
+    )  # fmt: skip
     assert done.returncode == 0
     assert json.loads(done.stdout)["episodes"]["requested"] == 3
     done = command("run", "--env", "native:echo", "--out", str(tmp_path))
