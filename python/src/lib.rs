@@ -7,6 +7,8 @@
 //! Deliberately absent: work at import (no thread, no signal handler, no log), Python code that runs on
 //! the engine's thread, and an allocator: the interpreter's process keeps the one that it has.
 
+#![allow(clippy::needless_pass_by_value, reason = "arguments come from Python by value")]
+
 mod errors;
 mod job;
 mod reader;

@@ -28,7 +28,7 @@ pub(super) fn end_with(pid: u32) -> io::Result<()> {
         let mut ends = [PollFd::new(&watched, PollFlags::IN)];
         while let Err(Errno::INTR) = poll(&mut ends, None) {}
         let _ = kill_process(getpid(), Signal::TERM);
-        thread::sleep(GRACE);
+        thread::park_timeout(GRACE);
         let _ = kill_process(getpid(), Signal::KILL);
     })?;
     Ok(())
