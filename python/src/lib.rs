@@ -1,7 +1,7 @@
 //! The extension module `envmill._native`: the engine as the Python package `envmill` needs it.
 //!
-//! Start at [`Job`](job::Job), which plays; [`RecordReader`](reader::RecordReader) reads what was
-//! played, and [`main`](_native) is the `envmill` command. What users call is in `envmill/*.py`, typed
+//! Start at `Job` in `job.rs`, which plays; `RecordReader` in `reader.rs` reads what was played, and `main`
+//! is the `envmill` command. What users call is in `envmill/*.py`, typed
 //! in `envmill/_native.pyi`.
 //!
 //! Deliberately absent: work at import (no thread, no signal handler, no log), Python code that runs on

@@ -150,8 +150,6 @@ fn ci(_: &[String]) -> Result<()> {
     stages.stage("clippy", cargo::clippy);
     stages.stage("docs", cargo::docs);
     stages.tests("tests", || cargo::tests(&[], &[]));
-    stages.stage("wheel", python::wheel);
-    stages.tests("pytest", || python::tests(&[]));
     stages.finish()
 }
 
@@ -161,10 +159,6 @@ fn test(filter: &[String]) -> Result<()> {
     stages.essential("python", venv::for_tests)?;
     stages.essential("build", cargo::build)?;
     stages.tests("tests", || cargo::tests(filter, &[]));
-    if filter.is_empty() {
-        stages.essential("wheel", python::wheel)?;
-        stages.tests("pytest", || python::tests(&[]));
-    }
     stages.finish()
 }
 
