@@ -101,7 +101,7 @@ def test_the_first_ctrl_c_drains(tmp_path: Path) -> None:
 
 
 def test_the_second_ctrl_c_cuts(tmp_path: Path) -> None:
-    hanging = "native:synthetic?step_ms=100000000"
+    hanging = "native:synthetic?step_ms=3600000"
     run = start(
         "run", "--env", hanging, "--episodes", "4", "--out", str(tmp_path), "--json", "--quiet",
         "--step-timeout-ms", "0",
