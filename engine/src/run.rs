@@ -269,6 +269,10 @@ fn core(
             ..EjectionOptions::default()
         },
         server_retry_budget: retry_budget,
+        steps_bytes_max: match options.episodes_mib_max {
+            Some(mib) => mib.saturating_mul(1 << 20),
+            None => envmill_python_worker::machine_memory().map_or(u64::MAX, |bytes| bytes / 2),
+        },
         ..Options::default()
     });
     for server in servers {

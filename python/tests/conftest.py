@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SERVERS = REPOSITORY / "testing" / "python" / "servers"
 STUBS = Path(__file__).resolve().parent / "stubs"
 
+STDERR = os.fdopen(os.dup(2), "w")
+"""Where the watchdog tells who hangs: standard error, before pytest takes it."""
+
 BOUND_S = 300
 """How long a test may take before it counts as hanging."""
 
@@ -24,10 +28,13 @@ BOUND_S = 300
 # four fifths of the start of every process that steps environments. Processes of the engine get these.
 sys.path[:0] = [str(STUBS), str(SERVERS)]
 
+# Whoever has started the tests may ignore it, as a shell does for what it runs in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(autouse=True)
 def _watchdog() -> Iterator[None]:
-    faulthandler.dump_traceback_later(BOUND_S, exit=True)
+    faulthandler.dump_traceback_later(BOUND_S, exit=True, file=STDERR)
     yield
     faulthandler.cancel_dump_traceback_later()
 
@@ -56,8 +63,10 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Waits for a condition, under the watchdog."""
+    """Waits for a condition, half as long as the watchdog: a test that fails still tidies up."""
+    give_up = time.monotonic() + BOUND_S / 2
     while not condition():
+        assert time.monotonic() < give_up, "what the test waits for has not come"
         time.sleep(0.02)
 
 
@@ -65,11 +74,12 @@ def descendants(pid: int) -> set[int]:
     """A process's children and theirs."""
     found = [pid]
     for each in found:
-        try:
-            children = Path(f"/proc/{each}/task/{each}/children").read_text()
-        except OSError:
-            continue
-        found += [int(child) for child in children.split()]
+        # Each belongs to the thread that has started it.
+        for thread in Path(f"/proc/{each}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in thread.read_text().split()]
+            except OSError:
+                continue
     return set(found[1:])
 
 

@@ -129,7 +129,7 @@ def test_nothing_of_a_killed_run_is_left(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{STUBS}:{SERVERS}"}
     run = start(
         "run", "--env", "serve:openenv-class:bench_env:BenchEnv", "--episodes", "100000",
-        "--out", str(tmp_path), "--quiet",
+        "--max-steps", "3", "--out", str(tmp_path), "--quiet",
         env=environment,
     )  # fmt: skip
     until(lambda: (tmp_path / "trajectories.jsonl").exists() and

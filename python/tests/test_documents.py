@@ -6,6 +6,7 @@ import ast
 import importlib.metadata
 import inspect
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,9 @@ def test_whatever_is_public_is_documented() -> None:
 
 
 def test_the_types_are_checked_strictly(tmp_path: Path) -> None:
-    package = Path(envmill.__file__).parent
+    # Where it is installed its neighbours would be checked, too.
+    package = tmp_path / "envmill"
+    shutil.copytree(Path(envmill.__file__).parent, package)
     caller = tmp_path / "caller.py"
     caller.write_text(
         "import envmill\n"

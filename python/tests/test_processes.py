@@ -183,7 +183,7 @@ def test_a_second_interrupt_cuts() -> None:
 
     with pytest.raises(envmill.Interrupted) as raised:
         envmill.run(
-            "native:synthetic?step_ms=100000000",
+            "native:synthetic?step_ms=3600000",
             episodes=4,
             step_timeout_ms=0,
             on_progress=on_progress,

@@ -89,18 +89,25 @@ pub struct AdmissionStatus {
 }
 
 /// Which of a server's counts a session is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// In none: there is no session.
+    #[default]
     None,
+    /// Its first reply is outstanding.
     Opening,
+    /// The server has replied to it.
     Admitted,
+    /// Its close is under way.
     Closing,
 }
 
 /// Whether a server can be asked for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
+pub enum Room {
+    /// Yes.
     Now,
+    /// From then on, if nothing happens before.
     At(Time),
     /// When one of the commands under way has been answered.
     AfterAnswer,
@@ -123,8 +130,12 @@ const QUEUED: u32 = 4;
 /// So many failures in a row that no retry can mend: the server is what it is.
 const PERMANENT_AFTER: u32 = 3;
 
+/// What is known of one server, and what follows for new sessions on it.
+///
+/// [`Core`](crate::Core) has one for each server; so has whoever else opens sessions on servers. It is
+/// told what happens, and the time with it, and asks nothing of its own.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub struct Admission {
     options: AdmissionOptions,
     status: AdmissionStatus,
     window_cut_at: Time,
@@ -149,7 +160,9 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    pub(crate) fn new(options: AdmissionOptions) -> Self {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(options: AdmissionOptions) -> Self {
         Self {
             options,
             status: AdmissionStatus { window: options.window_start.max(1), ..Default::default() },
@@ -171,13 +184,15 @@ impl Admission {
     }
 
     /// The server is to play a job with these deadlines, too.
-    pub(crate) fn serve(&mut self, deadlines: &Deadlines) {
+    pub fn serve(&mut self, deadlines: &Deadlines) {
         for deadline in [deadlines.first_reset, deadlines.step].into_iter().flatten() {
             self.first_reply_max = self.first_reply_max.min(deadline / 4);
         }
     }
 
-    pub(crate) const fn status(&self) -> &AdmissionStatus {
+    /// What is known.
+    #[must_use]
+    pub const fn status(&self) -> &AdmissionStatus {
         &self.status
     }
 
@@ -185,12 +200,15 @@ impl Admission {
         self.alive_at
     }
 
-    pub(crate) const fn last_failure(&self) -> Option<&Failure> {
+    /// Why an opening was refused or failed the last time.
+    #[must_use]
+    pub const fn last_failure(&self) -> Option<&Failure> {
         self.last_failure.as_ref()
     }
 
     /// Whether everything it answers is of a kind that another try does not change.
-    pub(crate) const fn is_hopeless(&self) -> bool {
+    #[must_use]
+    pub const fn is_hopeless(&self) -> bool {
         self.permanent_in_a_row >= PERMANENT_AFTER
     }
 
@@ -199,12 +217,16 @@ impl Admission {
         self.status.limit.is_some_and(|limit| self.occupied() >= limit)
     }
 
-    pub(crate) const fn occupied(&self) -> u32 {
+    /// Sessions that the server holds as far as is known, in any standing.
+    #[must_use]
+    pub const fn occupied(&self) -> u32 {
         let status = &self.status;
         status.opening + status.admitted + status.closing + status.ghosts
     }
 
-    pub(crate) fn room(&self, now: Time) -> Room {
+    /// Whether it can be asked for a session now.
+    #[must_use]
+    pub fn room(&self, now: Time) -> Room {
         let status = &self.status;
         if now < self.retry_at {
             return Room::At(self.retry_at);
@@ -223,7 +245,7 @@ impl Admission {
     }
 
     /// Moves one session from one count to another.
-    pub(crate) const fn moved(&mut self, from: Standing, to: Standing) {
+    pub const fn moved(&mut self, from: Standing, to: Standing) {
         if let Some(count) = self.count(from) {
             *count -= 1;
         }
@@ -242,21 +264,21 @@ impl Admission {
     }
 
     /// A command of an admitted session was answered after `took`: the server lives.
-    pub(crate) fn answered(&mut self, now: Time, took: Duration) {
+    pub fn answered(&mut self, now: Time, took: Duration) {
         self.alive_at = self.alive_at.max(now);
         self.answer_time = self.answer_time - self.answer_time / 16 + took / 16;
         self.answer_time_min = self.answer_time_min.min(took);
     }
 
     /// The same, and the command was a step.
-    pub(crate) fn stepped(&mut self, now: Time, took: Duration) {
+    pub fn stepped(&mut self, now: Time, took: Duration) {
         self.answered(now, took);
         self.step_time_min = self.step_time_min.min(took);
     }
 
     /// A first reset was answered, `took` after the opening began, and its session is among the
     /// admitted. True if the server was down.
-    pub(crate) fn admitted(&mut self, now: Time, took: Duration) -> bool {
+    pub fn admitted(&mut self, now: Time, took: Duration) -> bool {
         let recovered = self.status.down;
         self.alive_at = self.alive_at.max(now);
         self.status.down = false;
@@ -304,12 +326,7 @@ impl Admission {
     }
 
     /// An opening was refused for want of room. The limit, if this taught a new one.
-    pub(crate) fn refused(
-        &mut self,
-        now: Time,
-        failure: Failure,
-        random: &mut Random,
-    ) -> Option<u32> {
+    pub fn refused(&mut self, now: Time, failure: Failure, random: &mut Random) -> Option<u32> {
         self.status.refusals += 1;
         self.permanent_in_a_row = 0; // it has room for others, so another try may change that
         let retry_after = failure.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
@@ -334,7 +351,7 @@ impl Admission {
     }
 
     /// An opening failed in another way. True if the server was thought to be up until now.
-    pub(crate) fn open_failed(&mut self, now: Time, failure: Failure, random: &mut Random) -> bool {
+    pub fn open_failed(&mut self, now: Time, failure: Failure, random: &mut Random) -> bool {
         self.status.failures += 1;
         self.failures_in_a_row += 1;
         if matches!(failure.kind.retry(Phase::Connect), Retry::Never) {
@@ -359,13 +376,13 @@ impl Admission {
     }
 
     /// A session that had been admitted is gone without having been closed by us.
-    pub(crate) const fn lost(&mut self, now: Time) {
+    pub const fn lost(&mut self, now: Time) {
         self.status.failures += 1;
         self.closed_at = Some(now);
     }
 
     /// A session was closed; `abandoned` if the server may still be busy with its last command.
-    pub(crate) fn closed(&mut self, now: Time, abandoned: bool) {
+    pub fn closed(&mut self, now: Time, abandoned: bool) {
         self.status.ghosts += u32::from(abandoned);
         self.closed_at = Some(now);
     }

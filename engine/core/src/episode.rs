@@ -56,6 +56,8 @@ pub(crate) struct Play {
     pub(crate) reset_at: Time,
     pub(crate) reset: Option<Observed>,
     pub(crate) steps: Vec<Step>,
+    /// What these take in memory.
+    pub(crate) bytes: u64,
     pub(crate) generations: Vec<Generated>,
     pub(crate) turn_opened_at: Time,
     /// The action that is out, and how long the policy took for it.

@@ -128,20 +128,17 @@ impl Core {
         known.health.stepped(took);
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
         let ended = observed.ended;
-        let play = &mut episode.play;
-        play.steps.push(Step {
-            action: std::mem::take(&mut play.action),
+        let step = Step {
+            action: std::mem::take(&mut episode.play.action),
             observed,
             environment_us: micros(took),
-            policy_us: play.policy_us,
-        });
-        let max_steps = self.jobs[episode.job].options.max_steps;
-        match ended {
-            Some(ended) => self.finish(key, end_of(ended), outputs),
-            None if max_steps.is_some_and(|most| play.steps.len() >= most as usize) => {
-                self.finish(key, End::Truncated(Truncation::MaxSteps), outputs);
-            }
+            policy_us: episode.play.policy_us,
+        };
+        let limit = self.take_steps(key, [step]).map(End::Truncated);
+        match ended.map(end_of).or(limit) {
+            Some(end) => self.finish(key, end, outputs),
             None => {
+                let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
                 episode.advance(Trigger::Stepped, &mut self.counts);
                 self.open_turn(slot, key, outputs);
             }

@@ -25,6 +25,7 @@ mod group_end;
 mod groups;
 mod holding;
 mod job;
+mod limits;
 mod members;
 mod options;
 mod placement;
@@ -45,7 +46,7 @@ mod timers;
 mod turns;
 
 pub use crate::core::Core;
-pub use admission::{AdmissionOptions, AdmissionStatus};
+pub use admission::{Admission, AdmissionOptions, AdmissionStatus, Room, Standing};
 pub use api::{
     External, ExternalTurn, Input, Latency, Note, Outlier, Outputs, Score, ScoreTicket, Scored,
     ToScore,
@@ -58,6 +59,7 @@ pub use options::{
     GroupPlacement, JobOptions, OnEnvironmentError, Options, OptionsError, RetryBudget, Scoring,
     ServerOptions, SessionReuse,
 };
+pub use random::Random;
 pub use recorded_groups::{RecordedGroups, recorded_member};
 pub use state::{State, TRANSITIONS, Transition, Trigger};
 pub use task_statistics::{StatisticsByTask, TaskStatistics};

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 /// SplitMix64: one 64-bit state, good enough for jitter and for spreading seeds.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) const fn new(seed: u64) -> Self {
+    /// Draws that follow from `seed`.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,7 +19,7 @@ impl Random {
     }
 
     /// `duration` give or take a quarter, so that what failed together does not come back together.
-    pub(crate) fn jitter(&mut self, duration: Duration) -> Duration {
+    pub fn jitter(&mut self, duration: Duration) -> Duration {
         let quarter = duration / 4;
         let share = (self.draw() >> 32) as u32;
         duration - quarter + (quarter * 2).mul_f64(f64::from(share) / f64::from(u32::MAX))

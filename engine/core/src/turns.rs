@@ -1,9 +1,6 @@
 //! Turns: the policy's and the external driver's.
 
-use envmill_protocol::{
-    Decision, Failure, FailureKind, JobId, Phase, Slot, Turn,
-    record::{End, Truncation},
-};
+use envmill_protocol::{Decision, Failure, FailureKind, JobId, Phase, Slot, Turn, record::End};
 
 use crate::{
     Core, Driver, External, ExternalTurn, Outputs, State, Trigger, episode::EpisodeKey,
@@ -89,12 +86,10 @@ impl Core {
             }
             (ExternalTurn::Closed { steps, generations }, State::Stepping) => {
                 self.counts.steps += steps.len() as u64;
-                episode.play.steps.extend(steps);
                 episode.play.generations.extend(generations);
-                let max_steps = self.jobs[episode.job].options.max_steps;
-                if max_steps.is_some_and(|most| episode.play.steps.len() >= most as usize) {
-                    self.finish(key, End::Truncated(Truncation::MaxSteps), outputs);
-                } else {
+                if let Some(limit) = self.take_steps(key, steps) {
+                    self.finish(key, End::Truncated(limit), outputs);
+                } else if let Some(episode) = self.episodes[key.0 as usize].as_mut() {
                     episode.advance(Trigger::Stepped, &mut self.counts);
                     self.arm(slot, Phase::Policy);
                 }

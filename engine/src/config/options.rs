@@ -71,6 +71,9 @@ pub struct RunOptions {
     pub on_fingerprint_change: FingerprintChange,
     /// The largest message taken from a server, in bytes.
     pub message_bytes_max: usize,
+    /// Memory that the steps of episodes under way may take together, in MiB; `None`: half of the
+    /// machine's.
+    pub episodes_mib_max: Option<u64>,
     /// How often silent sessions are pinged.
     pub ping: Option<Duration>,
     /// The longest that answers are left to gather while many are outstanding; zero for never.
@@ -147,7 +150,7 @@ impl RunOptions {
         };
         let sources = sources(&settings)?;
         let transport = transport(&settings)?;
-        let headers = headers(&settings, variable)?;
+        let headers = headers(&settings.header, settings.bearer_env.as_deref(), variable)?;
         let limits = limits(&settings)?;
         let reset_parameters = reset_parameters(settings.reset_parameters.as_deref())?;
         let (rules, episodes) = Rules::resolve(&settings)?;
@@ -223,6 +226,7 @@ impl RunOptions {
             ca: settings.ca,
             headers,
             on_fingerprint_change,
+            episodes_mib_max: settings.episodes_mib_max,
             message_bytes_max: settings.message_bytes_max.unwrap_or(64 << 20),
             ping: settings.ping_ms.filter(|&ms| ms > 0).map(Duration::from_millis),
             gather_max: Duration::from_millis(settings.gather_ms.unwrap_or(GATHER_MS)),
@@ -270,6 +274,7 @@ impl RunOptions {
             "header": self.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
             "ca": self.ca,
             "message-bytes-max": self.message_bytes_max,
+            "episodes-mib-max": self.episodes_mib_max,
             "ping-ms": ms(self.ping),
             "gather-ms": ms(Some(self.gather_max)),
             "transport": match self.transport {
@@ -446,12 +451,14 @@ fn reset_parameters(given: Option<&str>) -> Result<Bytes, ConfigError> {
     }
 }
 
-fn headers(
-    settings: &Settings,
+/// Headers as `--header` and `--bearer-env` give them.
+pub(crate) fn headers(
+    given: &[String],
+    bearer_env: Option<&str>,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<(String, String)>, ConfigError> {
     let mut headers = Vec::new();
-    for (index, header) in settings.header.iter().enumerate() {
+    for (index, header) in given.iter().enumerate() {
         // The text is not repeated: it may be a secret.
         let Some((name, value)) = header.split_once(':') else {
             let problem = format!("number {} has no colon: write \"NAME: VALUE\"", index + 1);
@@ -459,7 +466,7 @@ fn headers(
         };
         headers.push((name.trim().to_owned(), value.trim().to_owned()));
     }
-    if let Some(name) = &settings.bearer_env {
+    if let Some(name) = bearer_env {
         let Some(token) = variable(name).filter(|token| !token.is_empty()) else {
             let problem = format!("the environment variable {name} is not set");
             return Err(ConfigError::value("bearer-env", problem));

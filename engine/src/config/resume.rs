@@ -8,7 +8,7 @@ use super::Settings;
 
 /// Settings of `job.json` that change how fast, from where and how patiently a job is played, and not
 /// what is played.
-const MAY_CHANGE: [&str; 20] = [
+const MAY_CHANGE: [&str; 21] = [
     "sessions",
     "episode-records",
     "header",
@@ -19,6 +19,7 @@ const MAY_CHANGE: [&str; 20] = [
     "session-timeout-ms",
     "retry-budget",
     "ejected-percent-max",
+    "episodes-mib-max",
     "flight-recorder",
     "flight-recorder-bytes-max",
     "source-address",

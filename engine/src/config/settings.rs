@@ -258,6 +258,11 @@ pub struct Settings {
     #[arg(long, value_name = "BYTES")]
     pub message_bytes_max: Option<usize>,
 
+    /// Memory that the steps of all episodes under way may take together. Beyond it the largest are cut
+    /// and recorded as truncated. [default: half of the machine's]
+    #[arg(long, value_name = "MIB")]
+    pub episodes_mib_max: Option<u64>,
+
     /// Ping silent sessions this often, for networks that cut silent connections.
     /// [default: never]
     #[arg(long, value_name = "MS")]
@@ -305,7 +310,7 @@ impl Settings {
                 first_reset_timeout_ms reset_timeout_ms step_timeout_ms episode_timeout_ms
                 job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
                 truncated_from ca bearer_env on_fingerprint_change reset_parameters
-                message_bytes_max ping_ms gather_ms transport session_timeout_ms
+                message_bytes_max episodes_mib_max ping_ms gather_ms transport session_timeout_ms
                 flight_recorder flight_recorder_bytes_max groups samples oversample complete_at
                 group_filter refill_max group_deadline_ms group_placement on_env_error retry_budget
                 ejected_percent_max;

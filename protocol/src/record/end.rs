@@ -94,6 +94,8 @@ pub enum Truncation {
     Environment,
     /// The job's limit on steps.
     MaxSteps,
+    /// The engine's limit on the memory of episodes under way, of which this was one of the largest.
+    MaxBytes,
     /// The job's limit on an episode's time.
     EpisodeDeadline,
     /// The environment raised an exception, and the job counts what was played before it.
@@ -102,8 +104,13 @@ pub enum Truncation {
 
 impl Truncation {
     /// Every cause.
-    pub const ALL: [Self; 4] =
-        [Self::Environment, Self::MaxSteps, Self::EpisodeDeadline, Self::EnvironmentError];
+    pub const ALL: [Self; 5] = [
+        Self::Environment,
+        Self::MaxSteps,
+        Self::MaxBytes,
+        Self::EpisodeDeadline,
+        Self::EnvironmentError,
+    ];
 
     /// The cause that [`name`](Self::name) calls so, if there is one.
     #[must_use]
@@ -117,6 +124,7 @@ impl Truncation {
         match self {
             Self::Environment => "environment",
             Self::MaxSteps => "max_steps",
+            Self::MaxBytes => "max_bytes",
             Self::EpisodeDeadline => "episode_deadline",
             Self::EnvironmentError => "environment_error",
         }

@@ -122,6 +122,14 @@ impl Step {
     pub const fn reward(&self) -> &Reward {
         &self.observed.reward
     }
+
+    /// Bytes that it takes in memory, texts included.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        let Observed { observation, reward, metadata, ended: _ } = &self.observed;
+        let texts = self.action.len() + observation.len() + reward.raw.len() + metadata.len();
+        (size_of::<Self>() + texts) as u64
+    }
 }
 
 /// The agent's conversation as tokens: a prompt of `prompt_len` tokens and all that follows.

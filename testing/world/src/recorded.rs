@@ -170,6 +170,7 @@ fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String>
         End::Truncated(Truncation::MaxSteps) => {
             !has_ended && job.max_steps.is_some_and(|most| record.steps.len() >= most as usize)
         }
+        End::Truncated(Truncation::MaxBytes) => plan.options.steps_bytes_max < u64::MAX,
         End::Truncated(Truncation::EpisodeDeadline) => {
             !has_ended && job.deadlines.episode.is_some() && record.reset.is_some()
         }

@@ -12,6 +12,7 @@
 mod bundle;
 mod description;
 mod error;
+mod memory;
 mod numbers;
 mod nursery;
 mod options;
@@ -21,5 +22,6 @@ mod worker;
 
 pub use description::Description;
 pub use error::Error;
+pub use memory::machine_memory;
 pub use options::{Gymnasium, Log, OpenEnvClass, Options, Placement, Start, Target, Threads};
 pub use worker::{Metrics, PythonWorker};

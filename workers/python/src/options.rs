@@ -4,6 +4,8 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use envmill_protocol::openenv::FieldPath;
 
+use crate::machine_memory;
+
 /// How to step an environment in Python processes.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -79,13 +81,6 @@ impl Options {
         self.memory_bytes_max =
             machine_memory().map(|bytes| bytes / 10 * 9 / u64::from(processes.max(1)));
     }
-}
-
-/// The machine's memory, if it can be told.
-fn machine_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// What is stepped.

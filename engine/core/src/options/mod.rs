@@ -30,6 +30,10 @@ pub struct Options {
     pub ejection: EjectionOptions,
     /// How much of the attempts on one server may be tried again.
     pub server_retry_budget: RetryBudget,
+    /// The most bytes of memory that the steps of episodes under way, and of those that wait for their
+    /// score or their group, take together ([`Step::bytes`](envmill_protocol::record::Step::bytes)).
+    /// Beyond it, an episode that holds no less than the mean and grows is truncated.
+    pub steps_bytes_max: u64,
 }
 
 impl Default for Options {
@@ -41,6 +45,7 @@ impl Default for Options {
             admission: AdmissionOptions::default(),
             ejection: EjectionOptions::default(),
             server_retry_budget: RetryBudget::default(),
+            steps_bytes_max: u64::MAX,
         }
     }
 }

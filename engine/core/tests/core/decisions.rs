@@ -28,7 +28,11 @@ impl Bench {
     }
 
     fn with_servers(job: JobOptions, servers: u32) -> Self {
-        let mut core = Core::new(Options::default());
+        Self::with(Options::default(), job, servers)
+    }
+
+    fn with(options: Options, job: JobOptions, servers: u32) -> Self {
+        let mut core = Core::new(options);
         for server in 0..servers {
             core.add_server(ServerOptions {
                 name: format!("server-{server}"),
@@ -317,6 +321,37 @@ fn max_steps_and_the_episode_deadline_truncate() {
     bench.wait(Duration::from_secs(4));
     assert_eq!(bench.outputs.records[0].end, End::Truncated(Truncation::EpisodeDeadline));
     assert_eq!(bench.outputs.cancelled_turns.len(), 1);
+}
+
+#[test]
+fn the_largest_episodes_are_cut_where_all_hold_too_much() {
+    const MIB: usize = 1 << 20;
+    let options = Options { steps_bytes_max: 24 * MIB as u64, ..Options::default() };
+    let mut bench = Bench::with(options, job(2, 2), 1);
+    // One session's observations are three times as large as the other's.
+    let mut held = [0, 0];
+    while bench.outputs.records.is_empty() {
+        if let Some(turn) = bench.outputs.turns.pop() {
+            bench.decide(turn.slot, turn.generation);
+        }
+        let command = bench.command();
+        let large = command.slot.0 == 0;
+        let outcome = match command.request {
+            Request::Open { .. } => Outcome::Opened,
+            Request::Reset { .. } => Outcome::Reset(Observed::default()),
+            _ => {
+                let bytes = if large { 3 * MIB } else { MIB };
+                held[usize::from(large)] += bytes;
+                let observation = vec![b' '; bytes].into();
+                Outcome::Stepped(Observed { observation, ..Observed::default() })
+            }
+        };
+        bench.answer(&command, outcome);
+    }
+    let record = &bench.outputs.records[0];
+    assert_eq!(record.end, End::Truncated(Truncation::MaxBytes));
+    assert!(record.steps.iter().all(|step| step.observed.observation.len() == 3 * MIB));
+    assert!(held[0] < held[1] && held[0] + held[1] <= 32 * MIB, "{held:?}");
 }
 
 #[test]

@@ -58,7 +58,8 @@ newtypes! { ScoreTicket }
 
 structs! {
     Options {
-        run_started_unix_us, seed, slots_max, admission, ejection, server_retry_budget
+        run_started_unix_us, seed, slots_max, admission, ejection, server_retry_budget,
+        steps_bytes_max
     }
     EjectionOptions {
         percent_max, interval, attempts_min, failure_points, steps_min, slower, slow_min, rest,
