@@ -3,7 +3,8 @@
 //! Start at [`run()`](run::run), which plays a job from its [`config::RunOptions`] to its
 //! [`report::Summary`]. Its parts: the [`driver`] (the loop around the core and a worker), the
 //! [`policy`] seam (who decides on actions), the [`sink`] seam (where records go), [`children`]
-//! (servers that a run starts), and [`command`] (the `envmill` command).
+//! (servers that a run starts), the [`gateway`] (a pool of servers behind one URL), and [`command`] (the
+//! `envmill` command).
 //!
 //! Deliberately absent: decisions on who plays what and when, which are the core's
 //! (`envmill-core`), and sockets, which are the workers'.
@@ -15,6 +16,7 @@ pub mod driver;
 mod fingerprints;
 pub mod fleet;
 mod flight;
+pub mod gateway;
 pub mod policy;
 pub mod progress;
 pub mod replay;

@@ -12,7 +12,7 @@ use envmill_python_worker::PythonWorker;
 use envmill_workers::Worker;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Host, starter};
+use super::{Host, pool, starter};
 use crate::{
     config::{Local, Native},
     fleet::python_options,
@@ -29,9 +29,11 @@ pub(super) enum Command {
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// The environment: a native one (`envmill env list` names them), with parameters as in
-    /// NAME?parameter=value; openenv-class:module:Class for an OpenEnv environment class; or
-    /// python:gymnasium/ID or python:module:factory for a Gymnasium environment.
-    target: String,
+    /// NAME?parameter=value; openenv-class:module:Class for an OpenEnv environment class;
+    /// python:gymnasium/ID or python:module:factory for a Gymnasium environment; or the URLs of OpenEnv
+    /// servers of one environment, which become one server.
+    #[arg(required = true)]
+    target: Vec<String>,
     /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
@@ -74,6 +76,8 @@ pub(super) struct Serve {
     /// Any parameter of a native environment, as NAME=VALUE.
     #[arg(long, value_name = "NAME=VALUE")]
     parameter: Vec<String>,
+    #[command(flatten)]
+    pool: pool::Arguments,
     /// The process that has started this one. The server ends when that process does, and tells it on
     /// standard output what came of the start: the URL, or `error: ` and why there is none.
     #[arg(long, value_name = "PID", hide = true)]
@@ -89,9 +93,8 @@ pub(super) fn run(command: Command, host: &Host) -> Result<u8, String> {
             }
             Ok(0)
         }
-        Command::Serve(mut serve) => {
-            serve.python = serve.python.or_else(|| host.python.clone());
-            let served = self::serve(&serve);
+        Command::Serve(serve) => {
+            let served = self::serve(&serve, host);
             if let (Err(message), Some(_)) = (&served, serve.started_by) {
                 let _ = writeln!(std::io::stdout(), "error: {message}");
             }
@@ -101,6 +104,23 @@ pub(super) fn run(command: Command, host: &Host) -> Result<u8, String> {
 }
 
 impl Serve {
+    /// A flag that only concerns environments of this machine, if one was given.
+    fn local_flag(&self) -> Option<&'static str> {
+        let given = [
+            ("python", self.python.is_some()),
+            ("python-path", !self.python_path.is_empty()),
+            ("processes", self.processes.is_some()),
+            ("step-ms", self.step_ms.is_some()),
+            ("jitter", self.jitter.is_some()),
+            ("tail", self.tail.is_some()),
+            ("payload-bytes", self.payload_bytes.is_some()),
+            ("fail-rate", self.fail_rate.is_some()),
+            ("episode-steps", self.episode_steps.is_some()),
+            ("parameter", !self.parameter.is_empty()),
+        ];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
+    }
+
     const fn mode(&self) -> Mode {
         if self.production { Mode::Production } else { Mode::Simulation }
     }
@@ -129,7 +149,7 @@ impl Serve {
     }
 }
 
-fn serve(serve: &Serve) -> Result<(), String> {
+fn serve(serve: &Serve, host: &Host) -> Result<(), String> {
     if !serve.host.is_loopback() {
         return Err(format!(
             "--host {}: this server asks nobody who they are, so it listens on loopback only; put a \
@@ -142,31 +162,50 @@ fn serve(serve: &Serve) -> Result<(), String> {
     }
     // Without it the server still runs, with fewer sessions.
     let _ = envmill_openenv::raise_descriptor_limit();
-    let (options, worker) = match serve.target.parse().map_err(|error| format!("{error}"))? {
-        Local::Native(native) => self::native(serve, &native)?,
-        source => self::python(serve, &source)?,
-    };
+    let (options, worker) = worker(serve, host)?;
     let address = SocketAddr::new(serve.host, serve.port);
     let listener = listen(address).map_err(|error| {
         format!("cannot listen on {address}: {error}; choose another --port, or 0 for any")
     })?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
-    let mut stdout = std::io::stdout();
-    let _ = writeln!(stdout, "http://{bound}");
-    let _ = stdout.flush();
     let served = runtime().and_then(|runtime| {
         runtime.block_on(async {
+            // Whoever reads the URL may end the server from then on, and have it end in good order.
             let mut terminated = signal(SignalKind::terminate())?;
+            let mut interrupted = signal(SignalKind::interrupt())?;
+            let mut stdout = std::io::stdout();
+            let _ = writeln!(stdout, "http://{bound}");
+            let _ = stdout.flush();
             let shutdown = async move {
                 tokio::select! {
                     _ = terminated.recv() => {}
-                    _ = tokio::signal::ctrl_c() => {}
+                    _ = interrupted.recv() => {}
                 }
             };
             Front::new(options, worker).serve(listener, shutdown).await
         })
     });
     served.map_err(|error| error.to_string())
+}
+
+/// What is served, and who steps it.
+fn worker(serve: &Serve, host: &Host) -> Result<(Options, Box<dyn Worker>), String> {
+    if serve.target.iter().any(|target| target.contains("://")) {
+        if let Some(flag) = serve.local_flag() {
+            return Err(format!("--{flag} is for environments, and these are servers of one"));
+        }
+        return serve.pool.worker(&serve.target, serve.max_sessions, serve.mode());
+    }
+    let [target] = &serve.target[..] else {
+        return Err("only servers are served together: give one environment, or URLs".into());
+    };
+    if let Some(flag) = serve.pool.flag() {
+        return Err(format!("--{flag} is for servers that there are: give their URLs"));
+    }
+    match target.parse().map_err(|error| format!("{error}"))? {
+        Local::Native(native) => self::native(serve, &native),
+        source => self::python(serve, &source, host),
+    }
 }
 
 fn native(serve: &Serve, native: &Native) -> Result<(Options, Box<dyn Worker>), String> {
@@ -187,8 +226,13 @@ fn native(serve: &Serve, native: &Native) -> Result<(Options, Box<dyn Worker>), 
     Ok((options, Box::new(environment.worker())))
 }
 
-fn python(serve: &Serve, source: &Local) -> Result<(Options, Box<dyn Worker>), String> {
-    let python = python_options(source, serve.python.as_deref(), &serve.python_path);
+fn python(
+    serve: &Serve,
+    source: &Local,
+    host: &Host,
+) -> Result<(Options, Box<dyn Worker>), String> {
+    let program = serve.python.as_deref().or(host.python.as_deref());
+    let python = python_options(source, program, &serve.python_path);
     let mut python = python.ok_or("this is no Python environment")?;
     python.placement = envmill_python_worker::Placement::Even;
     python.production = serve.production;

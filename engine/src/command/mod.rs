@@ -2,6 +2,7 @@
 
 mod env;
 mod play;
+mod pool;
 mod replay;
 mod signals;
 mod starter;
@@ -31,7 +32,7 @@ enum Command {
     Run(Box<play::Arguments>),
     /// Take every decision of a flight recording again, and compare.
     ReplayCore(replay::Arguments),
-    /// Native environments.
+    /// Environments: serve one, or several servers of one; list the native ones.
     Env {
         #[command(subcommand)]
         command: env::Command,

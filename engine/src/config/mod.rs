@@ -15,9 +15,11 @@ mod stamp;
 
 pub use error::ConfigError;
 pub use file::{from_json, parse, read};
+pub(crate) use options::headers;
 pub use options::{Limits, RunOptions};
 pub(crate) use resume::changed;
 pub use resume::resumed_name;
+pub(crate) use reuse::Reuse;
 pub use rules::Rules;
 pub use settings::Settings;
 pub use source::{ClassSource, GymnasiumSource, Local, Native, Source};

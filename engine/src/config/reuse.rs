@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 
 /// `never`, a number of episodes, or `unlimited`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reuse(pub(super) SessionReuse);
+pub struct Reuse(pub(crate) SessionReuse);
 
 impl FromStr for Reuse {
     type Err = String;

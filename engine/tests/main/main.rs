@@ -5,6 +5,7 @@
 mod faults;
 mod flight;
 mod formats;
+mod gateway;
 mod groups;
 mod outcome;
 mod paths;

@@ -139,9 +139,41 @@ pub fn task_result(response: &Bytes) -> Result<Bytes, TaskError> {
     }
 }
 
+/// A worker's answer to [`TaskMethod::request`]; the text of a result, or why there is none.
+#[must_use]
+pub fn task_response(result: Result<&[u8], &TaskError>) -> Bytes {
+    let mut response = br#"{"jsonrpc":"2.0","id":1,"#.to_vec();
+    let (code, message) = match result {
+        Ok(result) => {
+            response.extend_from_slice(br#""result":"#);
+            response.extend_from_slice(result);
+            response.push(b'}');
+            return response.into();
+        }
+        Err(TaskError::Unsupported) => (-32_601, "Method not found"),
+        Err(TaskError::InvalidIndex) => (-32_602, INVALID_INDEX),
+        Err(TaskError::Failed(message)) => (-32_603, message.as_str()),
+    };
+    let message = serde_json::Value::from(message);
+    let error = format!(r#""error":{{"code":{code},"message":{message}}}}}"#);
+    response.extend_from_slice(error.as_bytes());
+    response.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn responses_say_what_is_read_from_them() {
+        let told = |result: Result<&[u8], &TaskError>| task_result(&task_response(result));
+        assert_eq!(told(Ok(b"[ 1 ]")).unwrap(), "[ 1 ]");
+        for error in
+            [TaskError::Unsupported, TaskError::InvalidIndex, TaskError::Failed("\"no\"".into())]
+        {
+            assert_eq!(told(Err(&error)), Err(error));
+        }
+    }
 
     fn result(response: &'static str) -> Result<Bytes, TaskError> {
         task_result(&Bytes::from_static(response.as_bytes()))

@@ -107,6 +107,16 @@ pub fn ready(server: &Server, options: &Options) -> Result<(), DescribeError> {
     Asker::new(server, options)?.required("/health").map(drop)
 }
 
+/// Asks a server for its metadata (`/metadata`), waiting for the answer: the text of one JSON object, or
+/// empty where it has none. It builds a whole environment for that, so this is asked once.
+///
+/// # Errors
+///
+/// As [`describe`].
+pub fn metadata(server: &Server, options: &Options) -> Result<Bytes, DescribeError> {
+    Asker::new(server, options)?.optional("/metadata")
+}
+
 pub(crate) struct Asker {
     agent: Agent,
     pub(crate) target: Target,

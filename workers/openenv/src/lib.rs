@@ -45,10 +45,10 @@ mod websocket;
 mod worker;
 
 pub use address::AddressError;
-pub use describe::{DescribeError, Description, describe, ready};
+pub use describe::{DescribeError, Description, describe, metadata, ready};
 pub use limits::raise_descriptor_limit;
 pub use metrics::Metrics;
 pub use options::{Options, OptionsError, Server, Transport};
-pub use tasks::num_tasks;
+pub use tasks::{ask_tasks, environments, num_tasks};
 pub use tools::{Tool, ToolsError, tools};
 pub use worker::OpenEnvWorker;

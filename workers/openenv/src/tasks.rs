@@ -1,8 +1,16 @@
 //! The tasks that a server says it has, over its Task API.
 
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use envmill_protocol::openenv::tasks::{TaskError, TaskMethod};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::{DescribeError, Options, Server, describe::Asker};
+
+/// Where environments are listed.
+const LIST: &str = "/list_environments";
 
 /// Asks a server how many tasks a split of its environment has, waiting for the answer. An episode
 /// plays one of them by `split` and `index` among its reset parameters.
@@ -21,22 +29,75 @@ pub fn num_tasks(server: &Server, options: &Options, split: &str) -> Result<u64,
         num_tasks: u64,
     }
     let asker = Asker::new(server, options)?;
-    let (list, body) = ("/list_environments", asker.required("/list_environments"));
-    let environments: Vec<String> = read(&asker, list, &without_api(body)?)?;
-    let Some(environment) = environments.first() else {
-        let problem = "it names no environment".to_owned();
-        return Err(DescribeError::NotOpenEnv { url: asker.target.address.http(list), problem });
-    };
-    let endpoint = format!("/{}/num_tasks", escaped(environment));
+    let environment = environment(&asker)?;
+    let endpoint = format!("/{}/num_tasks", escaped(&environment));
     let question = serde_json::json!({ "split": split }).to_string();
     let body = without_api(asker.answer(&endpoint, Some(&question)))?;
     read::<Answer>(&asker, &endpoint, &body).map(|answer| answer.num_tasks)
 }
 
-fn read<T: for<'de> Deserialize<'de>>(
+/// The names of the environments that a server lists for its Task API, waiting for the answer.
+///
+/// # Errors
+///
+/// As [`num_tasks`].
+pub fn environments(server: &Server, options: &Options) -> Result<Vec<String>, DescribeError> {
+    list(&Asker::new(server, options)?)
+}
+
+/// Asks a server's Task API a question for its first environment, waiting for the answer: the text of
+/// the result, as the worker seam has it ([`envmill_protocol::openenv::tasks`]).
+///
+/// # Errors
+///
+/// What a client should be told instead.
+pub fn ask_tasks(
+    server: &Server,
+    options: &Options,
+    method: TaskMethod,
+    params: &str,
+) -> Result<Bytes, TaskError> {
+    let failed = |error: DescribeError| match error {
+        DescribeError::Status { status: 404 | 405 | 501, .. } => TaskError::Unsupported,
+        DescribeError::Status { status: 400, .. } => TaskError::InvalidIndex,
+        error => TaskError::Failed(error.to_string()),
+    };
+    let asker = Asker::new(server, options).map_err(failed)?;
+    let environment = environment(&asker).map_err(failed)?;
+    let (segment, key) = match method {
+        TaskMethod::ListSplits => ("splits", None),
+        TaskMethod::ListTasks => ("tasks", Some("tasks")),
+        TaskMethod::NumTasks => ("num_tasks", Some("num_tasks")),
+        TaskMethod::GetTask => ("task", Some("task")),
+        TaskMethod::GetTaskRange => ("task_range", Some("tasks")),
+    };
+    let endpoint = format!("/{}/{segment}", escaped(&environment));
+    // Splits are asked for by GET.
+    let body = asker.answer(&endpoint, key.map(|_| params)).map_err(failed)?;
+    let Some(key) = key else { return Ok(body) };
+    let fields: HashMap<String, &RawValue> = read(&asker, &endpoint, &body).map_err(failed)?;
+    match fields.get(key) {
+        Some(result) => Ok(body.slice_ref(result.get().as_bytes())),
+        None => Err(TaskError::Failed(format!("its answer has no `{key}`"))),
+    }
+}
+
+/// The first environment of the list.
+fn environment(asker: &Asker) -> Result<String, DescribeError> {
+    list(asker)?.into_iter().next().ok_or_else(|| DescribeError::NotOpenEnv {
+        url: asker.target.address.http(LIST),
+        problem: "it names no environment".to_owned(),
+    })
+}
+
+fn list(asker: &Asker) -> Result<Vec<String>, DescribeError> {
+    read(asker, LIST, &without_api(asker.required(LIST))?)
+}
+
+fn read<'a, T: Deserialize<'a>>(
     asker: &Asker,
     endpoint: &str,
-    body: &[u8],
+    body: &'a [u8],
 ) -> Result<T, DescribeError> {
     serde_json::from_slice(body).map_err(|error| DescribeError::NotOpenEnv {
         url: asker.target.address.http(endpoint),
