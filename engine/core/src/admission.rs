@@ -354,7 +354,9 @@ impl Admission {
     pub fn open_failed(&mut self, now: Time, failure: Failure, random: &mut Random) -> bool {
         self.status.failures += 1;
         self.failures_in_a_row += 1;
-        if matches!(failure.kind.retry(Phase::Connect), Retry::Never) {
+        // A deadline, also one that belongs to the episode, only says that it took too long this time.
+        let is_late = matches!(failure.kind, FailureKind::Deadline(_));
+        if !is_late && failure.kind.retry(Phase::Connect) == Retry::Never {
             self.permanent_in_a_row += 1;
         } else {
             self.permanent_in_a_row = 0;
