@@ -80,6 +80,14 @@ pub enum RunError {
     /// The Python processes cannot be started.
     #[error(transparent)]
     Python(#[from] envmill_python_worker::Error),
+    /// The environment tells no number of tasks.
+    #[error("--split {split}: {problem}")]
+    Split {
+        /// The split.
+        split: String,
+        /// Why.
+        problem: String,
+    },
     /// The job cannot be taken on.
     #[error(transparent)]
     Job(#[from] OptionsError),
@@ -159,13 +167,13 @@ fn play(
     };
     let mut earlier = Earlier::read(options, directory)?;
     let recorded_before = earlier.recorded.len();
-    let (mut fleet, worker) = Fleet::start(options, control, directory)?;
-    let tasks = tasks(options, &fleet)?;
+    let (mut fleet, mut worker) = Fleet::start(options, control, directory)?;
+    let tasks = tasks(options, &fleet, &mut worker)?;
     if !tasks.is_empty() {
         job_json["tasks-digest"] = tasks::digest(&tasks).into();
         is_same_job(begun.as_ref(), &job_json)?;
     }
-    let policy = policy(options, &fleet, recording.as_ref())?;
+    let policy = policy(options, &fleet, &mut worker, recording.as_ref())?;
     let group_lines = std::mem::take(&mut earlier.group_lines);
     let (core, job) = core(options, &fleet.members, Tasks::new(tasks), earlier)?;
     directory.write_job(&format!("{job_json:#}\n"))?;
@@ -206,11 +214,15 @@ fn is_same_job(
     }
 }
 
-fn tasks(options: &RunOptions, fleet: &Fleet) -> Result<Vec<envmill_core::Task>, RunError> {
-    match (&options.tasks, &options.split, &fleet.remote) {
-        (Some(path), _, _) => Ok(tasks::read(path)?),
-        (None, Some(split), Some(remote)) => remote.tasks_of(split),
-        _ => Ok(Vec::new()),
+fn tasks(
+    options: &RunOptions,
+    fleet: &Fleet,
+    worker: &mut FleetWorker,
+) -> Result<Vec<envmill_core::Task>, RunError> {
+    match (&options.tasks, &options.split) {
+        (Some(path), _) => Ok(tasks::read(path)?),
+        (None, Some(split)) => fleet.tasks_of(split, worker),
+        (None, None) => Ok(Vec::new()),
     }
 }
 
@@ -226,6 +238,7 @@ fn check_descriptors(sessions: u32) -> Result<(), RunError> {
 fn policy(
     options: &RunOptions,
     fleet: &Fleet,
+    worker: &mut FleetWorker,
     recording: Option<&Arc<Recording>>,
 ) -> Result<Box<dyn Policy>, RunError> {
     if let Some(recording) = recording {
@@ -236,10 +249,8 @@ fn policy(
         // A replay has its recording and was returned above.
         PolicySpec::Random | PolicySpec::Replay(_) => {
             let schema = &fleet.action_schema;
-            let tools = match &fleet.remote {
-                Some(remote) if Sampler::takes_tools(schema) => remote.tools()?,
-                _ => Vec::new(),
-            };
+            let tools =
+                if Sampler::takes_tools(schema) { fleet.tools(worker)? } else { Vec::new() };
             let compiled = Sampler::compile_with_tools(schema, &tools);
             let sampler = compiled.map_err(|source| RunError::Schema {
                 url: fleet.members.first().map(|server| server.name.clone()).unwrap_or_default(),

@@ -6,10 +6,12 @@
 //! Deliberately absent: scheduling, retries and deadlines. A worker does what it is told, at once,
 //! and says what came of it; everything it could decide is decided in the engine's core.
 
+mod asker;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod waker;
 mod worker;
 
+pub use asker::Asker;
 pub use waker::{Wake, Waker};
 pub use worker::Worker;

@@ -36,3 +36,17 @@ pub trait Worker: Send {
     /// way, the next.
     fn waker(&self) -> Waker;
 }
+
+impl<W: Worker + ?Sized> Worker for &mut W {
+    fn submit(&mut self, batch: &mut Vec<Command>) {
+        (**self).submit(batch);
+    }
+
+    fn completions(&mut self, events: &mut Vec<Event>, wait: Duration) {
+        (**self).completions(events, wait);
+    }
+
+    fn waker(&self) -> Waker {
+        (**self).waker()
+    }
+}

@@ -40,7 +40,7 @@ const ACTIONS: &[Action] = &[
     Action {
         name: "test",
         arguments: "[FILTER]",
-        about: "make the Python environments that tests need, build, and run all tests",
+        about: "make the Python environments that tests need, build, and run all tests, or those of Rust whose names have the filter",
         run: test,
     },
     Action {
@@ -150,6 +150,8 @@ fn ci(_: &[String]) -> Result<()> {
     stages.stage("clippy", cargo::clippy);
     stages.stage("docs", cargo::docs);
     stages.tests("tests", || cargo::tests(&[], &[]));
+    stages.stage("wheel", python::wheel);
+    stages.tests("pytest", || python::tests(&[]));
     stages.finish()
 }
 
@@ -159,6 +161,11 @@ fn test(filter: &[String]) -> Result<()> {
     stages.essential("python", venv::for_tests)?;
     stages.essential("build", cargo::build)?;
     stages.tests("tests", || cargo::tests(filter, &[]));
+    // A filter is of names in Rust; `cargo xtask python` takes others.
+    if filter.is_empty() {
+        stages.essential("wheel", python::wheel)?;
+        stages.tests("pytest", || python::tests(&[]));
+    }
     stages.finish()
 }
 

@@ -346,15 +346,11 @@ fn sources(settings: &Settings) -> Result<Vec<Source>, ConfigError> {
         ));
     }
     // What only a server can be asked for must not be left out in silence.
-    if sources.iter().any(|source| !source.is_remote()) {
-        let asked_for = [
-            ("split", settings.split.is_some()),
-            ("transport", !matches!(settings.transport.as_deref(), None | Some("ws"))),
-        ];
-        if let Some((name, _)) = asked_for.into_iter().find(|(_, is_asked)| *is_asked) {
-            let problem = "it takes a server: give a URL, or put serve: before the environment";
-            return Err(ConfigError::value(name, problem));
-        }
+    if sources.iter().any(|source| !source.is_remote())
+        && !matches!(settings.transport.as_deref(), None | Some("ws"))
+    {
+        let problem = "it takes a server: give a URL, or put serve: before the environment";
+        return Err(ConfigError::value("transport", problem));
     }
     let is_started = |source: &Source| !matches!(source, Source::Url(_));
     if settings.replicas.is_some_and(|n| n > 1) && !sources.iter().any(is_started) {
@@ -487,13 +483,10 @@ mod tests {
     #[test]
     fn what_takes_a_server_is_not_left_out_in_silence() {
         for env in ["native:echo", "openenv-class:a:B", "python:gymnasium/CartPole-v1"] {
-            let split = Settings { split: Some("train".into()), ..Settings::default() };
-            let harness = Settings { transport: Some("harness".into()), ..Settings::default() };
-            for settings in [split, harness] {
-                let settings = Settings { env: vec![env.into()], ..settings };
-                let error = sources(&settings).unwrap_err().to_string();
-                assert!(error.contains("takes a server"), "{env}: {error}");
-            }
+            let transport = Some("harness".into());
+            let settings = Settings { env: vec![env.into()], transport, ..Settings::default() };
+            let error = sources(&settings).unwrap_err().to_string();
+            assert!(error.contains("takes a server"), "{env}: {error}");
         }
     }
 

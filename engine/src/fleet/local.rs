@@ -1,8 +1,17 @@
 //! Environments without a server: native ones in this process, Python ones in processes of their own.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use envmill_openenv::{Tool, ToolsError};
+use envmill_protocol::{
+    FailureKind, Outcome, Request,
+    openenv::tasks::{TaskError, TaskMethod, task_result},
+};
 use envmill_python_worker::{Gymnasium, Log, OpenEnvClass, Options, PythonWorker, Target};
+use envmill_workers::Asker;
 
 use super::{Fleet, FleetWorker, Member};
 use crate::{
@@ -10,6 +19,9 @@ use crate::{
     run::RunError,
     sink::OutputDirectory,
 };
+
+/// How long an environment may take to tell of its tasks or tools, its making included.
+const ASKED_WITHIN: Duration = Duration::from_mins(2);
 
 /// How many digits of the hash make a fingerprint.
 const FINGERPRINT_DIGITS: usize = 32;
@@ -65,6 +77,40 @@ pub(super) fn python(
         .collect();
     let fleet = Fleet { members, action_schema: description.action_schema, remote: None };
     Ok((fleet, FleetWorker::Python(Box::new(worker))))
+}
+
+/// How many tasks a split of the environment has, which an environment made for that tells.
+pub(super) fn num_tasks(split: &str, worker: &mut FleetWorker) -> Result<u64, RunError> {
+    let problem = |problem: String| RunError::Split { split: split.to_owned(), problem };
+    let question = TaskMethod::NumTasks.request(&serde_json::json!({ "split": split }).to_string());
+    let mut asker = Asker::new(worker, ASKED_WITHIN);
+    let answer = asker.open().and_then(|()| asker.ask(Request::ToolCall { request: question }));
+    asker.close();
+    let count = match answer {
+        Ok(Outcome::ToolResult(response)) => task_result(&response),
+        // What it has no method for, it refuses.
+        Ok(_) => Err(TaskError::Unsupported),
+        Err(failure) if failure.kind == FailureKind::Refused => Err(TaskError::Unsupported),
+        Err(failure) => return Err(problem(failure.to_string())),
+    };
+    let count = count.map_err(|error| match error {
+        TaskError::Unsupported => {
+            problem("it has no tasks of its own; give them with --tasks FILE".into())
+        }
+        error => problem(error.to_string()),
+    })?;
+    serde_json::from_slice(&count).map_err(|error| problem(error.to_string()))
+}
+
+/// The tools of the environment, which one made for that tells.
+pub(super) fn tools(members: &[Member], worker: &mut FleetWorker) -> Result<Vec<Tool>, RunError> {
+    let mut asker = Asker::new(worker, ASKED_WITHIN);
+    let tools = envmill_openenv::list_tools(&mut asker);
+    asker.close();
+    tools.map_err(|failure| {
+        let url = members.first().map(|member| member.name.clone()).unwrap_or_default();
+        RunError::Tools(ToolsError::Session { url, failure })
+    })
 }
 
 /// What the worker of a Python environment is told; `None` if it is none.

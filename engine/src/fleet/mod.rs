@@ -8,6 +8,8 @@ mod remote;
 mod worker;
 
 use bytes::Bytes;
+use envmill_core::Task;
+use envmill_openenv::Tool;
 
 pub use self::worker::FleetWorker;
 pub(crate) use self::{local::python_options, remote::Remote};
@@ -18,6 +20,7 @@ use crate::{
     report,
     run::RunError,
     sink::OutputDirectory,
+    tasks,
 };
 
 /// What the core is told of a server.
@@ -52,6 +55,26 @@ impl Fleet {
             }
             Some(Source::Local(source)) => local::python(source, options, directory),
             _ => Remote::start(options, control, directory),
+        }
+    }
+
+    /// The tasks of a split, as the first server tells of it.
+    pub(crate) fn tasks_of(
+        &self,
+        split: &str,
+        worker: &mut FleetWorker,
+    ) -> Result<Vec<Task>, RunError> {
+        match &self.remote {
+            Some(remote) => remote.tasks_of(split),
+            None => Ok(tasks::of_split(split, local::num_tasks(split, worker)?)?),
+        }
+    }
+
+    /// The tools of the environment.
+    pub(crate) fn tools(&self, worker: &mut FleetWorker) -> Result<Vec<Tool>, RunError> {
+        match &self.remote {
+            Some(remote) => remote.tools(),
+            None => local::tools(&self.members, worker),
         }
     }
 

@@ -64,7 +64,7 @@ impl Remote {
     }
 
     /// The tasks of a split, as the first server tells of it.
-    pub(crate) fn tasks_of(&self, split: &str) -> Result<Vec<Task>, RunError> {
+    pub(super) fn tasks_of(&self, split: &str) -> Result<Vec<Task>, RunError> {
         match self.options.servers.first() {
             Some(server) => Ok(tasks::of_split(split, num_tasks(server, &self.options, split)?)?),
             None => Ok(Vec::new()),
@@ -72,7 +72,7 @@ impl Remote {
     }
 
     /// The tools of the first server's environment.
-    pub(crate) fn tools(&self) -> Result<Vec<Tool>, RunError> {
+    pub(super) fn tools(&self) -> Result<Vec<Tool>, RunError> {
         match self.options.servers.first() {
             Some(server) => Ok(envmill_openenv::tools(server, &self.options)?),
             None => Ok(Vec::new()),

@@ -315,11 +315,12 @@ impl Pool {
                     let first = first.filter(|_| phase == Phase::Connect);
                     cut.extend(seat.map(|seat| (seat, phase, first)));
                 }
-                None if session.link == Link::Ready && session.seat.is_none() => {
-                    if since >= IDLE_MAX {
-                        self.idle.retain(|&idle| idle != slot);
-                        self.close(slot, commands);
-                    }
+                None if session.link == Link::Ready
+                    && session.seat.is_none()
+                    && since >= IDLE_MAX =>
+                {
+                    self.idle.retain(|&idle| idle != slot);
+                    self.close(slot, commands);
                 }
                 _ => {}
             }

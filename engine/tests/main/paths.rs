@@ -49,3 +49,30 @@ fn a_class_plays_the_same_in_processes_behind_our_front_and_behind_its_own_serve
     assert_eq!(theirs, played("threads", &spawned, arguments));
     assert_eq!(theirs, played("our front", &format!("serve:{class}"), arguments));
 }
+
+#[test]
+fn a_class_tells_its_tasks_and_tools_without_a_server() {
+    let server = server_with("tools_env", &[]);
+    let arguments = "--episodes 20 --sessions 4 --seed 5 --policy random";
+    let theirs = played("its own server", &server.url(), arguments);
+    assert_eq!(theirs.len(), 20);
+    let class = "openenv-class:tools_env:ToolsEnv?action=tools_env:CallToolAction&observation=\
+                 tools_env:CallToolObservation";
+    assert_eq!(theirs, played("processes", class, arguments));
+
+    let tasks = Job::on("tasks", "openenv-class:tasks_env:TasksEnv")
+        .words("--episodes 5 --split train --max-steps 1 --python")
+        .args([envmill_testing::python().unwrap()])
+        .env("PYTHONPATH", envmill_testing::script("servers"))
+        .play();
+    tasks.all_played();
+    let ids: BTreeSet<&str> = tasks.records.iter().map(|it| it.task_id.as_str()).collect();
+    assert_eq!(ids, BTreeSet::from(["train/0", "train/1", "train/2", "train/3", "train/4"]));
+    for record in &tasks.records {
+        let first = String::from_utf8_lossy(&record.reset.as_ref().unwrap().observation);
+        assert!(first.contains(&format!("\"payload\":\"{}\"", record.task_id)), "{first}");
+    }
+
+    let none = Job::on("none", "native:echo").words("--split train").refused();
+    assert!(none.contains("--tasks FILE"), "{none}");
+}

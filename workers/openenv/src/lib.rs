@@ -50,5 +50,5 @@ pub use limits::raise_descriptor_limit;
 pub use metrics::Metrics;
 pub use options::{Options, OptionsError, Server, Transport};
 pub use tasks::{ask_tasks, environments, num_tasks};
-pub use tools::{Tool, ToolsError, tools};
+pub use tools::{Tool, ToolsError, list_tools, tools};
 pub use worker::OpenEnvWorker;

@@ -3,10 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use envmill_protocol::{
-    Command, Failure, FailureKind, Generation, Outcome, Request, Retry, ServerId, SessionFate, Slot,
-};
-use envmill_workers::Worker as _;
+use envmill_protocol::{Failure, Outcome, Phase, Request, Retry, SessionFate};
+use envmill_workers::{Asker, Worker};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -17,6 +15,9 @@ const DEADLINE: Duration = Duration::from_mins(2);
 
 /// How long a server has for its own goodbye, so that the session's place is free again.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How long it is until a server that has no session to give is asked again.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// One tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub enum ToolsError {
     /// No session answered.
     #[error("{url} does not tell its tools: {failure}")]
     Session {
-        /// The server.
+        /// The server, or the environment where there is none.
         url: String,
         /// What came instead, the last time.
         failure: Failure,
@@ -57,96 +58,68 @@ pub fn tools(server: &Server, options: &Options) -> Result<Vec<Tool>, ToolsError
     // The sessions to attach to are for episodes.
     let server = Server { attach: Vec::new(), ..server.clone() };
     let options = Options { servers: vec![server.clone()], ..options.clone() };
-    let mut asker = Asker {
-        worker: OpenEnvWorker::new(options)?,
-        generation: Generation(0),
-        until: Instant::now() + DEADLINE,
-    };
+    let mut asker = Asker::new(OpenEnvWorker::new(options)?, DEADLINE);
     loop {
-        let answer = asker.session();
-        asker.goodbye();
+        let answer = list_tools(&mut asker);
+        goodbye(&mut asker);
         match answer {
             Ok(tools) => return Ok(tools),
             Err(failure)
-                if asker.until <= Instant::now() || failure.kind.retry(RETRIED) == Retry::Never =>
+                if asker.is_late() || failure.kind.retry(Phase::FirstReset) == Retry::Never =>
             {
                 return Err(ToolsError::Session { url: server.url, failure });
             }
             Err(failure) => {
                 tracing::info!(%failure, "the tools are asked for again");
-                asker.pause(Duration::from_millis(250));
+                pause(asker.worker(), PAUSE);
             }
         }
     }
 }
 
-const RETRIED: envmill_protocol::Phase = envmill_protocol::Phase::FirstReset;
-
-struct Asker {
-    worker: OpenEnvWorker,
-    generation: Generation,
-    until: Instant,
+/// Asks a worker's first server for its tools, as [`tools`] does, on a session that is opened for it and
+/// left open.
+///
+/// # Errors
+///
+/// When no session answers.
+pub fn list_tools<W: Worker>(asker: &mut Asker<W>) -> Result<Vec<Tool>, Failure> {
+    asker.open()?;
+    let call = br#"{"jsonrpc":"2.0","id":"tools","method":"tools/list"}"#;
+    let listed = match asker.ask(Request::ToolCall { request: Bytes::from_static(call) }) {
+        Ok(Outcome::ToolResult(response)) => parse(&response),
+        Ok(_) => Vec::new(),
+        Err(failure) if failure.session == SessionFate::Kept => Vec::new(),
+        Err(failure) => return Err(failure),
+    };
+    if listed.is_empty() {
+        return Ok(listed);
+    }
+    let action = Bytes::from_static(br#"{"type":"list_tools"}"#);
+    Ok(match asker.ask(Request::Step { action }) {
+        Ok(Outcome::Stepped(observed)) => {
+            Some(parse(&observed.observation)).filter(|tools| !tools.is_empty())
+        }
+        _ => None,
+    }
+    .unwrap_or(listed))
 }
 
-impl Asker {
-    fn session(&mut self) -> Result<Vec<Tool>, Failure> {
-        self.ask(Request::Open { server: ServerId(0) })?;
-        let call = br#"{"jsonrpc":"2.0","id":"tools","method":"tools/list"}"#;
-        let listed = match self.ask(Request::ToolCall { request: Bytes::from_static(call) }) {
-            Ok(Outcome::ToolResult(response)) => parse(&response),
-            Ok(_) => Vec::new(),
-            Err(failure) if failure.session == SessionFate::Kept => Vec::new(),
-            Err(failure) => return Err(failure),
-        };
-        if listed.is_empty() {
-            return Ok(listed);
-        }
-        let action = Bytes::from_static(br#"{"type":"list_tools"}"#);
-        Ok(match self.ask(Request::Step { action }) {
-            Ok(Outcome::Stepped(observed)) => {
-                Some(parse(&observed.observation)).filter(|tools| !tools.is_empty())
-            }
-            _ => None,
-        }
-        .unwrap_or(listed))
+/// Closes the session, so that its place is free again.
+fn goodbye(asker: &mut Asker<OpenEnvWorker>) {
+    asker.close();
+    let until = Instant::now() + GOODBYE;
+    let mut events = Vec::new();
+    while asker.worker().metrics().sockets_closing > 0 && Instant::now() < until {
+        asker.worker().completions(&mut events, Duration::from_millis(100));
     }
+}
 
-    fn ask(&mut self, request: Request) -> Result<Outcome, Failure> {
-        self.generation = self.generation.next();
-        let (slot, generation) = (Slot(0), self.generation);
-        self.worker.submit(&mut vec![Command { slot, generation, request }]);
-        let mut events = Vec::new();
-        loop {
-            self.worker.completions(&mut events, Duration::from_millis(100));
-            if let Some(event) = events.drain(..).find(|event| event.generation == generation) {
-                return match event.outcome {
-                    Outcome::Failed(failure) => Err(failure),
-                    outcome => Ok(outcome),
-                };
-            }
-            if self.until <= Instant::now() {
-                let kind = FailureKind::Deadline(RETRIED);
-                return Err(Failure::lost(kind, format!("no answer within {DEADLINE:?}")));
-            }
-        }
-    }
-
-    fn goodbye(&mut self) {
-        self.generation = self.generation.next();
-        let (slot, generation, request) = (Slot(0), self.generation, Request::Close);
-        self.worker.submit(&mut vec![Command { slot, generation, request }]);
-        let until = Instant::now() + GOODBYE;
-        let mut events = Vec::new();
-        while self.worker.metrics().sockets_closing > 0 && Instant::now() < until {
-            self.worker.completions(&mut events, Duration::from_millis(100));
-        }
-    }
-
-    fn pause(&mut self, pause: Duration) {
-        let until = Instant::now() + pause;
-        while let Some(left) = until.checked_duration_since(Instant::now()) {
-            self.worker.completions(&mut Vec::new(), left);
-        }
+/// Lets the worker do what it has to do beside, for so long.
+fn pause(worker: &mut OpenEnvWorker, pause: Duration) {
+    let until = Instant::now() + pause;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        worker.completions(&mut Vec::new(), left);
     }
 }
 
