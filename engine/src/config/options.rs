@@ -8,7 +8,9 @@ use envmill_openenv::Transport;
 use envmill_protocol::openenv::FieldPath;
 use serde_json::{Value, json};
 
-use super::{ConfigError, Rules, Settings, Source, resumed_name, reuse::Reuse, stamp::stamp};
+use super::{
+    ConfigError, Rules, Settings, Source, resumed_name, reuse::Reuse, source, stamp::stamp,
+};
 use crate::{
     policy::PolicySpec,
     sink::{Claim, Format},
@@ -310,7 +312,7 @@ fn sources(settings: &Settings) -> Result<Vec<Source>, ConfigError> {
         return Err(ConfigError::value("replicas", problem));
     }
     let mut sources = Vec::new();
-    for text in &settings.env {
+    for text in settings.env.iter().flat_map(|text| source::split(text)) {
         let source = Source::parse(text)?;
         // The processes of a class are the worker's.
         let is_one = match &source {

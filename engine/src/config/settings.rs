@@ -16,7 +16,7 @@ pub struct Settings {
     /// python:module:factory) for a Gymnasium environment, in Python processes; or serve: before one of
     /// these for an embedded server of it. URLs and servers, repeated or separated by commas, form one
     /// pool and must serve the same environment. [default: native:cartpole]
-    #[arg(long, value_name = "ENV", value_delimiter = ',')]
+    #[arg(long, value_name = "ENV")]
     #[serde(deserialize_with = "one_or_many")]
     pub env: Vec<String>,
 

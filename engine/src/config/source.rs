@@ -7,6 +7,24 @@ use envmill_python_worker::{Start, Threads};
 
 use super::ConfigError;
 
+/// The sources that stand in one text, with commas between them: those that are not within the JSON of
+/// arguments.
+pub(super) fn split(text: &str) -> Vec<&str> {
+    let (mut depth, mut is_quoted, mut is_escaped) = (0_i32, false, false);
+    text.split(|character| {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            '{' | '[' if !is_quoted => depth += 1,
+            '}' | ']' if !is_quoted => depth -= 1,
+            _ => {}
+        }
+        character == ',' && depth <= 0 && !is_quoted
+    })
+    .collect()
+}
+
 /// One server, or what starts one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -72,6 +90,8 @@ pub struct GymnasiumSource {
     pub name: String,
     /// Keyword arguments: the text of one JSON object, or empty.
     pub arguments: String,
+    /// For a vectorised environment, its rows.
+    pub vector: Option<u32>,
     /// How processes begin.
     pub start: Start,
 }
@@ -93,13 +113,14 @@ impl FromStr for GymnasiumSource {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=').unwrap_or((pair, "")) {
                 ("arguments", value) if !value.is_empty() => source.arguments = value.into(),
+                ("vector", value) if rows(value).is_some() => source.vector = rows(value),
                 ("start", value) if start(value).is_some() => {
                     source.start = start(value).unwrap_or_default();
                 }
                 _ => {
                     let problem = format!(
-                        "python: `{pair}` is not usable: there are arguments= (JSON) and \
-                         start=auto|fork|spawn"
+                        "python: `{pair}` is not usable: there are arguments= (JSON), vector= (rows of a \
+                         vectorised environment) and start=auto|fork|spawn"
                     );
                     return Err(ConfigError::value("env", problem));
                 }
@@ -117,11 +138,19 @@ impl fmt::Display for GymnasiumSource {
             write!(f, "{separator}arguments={}", self.arguments)?;
             separator = '&';
         }
+        if let Some(rows) = self.vector {
+            write!(f, "{separator}vector={rows}")?;
+            separator = '&';
+        }
         match start_name(self.start) {
             Some(start) => write!(f, "{separator}start={start}"),
             None => Ok(()),
         }
     }
+}
+
+fn rows(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|&rows| rows > 0)
 }
 
 fn start(name: &str) -> Option<Start> {
@@ -332,6 +361,14 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commas_within_arguments_are_theirs() {
+        assert_eq!(split("http://a,http://b"), ["http://a", "http://b"]);
+        let one = r#"python:m:f?arguments={"a":[1,2],"b":"},\",{"}"#;
+        assert_eq!(split(one), [one]);
+        assert_eq!(split(&format!("{one},http://[::1]:80,")), [one, "http://[::1]:80", ""]);
+    }
 
     #[test]
     fn native_environments_are_read_with_their_parameters() {

@@ -137,8 +137,12 @@ pub(crate) fn python_options(
             let mut options = Options::new(Target::Gymnasium(Gymnasium {
                 name: source.name.clone(),
                 arguments: source.arguments.clone(),
+                vector: source.vector,
             }));
             options.start = source.start;
+            if source.vector.is_some() {
+                options.set_processes(1);
+            }
             options
         }
     };

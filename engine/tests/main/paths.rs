@@ -38,6 +38,49 @@ fn a_gymnasium_environment_plays_the_same_in_processes_and_behind_our_front() {
 }
 
 #[test]
+fn a_vectorised_environment_plays_like_single_ones() {
+    let arguments = "--episodes 40 --sessions 8 --seed 5";
+    let single = "python:gymnasium/CartPole-v1?arguments={\"max_episode_steps\":15}";
+    let single = played("single", single, arguments);
+    assert_eq!(single.len(), 40);
+    // Rows that can be reset one by one, with a seed each; fewer than there are sessions.
+    let rows = "python:gymnasium:make_vec?vector=3&arguments=\
+                {\"id\":\"CartPole-v1\",\"vectorization_mode\":\"sync\",\"max_episode_steps\":15}";
+    assert_eq!(single, played("rows", rows, arguments));
+    let served = format!("serve:{rows}");
+    assert_eq!(single, played("served", &served, "--episodes 40 --sessions 3 --seed 5"));
+}
+
+#[test]
+fn rows_that_begin_by_themselves_make_whole_episodes() {
+    let of = |name: &str, arguments: &str| {
+        let played = Job::on(name, "python:gymnasium/CartPole-v1?vector=4")
+            .words(arguments)
+            .args(["--python".as_ref(), envmill_testing::python().unwrap().as_os_str()])
+            .play();
+        played.all_played();
+        played
+    };
+    // An episode begins near the middle, and ends outside of what is allowed, or is cut.
+    let ended = of("ended", "--episodes 60 --sessions 8 --seed 5");
+    for record in &ended.records {
+        let first: Seen =
+            serde_json::from_slice(&record.reset.as_ref().unwrap().observation).unwrap();
+        assert!(first.observation.iter().all(|number| number.abs() <= 0.05), "{first:?}");
+        let last = &record.steps.last().unwrap().observed.observation;
+        let last: Seen = serde_json::from_slice(last).unwrap();
+        assert!(last.observation[0].abs() > 2.4 || last.observation[2].abs() > 0.209, "{last:?}");
+    }
+    let cut = of("cut", "--episodes 60 --sessions 8 --seed 5 --max-steps 4");
+    assert_eq!(cut.episodes("truncated"), 60);
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Seen {
+    observation: [f64; 4],
+}
+
+#[test]
 fn a_class_plays_the_same_in_processes_behind_our_front_and_behind_its_own_server() {
     let arguments = "--episodes 40 --sessions 8 --seed 5 --max-steps 6 --policy random";
     let server = server_with("choice_env", &[]);

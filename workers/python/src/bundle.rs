@@ -29,6 +29,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "envmill_worker.rpc" = "rpc.py",
     "envmill_worker.target" = "target.py",
     "envmill_worker.threads" = "threads.py",
+    "envmill_worker.vector_env" = "vector_env.py",
     "envmill_worker.worker" = "worker.py",
 };
 
@@ -71,6 +72,7 @@ fn configuration(options: &Options) -> Result<serde_json::Value, Error> {
         Target::Gymnasium(gymnasium) => {
             config["kind"] = "gymnasium".into();
             config["target"] = gymnasium.name.as_str().into();
+            config["vector"] = gymnasium.vector.into();
             &gymnasium.arguments
         }
     };

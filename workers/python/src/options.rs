@@ -100,6 +100,9 @@ pub struct Gymnasium {
     pub name: String,
     /// Keyword arguments of its making: the text of one JSON object, or empty.
     pub arguments: String,
+    /// For a vectorised environment (`gymnasium.vector.VectorEnv`), how many rows it is made with: each
+    /// is a session of its process, and all step together.
+    pub vector: Option<u32>,
 }
 
 impl fmt::Display for Target {

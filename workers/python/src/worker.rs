@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token, unix::SourceFd};
 use serde_json::json;
 
 use crate::{
-    Description, Error, Options, Placement,
+    Description, Error, Gymnasium, Options, Placement, Target,
     description::Columns,
     error::system,
     nursery::{News, Nursery},
@@ -103,6 +103,8 @@ impl PythonWorker {
         let (description, columns) = describe(&nursery, &options)?;
         if !description.concurrent {
             options.sessions_per_process = 1;
+        } else if let Target::Gymnasium(Gymnasium { vector: Some(rows), .. }) = options.target {
+            options.sessions_per_process = rows;
         }
         let poll = Poll::new().map_err(system("cannot wait for events"))?;
         let waker = mio::Waker::new(poll.registry(), WAKER).map_err(system("cannot be woken"))?;

@@ -43,7 +43,9 @@ def preload(config):
     if config["kind"] == "openenv":
         importlib.import_module("envmill_worker.openenv_class")
     else:
-        importlib.import_module("envmill_worker.gymnasium_env")
+        importlib.import_module(
+            "envmill_worker.vector_env" if config["vector"] else "envmill_worker.gymnasium_env"
+        )
     if ":" in config["target"] and not config["target"].startswith("gymnasium/"):
         load_object(config["target"])
 
@@ -54,6 +56,10 @@ def adapter(config):
         from .openenv_class import OpenEnvClass
 
         return OpenEnvClass(config)
+    if config["vector"]:
+        from .vector_env import VectorisedEnv
+
+        return VectorisedEnv(config)
     from .gymnasium_env import GymnasiumEnv
 
     return GymnasiumEnv(config)

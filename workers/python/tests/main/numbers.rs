@@ -6,7 +6,8 @@ use envmill_python_worker::{Gymnasium, Options, Target};
 use crate::rig::{Rig, options};
 
 fn gymnasium(name: &str, arguments: &str) -> Options {
-    let target = Gymnasium { name: name.into(), arguments: arguments.into() };
+    let target =
+        Gymnasium { name: name.into(), arguments: arguments.into(), ..Gymnasium::default() };
     Options { target: Target::Gymnasium(target), ..options("") }
 }
 

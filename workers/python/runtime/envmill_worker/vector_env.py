@@ -1,0 +1,260 @@
+"""Vectorised environments: one environment whose rows are the sessions of its process.
+
+All rows step together, once each of them that is in an episode has its action. Where single rows can be
+reset, with a seed, that happens at once. Where they cannot, the environment begins a row's next episode by
+itself in the step after the end of one (Gymnasium's `NEXT_STEP`): a reset then waits for that and gets what
+the environment gives, and seeds have no effect.
+"""
+
+import json
+
+import gymnasium
+import numpy
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import iterate
+
+from .gymnasium_env import GymnasiumEnv, Server, TERMINATED, TRUNCATED, column
+from .port import CLOSE, CLOSED, FAILED, OPEN, RESET, STATE, STATE_TEXT, STEP
+from .target import TargetError, load_object
+
+
+class VectorisedEnv(GymnasiumEnv):
+    """What the engine's target names; made once, and then stepped."""
+
+    def __init__(self, config):
+        self.config, self.name = config, config["target"]
+        self.arguments = config.get("arguments") or {}
+        self.rows = config["vector"]
+        self.env = self.make()
+        self.action_space = self.env.single_action_space
+        self.observation_space = self.env.single_observation_space
+        self.action_column = column(self.action_space)
+        self.observation_column = column(self.observation_space)
+        if self.action_column is None:
+            raise TargetError(
+                f"{self.name}: a vectorised environment's actions must be numbers, and these are "
+                f"{self.action_space}"
+            )
+        if not resets_rows(self.env) and mode(self.env) != AutoresetMode.NEXT_STEP:
+            raise TargetError(
+                f"{self.name} resets no single rows (`reset_mask`), so it must begin episodes in the "
+                f"step after an end (AutoresetMode.NEXT_STEP), and its mode is {mode(self.env)}"
+            )
+
+    def make(self):
+        if self.name.startswith("gymnasium/"):
+            name = self.name.removeprefix("gymnasium/")
+            env = gymnasium.make_vec(name, num_envs=self.rows, **self.arguments)
+        else:
+            env = load_object(self.name)(num_envs=self.rows, **self.arguments)
+        if not isinstance(env, VectorEnv) or env.num_envs != self.rows:
+            raise TargetError(f"{self.name} makes no gymnasium.vector.VectorEnv of {self.rows} rows")
+        return env
+
+    def serve(self, port):
+        VectorServer(port, self).run()
+
+
+def resets_rows(env):
+    """Whether a reset can be of some rows: whether it looks for `reset_mask` among its options."""
+    code = getattr(type(env.unwrapped).reset, "__code__", None)
+    return code is not None and "reset_mask" in code.co_consts
+
+
+def mode(env):
+    return (env.unwrapped.metadata or {}).get("autoreset_mode")
+
+
+class Row:
+    """A row, as the session knows it that has it."""
+
+    __slots__ = ("index", "live", "session", "step", "steps")
+
+    def __init__(self, index):
+        self.index, self.session = index, None
+        self.free()
+
+    def free(self):
+        # In an episode; its steps so far; the step that waits to be taken: who asks, and the action.
+        self.session, self.live, self.steps, self.step = None, False, 0, None
+
+
+class VectorServer(Server):
+    def __init__(self, port, adapter):
+        super().__init__(port, adapter)
+        self.env, self.rows = adapter.env, [Row(index) for index in range(adapter.rows)]
+        self.by_session = {}
+        self.resets_rows = resets_rows(self.env)
+        # What rows without an action are stepped with.
+        adapter.action_space.seed(0)
+        self.filler = adapter.action_space.sample()
+        space = self.env.action_space
+        self.batch = numpy.empty((len(self.rows), *adapter.action_space.shape), dtype=space.dtype)
+        self.live, self.due, self.resets = 0, [], {}
+        self.begin()
+
+    def begin(self):
+        """All rows at the beginning of episodes that nobody plays yet."""
+        self.seen, self.told = self.env.reset()
+        # Rows that show a first observation, and those whose episode the last step has ended.
+        self.fresh = numpy.ones(len(self.rows), dtype=bool)
+        self.ended = numpy.zeros(len(self.rows), dtype=bool)
+
+    def run(self):
+        while True:
+            batch = self.port.next_batch()
+            if batch is not None:
+                requests, actions = self.take(batch)
+                for number, (identity, kind, text) in enumerate(requests):
+                    self.handle(identity, kind, text, actions[number])
+                continue
+            is_busy = self.turn()
+            self.flush()
+            self.port.wait(0 if is_busy else None)
+
+    def handle(self, identity, kind, text, action):
+        number = identity >> 32
+        row = self.by_session.get(number)
+        if kind == OPEN:
+            free = [row for row in self.rows if row.session is None]
+            if free:
+                # One that can begin at once, if there is one.
+                row = next((row for row in free if self.fresh[row.index]), free[0])
+                row.session = number
+                self.by_session[number] = row
+        elif kind == CLOSE:
+            if row is not None:
+                self.pause(row)
+                row.free()
+                del self.by_session[number]
+            self.put(identity, CLOSED)
+        elif row is None:
+            self.put(identity, FAILED, b"each row of the vectorised environment has a session")
+        elif kind == STATE:
+            told = json.dumps({"episode_id": None, "step_count": row.steps}).encode()
+            self.put(identity, STATE_TEXT, told)
+        elif kind == RESET:
+            self.pause(row)
+            parameters = json.loads(text) if text else {}
+            self.resets[row.index] = (identity, parameters.get("seed"))
+        elif kind == STEP and row.live:
+            row.step = (identity, action)
+            self.due.append(row)
+        elif kind == STEP:
+            self.put(identity, FAILED, b"there is no episode: reset the environment first")
+        else:
+            self.put(identity, FAILED, b"the environment has no tools")
+
+    def pause(self, row):
+        """Nobody plays the row on, for now."""
+        self.resets.pop(row.index, None)
+        if row.step is not None:
+            row.step = None
+            self.due.remove(row)
+        self.live -= row.live
+        row.live = False
+
+    def turn(self):
+        """Goes one step on if that is due. Whether it was."""
+        if self.resets and self.resets_rows:
+            self.guarded(self.reset_rows, self.resets)
+            return True
+        ready = [index for index in self.resets if self.fresh[index]]
+        if ready:
+            self.answer_resets(ready, self.seen, self.told)
+            return True
+        # Where nobody plays, those that wait for a row's next episode have it played to its end.
+        is_due = len(self.due) == self.live and (self.due or self.resets)
+        if is_due:
+            self.guarded(self.step, self.resets if not self.due else ())
+        return bool(is_due)
+
+    def guarded(self, work, resets):
+        """Does something to the environment. If it fails, so do all who wait, and it is made anew."""
+        waiting = [row.step[0] for row in self.due] + [self.resets[index][0] for index in resets]
+        self.port.state[0] = (waiting[0] >> 32) + 1
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001
+            told = f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:1024]
+            waiting = [row.step[0] for row in self.due]
+            waiting += [identity for identity, _ in self.resets.values()]
+            for identity in waiting:
+                self.put(identity, FAILED, told)
+            for row in self.rows:
+                self.pause(row)
+            self.env.close()
+            self.env = self.adapter.make()
+            self.begin()
+        self.port.state[0] = 0
+
+    def reset_rows(self):
+        indices = sorted(self.resets)
+        mask = numpy.zeros(len(self.rows), dtype=bool)
+        mask[indices] = True
+        seeds = {index: self.resets[index][1] for index in indices}
+        if all(seed is None for seed in seeds.values()):
+            seed = None
+        elif isinstance(self.env.unwrapped, (SyncVectorEnv, AsyncVectorEnv)):
+            seed = [seeds.get(index) for index in range(len(self.rows))]
+        else:
+            seed = numpy.array([-1 if each is None else each for each in seeds.values()])
+        seen, infos = self.env.reset(seed=seed, options={"reset_mask": mask})
+        self.answer_resets(indices, seen, infos)
+
+    def answer_resets(self, indices, seen, infos):
+        seen = self.split(seen)
+        # Some give all rows, and some those that were reset.
+        is_all = len(seen) == len(self.rows)
+        for place, index in enumerate(indices):
+            row, (identity, _) = self.rows[index], self.resets.pop(index)
+            place = index if is_all else place
+            row.live, row.steps = True, 0
+            self.live += 1
+            self.fresh[index] = False
+            # A reset has no reward, which is not 0.
+            self.see(identity, seen[place], info_of(infos, place, len(seen)), float("nan"), 0)
+
+    def step(self):
+        batch, due = self.batch, self.due
+        batch[:] = self.filler
+        batch[[row.index for row in due]] = [row.step[1] for row in due]
+        seen, rewards, terminated, truncated, infos = self.env.step(batch)
+        self.seen, self.told = seen, infos
+        self.fresh = self.ended
+        self.ended = (terminated | truncated) & ~self.fresh
+        self.due = []
+        seen, rewards = self.split(seen), rewards.tolist()
+        flags = (TERMINATED * terminated | TRUNCATED * truncated).tolist()
+        for row in due:
+            index, (identity, _) = row.index, row.step
+            row.step = None
+            row.steps += 1
+            if flags[index]:
+                row.live = False
+                self.live -= 1
+            info = info_of(infos, index, len(self.rows)) if infos else infos
+            self.see(identity, seen[index], info, rewards[index], flags[index])
+
+    def split(self, seen):
+        """Observations by row."""
+        if isinstance(seen, numpy.ndarray):
+            return seen
+        return list(iterate(self.env.observation_space, seen))
+
+
+def info_of(infos, index, count):
+    """What a vectorised environment's infos say of one row."""
+    found = {}
+    for key, value in infos.items():
+        if key.startswith("_"):
+            continue
+        has = infos.get(f"_{key}")
+        if has is not None and not has[index]:
+            continue
+        if isinstance(value, dict):
+            value = info_of(value, index, count)
+        elif isinstance(value, (numpy.ndarray, list, tuple)) and len(value) == count:
+            value = value[index]
+        found[key] = value
+    return found
