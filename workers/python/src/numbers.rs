@@ -208,19 +208,75 @@ fn print_array<T: Print>(numbers: &[T], shape: &[u32], out: &mut Vec<u8>) {
         return;
     };
     out.push(b'[');
-    let part = numbers.len() / (extent as usize).max(1);
-    for (index, part) in numbers.chunks(part.max(1)).enumerate() {
-        if index > 0 {
-            out.push(b',');
+    if rest.is_empty() {
+        T::print_list(numbers, out);
+    } else {
+        let part = numbers.len() / (extent as usize).max(1);
+        for (index, part) in numbers.chunks(part.max(1)).enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            print_array(part, rest, out);
         }
-        print_array(part, rest, out);
     }
     out.push(b']');
 }
 
 /// A number as JSON; what is no number (NaN, infinity) as `null`, like on OpenEnv's wire.
-trait Print {
+trait Print: Sized {
     fn print(&self, out: &mut Vec<u8>);
+
+    /// Several, with commas between them.
+    fn print_list(numbers: &[Self], out: &mut Vec<u8>) {
+        for (index, number) in numbers.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            number.print(out);
+        }
+    }
+}
+
+/// Each byte's number with a comma behind it, and how long that is.
+const BYTES: [([u8; 4], u8); 256] = {
+    let mut all = [([0; 4], 0); 256];
+    let mut number = 0;
+    while number < 256 {
+        let digits = [number / 100, number / 10 % 10, number % 10];
+        let skipped = if number < 10 { 2 } else { (number < 100) as usize };
+        let mut text = [b','; 4];
+        let mut at = skipped;
+        while at < 3 {
+            text[at - skipped] = b'0' + digits[at] as u8;
+            at += 1;
+        }
+        all[number] = (text, 4 - skipped as u8);
+        number += 1;
+    }
+    all
+};
+
+impl Print for u8 {
+    fn print(&self, out: &mut Vec<u8>) {
+        let (text, length) = &BYTES[usize::from(*self)];
+        out.extend_from_slice(&text[..usize::from(*length) - 1]);
+    }
+
+    /// Pixels, mostly, and many of them: four bytes are written for each, and the next is put where its
+    /// text ends.
+    fn print_list(numbers: &[Self], out: &mut Vec<u8>) {
+        let mut at = out.len();
+        out.resize(at + 4 * numbers.len(), 0);
+        for number in numbers {
+            let (text, length) = &BYTES[usize::from(*number)];
+            if let Some(place) = out.get_mut(at..at + 4) {
+                place.copy_from_slice(text);
+            }
+            at += usize::from(*length);
+        }
+        // Without the last comma.
+        out.truncate(at - usize::from(!numbers.is_empty()));
+    }
 }
 
 macro_rules! whole {
@@ -231,7 +287,7 @@ macro_rules! whole {
         }
     })* };
 }
-whole!(u8 i8 u16 i16 u32 i32 u64 i64 bool);
+whole!(i8 u16 i16 u32 i32 u64 i64 bool);
 
 macro_rules! float {
     ($($element:ty)*) => { $(impl Print for $element {
@@ -286,5 +342,12 @@ mod tests {
             "{\"observation\":[[0.1,2.0],[null,-1e-9]]}{\"observation\":true}{\"observation\":false}"
         );
         assert_eq!(ends.len(), 3);
+        let all: Vec<u8> = (0..=255).collect();
+        let (mut out, mut ends) = (Vec::new(), Vec::new());
+        numbers(DType::U8, &[2, 128]).print_rows(&all, &mut out, &mut ends);
+        numbers(DType::U8, &[]).print_rows(&[7], &mut out, &mut ends);
+        let rows: Vec<&[u8]> = all.chunks(128).collect();
+        let expected = serde_json::json!({ "observation": rows }).to_string();
+        assert_eq!(String::from_utf8(out).unwrap(), expected + "{\"observation\":7}");
     }
 }

@@ -7,6 +7,7 @@ anything in Python.
 
 import json
 import time
+from array import array
 
 import gymnasium
 import numpy
@@ -77,22 +78,10 @@ class Server:
     def __init__(self, port, adapter):
         self.port, self.adapter = port, adapter
         self.sessions = {}
-        # Numpy's views of the columns, for each slot of the ring.
-        self.actions = self.views(port.requests, "action", adapter.action_column)
-        self.observations = self.views(port.answers, "observation", adapter.observation_column)
-        self.begun = None
-
-    @staticmethod
-    def views(segment, name, found):
-        if found is None:
-            return None
-        dtype, shape = found
-        kind = next(each for each, code in DTYPES.items() if code == dtype)
-        rows = segment.rows
-        return [
-            numpy.asarray(views[name]).view(kind).reshape(rows, *shape)
-            for _, views in segment.laid_out
-        ]
+        # Numpy's views of the actions, for each slot of the ring.
+        self.actions = column_views(port.requests, "action", adapter.action_column)
+        self.answers = Answers(port, adapter)
+        self.is_numeric = self.actions is not None and adapter.observation_column is not None
 
     def run(self):
         port, state = self.port, self.port.state
@@ -101,47 +90,82 @@ class Server:
             if batch is None:
                 port.wait()
                 continue
-            requests, actions = self.take(batch)
-            flush_at = time.monotonic() + FLUSH_S
-            for row, (identity, kind, text) in enumerate(requests):
-                state[0] = (identity >> 32) + 1
-                self.handle(identity, kind, text, actions[row] if actions is not None else None)
-                state[0] = 0
-                if time.monotonic() >= flush_at:
-                    self.flush()
-                    flush_at = time.monotonic() + FLUSH_S
-            self.flush()
+            actions = self.take_actions(batch)
+            steps = port.read_numbers(batch, STEP) if self.is_numeric else None
+            if steps is not None:
+                self.step_all(steps, actions)
+            else:
+                flush_at = time.monotonic() + FLUSH_S
+                for row, (identity, kind, text) in enumerate(port.read(batch)):
+                    state[0] = (identity >> 32) + 1
+                    self.handle(identity, kind, text, actions[row] if actions is not None else None)
+                    if time.monotonic() >= flush_at:
+                        self.answers.flush()
+                        flush_at = time.monotonic() + FLUSH_S
+            state[0] = 0
+            self.answers.flush()
 
-    def take(self, batch):
-        """The batch's requests, and its actions copied out of the ring, which is the engine's again."""
+    def take_actions(self, batch):
+        """The batch's actions, copied out of the ring, which will be the engine's again."""
+        if self.actions is None:
+            return None
         number, count = batch[0], batch[1]
-        actions = None
-        if self.actions is not None:
-            column = self.actions[number % self.port.requests.slots][:count]
-            # Scalars as Python's own numbers, which is what most environments expect.
-            actions = column.tolist() if column.ndim == 1 else column.copy()
-        return self.port.read(batch), actions
+        column = self.actions[number % self.port.requests.slots][:count]
+        # Scalars as Python's own numbers, which is what most environments expect.
+        return column.tolist() if column.ndim == 1 else column.copy()
+
+    def step_all(self, identities, actions):
+        """Steps whose actions and observations are numbers: the way of nearly everything, and so of one
+        piece."""
+        sessions, state, answers = self.sessions, self.port.state, self.answers
+        see, clock = answers.see_numbers, time.monotonic
+        flush_at = clock() + FLUSH_S
+        for identity, action in zip(identities, actions):
+            number = identity >> 32
+            session = sessions.get(number)
+            if session is None:
+                continue
+            state[0] = number + 1
+            try:
+                step = session.step or self.begin(session)
+                seen, reward, terminated, truncated, info = step(action)
+                session.steps += 1
+                if terminated or truncated:
+                    flags = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
+                    see(identity, seen, ending(info, flags), reward, flags)
+                else:
+                    see(identity, seen, info, reward, 0)
+            except BaseException as error:  # noqa: BLE001
+                answers.fail(identity, error)
+            if clock() >= flush_at:
+                answers.flush()
+                flush_at = clock() + FLUSH_S
+
+    def begin(self, session):
+        """Makes a session's environment; its `step`."""
+        session.env = self.adapter.make()
+        session.step = session.env.step
+        return session.step
 
     def handle(self, identity, kind, text, action):
         number = identity >> 32
         if kind == OPEN:
             self.sessions[number] = Session()
             return
-        session = self.sessions.get(number)
+        session, answers = self.sessions.get(number), self.answers
         if session is None or kind == CLOSE:
             if kind == CLOSE:
                 self.sessions.pop(number, None)
                 if session is not None:
                     session.close()
-                self.put(identity, CLOSED)
+                answers.put(identity, CLOSED)
             return
         try:
             if kind == STATE:
                 told = json.dumps({"episode_id": None, "step_count": session.steps}).encode()
-                self.put(identity, STATE_TEXT, told)
+                answers.put(identity, STATE_TEXT, told)
                 return
-            if session.env is None:
-                session.env = self.adapter.make()
+            step = session.step or self.begin(session)
             if kind == RESET:
                 parameters = json.loads(text) if text else {}
                 seen, info = session.env.reset(
@@ -149,80 +173,121 @@ class Server:
                 )
                 session.steps = 0
                 # A reset has no reward, which is not 0.
-                self.see(identity, seen, info, float("nan"), 0)
+                answers.see(identity, seen, info, float("nan"), 0)
             elif kind == STEP:
                 if self.actions is None:
                     action = from_json(self.adapter.action_space, json.loads(text)["action"])
-                seen, reward, terminated, truncated, info = session.env.step(action)
+                seen, reward, terminated, truncated, info = step(action)
                 session.steps += 1
                 flags = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
-                self.see(identity, seen, info, reward, flags)
+                answers.see(identity, seen, ending(info, flags), reward, flags)
             else:
-                self.put(identity, FAILED, b"the environment has no tools")
+                answers.put(identity, FAILED, b"the environment has no tools")
         except BaseException as error:  # noqa: BLE001
-            told = f"{type(error).__name__}: {error}".encode("utf-8", "replace")
-            self.put(identity, FAILED, told[:1024])
+            answers.fail(identity, error)
+
+
+def ending(info, flags):
+    # For whoever hears of the end only that it has come, as OpenEnv's clients do.
+    return {**info, "truncated": flags == TRUNCATED} if flags else info
+
+
+def column_views(segment, name, found):
+    """Numpy's views of a column of numbers, for each slot; `None` where there is no such column."""
+    if found is None:
+        return None
+    dtype, shape = found
+    kind = next(each for each, code in DTYPES.items() if code == dtype)
+    return [
+        numpy.asarray(views[name]).view(kind).reshape(segment.rows, *shape)
+        for _, views in segment.laid_out
+    ]
+
+
+class Answers:
+    """Answers that gather, and go into the ring together: a column at a time."""
+
+    def __init__(self, port, adapter):
+        self.port, self.space = port, adapter.observation_space
+        self.observations = column_views(port.answers, "observation", adapter.observation_column)
+        if self.observations is not None:
+            self.shape = tuple(adapter.observation_column[1])
+        self.rows = port.answers.rows
+        # By row; and what was seen, with the rows of it.
+        self.identities, self.kinds, self.texts, self.infos = [], [], [], []
+        self.rewards, self.flags, self.seen, self.seen_at = [], [], [], []
 
     def see(self, identity, seen, info, reward, flags):
-        """An observation into the row that is next."""
-        row = self.row()
-        observations = self.observations
-        text = b""
-        if observations is None:
-            text = json.dumps(to_json(self.adapter.observation_space, seen)).encode()
-        else:
-            # Numpy would spread a number over a row.
-            if getattr(seen, "shape", ()) != self.column.shape[1:]:
-                shape, expected = numpy.shape(seen), self.column.shape[1:]
-                raise ValueError(f"an observation of shape {shape}, and not {expected}")
-            self.column[row] = seen
-        self.views_now["reward"][row] = reward
-        self.views_now["flags"][row] = flags
-        if flags:
-            # For whoever hears of the end only that it has come, as OpenEnv's clients do.
-            info = {**info, "truncated": flags == TRUNCATED}
-        self.infos[row] = json.dumps(info, default=plain).encode() if info else b""
-        self.finish(row, identity, SEEN, text)
+        """An observation."""
+        if self.observations is not None:
+            self.see_numbers(identity, seen, info, reward, flags)
+            return
+        text = json.dumps(to_json(self.space, seen)).encode()
+        info = json.dumps(info, default=plain).encode() if info else b""
+        self.add(identity, SEEN, text, info, float(reward), flags)
+
+    def see_numbers(self, identity, seen, info, reward, flags):
+        """An observation that is numbers."""
+        # Numpy would spread a number over a row.
+        if getattr(seen, "shape", ()) != self.shape:
+            raise ValueError(f"an observation of shape {numpy.shape(seen)}, and not {self.shape}")
+        reward = float(reward)
+        info = json.dumps(info, default=plain).encode() if info else b""
+        self.seen_at.append(len(self.identities))
+        self.seen.append(seen)
+        self.add(identity, SEEN, b"", info, reward, flags)
 
     def put(self, identity, kind, text=b""):
-        row = self.row()
-        # An observation that came to nothing may have left its own.
-        self.infos.pop(row, None)
-        self.finish(row, identity, kind, text)
+        self.add(identity, kind, text, b"", 0.0, 0)
 
-    def row(self):
-        """The next row of the batch that is being filled; begins one where there is none."""
-        if self.begun is not None and self.begun == self.port.answers.rows:
-            self.flush()
-        if self.begun is None:
-            self.views_now = self.port.begin()
-            if self.observations is not None:
-                self.column = self.observations[self.port.answers.next % self.port.answers.slots]
-            self.begun, self.texts, self.infos = 0, [], {}
-        return self.begun
+    def fail(self, identity, error):
+        told = f"{type(error).__name__}: {error}".encode("utf-8", "replace")
+        self.put(identity, FAILED, told[:1024])
 
-    def finish(self, row, identity, kind, text):
-        views = self.views_now
-        views["id"][row] = identity
-        views["kind"][row] = kind
+    def add(self, identity, kind, text, info, reward, flags):
+        self.identities.append(identity)
+        self.kinds.append(kind)
         self.texts.append(text)
-        self.begun = row + 1
+        self.infos.append(info)
+        self.rewards.append(reward)
+        self.flags.append(flags)
+        if len(self.identities) == self.rows:
+            self.flush()
 
     def flush(self):
-        if self.begun:
-            infos = [self.infos.get(row, b"") for row in range(self.begun)]
-            self.port.publish_begun(self.begun, {"text": self.texts, "info": infos})
-        self.begun = None
+        """Makes everything that has gathered the engine's."""
+        count = len(self.identities)
+        if not count:
+            return
+        views = self.port.begin()
+        views["id"][:count] = memoryview(array("Q", self.identities))
+        views["kind"][:count] = bytes(self.kinds)
+        views["reward"][:count] = memoryview(array("d", self.rewards))
+        views["flags"][:count] = bytes(self.flags)
+        if self.seen:
+            column = self.observations[self.port.answers.next % self.port.answers.slots]
+            if len(self.shape) == 1 and len(self.seen) == count:
+                rows = column[:count].reshape(-1)
+                numpy.concatenate(self.seen, out=rows, casting="unsafe")
+            else:
+                for row, seen in zip(self.seen_at, self.seen):
+                    column[row] = seen
+        self.port.publish_begun(count, {"text": self.texts, "info": self.infos})
+        for gathered in (
+            self.identities, self.kinds, self.texts, self.infos, self.rewards, self.flags, self.seen,
+            self.seen_at,
+        ):  # fmt: skip
+            gathered.clear()
 
 
 class Session:
-    __slots__ = ("env", "steps")
+    __slots__ = ("env", "step", "steps")
 
     def __init__(self):
-        self.env, self.steps = None, 0
+        self.env, self.step, self.steps = None, None, 0
 
     def close(self):
-        env, self.env = self.env, None
+        env, self.env, self.step = self.env, None, None
         if env is not None:
             try:
                 env.close()

@@ -13,7 +13,7 @@ import numpy
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import iterate
 
-from .gymnasium_env import GymnasiumEnv, Server, TERMINATED, TRUNCATED, column
+from .gymnasium_env import TERMINATED, TRUNCATED, GymnasiumEnv, Server, column, ending
 from .port import CLOSE, CLOSED, FAILED, OPEN, RESET, STATE, STATE_TEXT, STEP
 from .target import TargetError, load_object
 
@@ -104,12 +104,12 @@ class VectorServer(Server):
         while True:
             batch = self.port.next_batch()
             if batch is not None:
-                requests, actions = self.take(batch)
-                for number, (identity, kind, text) in enumerate(requests):
+                actions = self.take_actions(batch)
+                for number, (identity, kind, text) in enumerate(self.port.read(batch)):
                     self.handle(identity, kind, text, actions[number])
                 continue
             is_busy = self.turn()
-            self.flush()
+            self.answers.flush()
             self.port.wait(0 if is_busy else None)
 
     def handle(self, identity, kind, text, action):
@@ -127,12 +127,12 @@ class VectorServer(Server):
                 self.pause(row)
                 row.free()
                 del self.by_session[number]
-            self.put(identity, CLOSED)
+            self.answers.put(identity, CLOSED)
         elif row is None:
-            self.put(identity, FAILED, b"each row of the vectorised environment has a session")
+            self.answers.put(identity, FAILED, b"each row of the vectorised environment has a session")
         elif kind == STATE:
             told = json.dumps({"episode_id": None, "step_count": row.steps}).encode()
-            self.put(identity, STATE_TEXT, told)
+            self.answers.put(identity, STATE_TEXT, told)
         elif kind == RESET:
             self.pause(row)
             parameters = json.loads(text) if text else {}
@@ -141,9 +141,9 @@ class VectorServer(Server):
             row.step = (identity, action)
             self.due.append(row)
         elif kind == STEP:
-            self.put(identity, FAILED, b"there is no episode: reset the environment first")
+            self.answers.put(identity, FAILED, b"there is no episode: reset the environment first")
         else:
-            self.put(identity, FAILED, b"the environment has no tools")
+            self.answers.put(identity, FAILED, b"the environment has no tools")
 
     def pause(self, row):
         """Nobody plays the row on, for now."""
@@ -176,11 +176,10 @@ class VectorServer(Server):
         try:
             work()
         except BaseException as error:  # noqa: BLE001
-            told = f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:1024]
             waiting = [row.step[0] for row in self.due]
             waiting += [identity for identity, _ in self.resets.values()]
             for identity in waiting:
-                self.put(identity, FAILED, told)
+                self.answers.fail(identity, error)
             for row in self.rows:
                 self.pause(row)
             self.env.close()
@@ -213,7 +212,8 @@ class VectorServer(Server):
             self.live += 1
             self.fresh[index] = False
             # A reset has no reward, which is not 0.
-            self.see(identity, seen[place], info_of(infos, place, len(seen)), float("nan"), 0)
+            info = info_of(infos, place, len(seen))
+            self.answers.see(identity, seen[place], info, float("nan"), 0)
 
     def step(self):
         batch, due = self.batch, self.due
@@ -233,8 +233,8 @@ class VectorServer(Server):
             if flags[index]:
                 row.live = False
                 self.live -= 1
-            info = info_of(infos, index, len(self.rows)) if infos else infos
-            self.see(identity, seen[index], info, rewards[index], flags[index])
+            info = ending(info_of(infos, index, len(self.rows)) if infos else infos, flags[index])
+            self.answers.see(identity, seen[index], info, rewards[index], flags[index])
 
     def split(self, seen):
         """Observations by row."""
