@@ -84,25 +84,18 @@ class Server:
         self.is_numeric = self.actions is not None and adapter.observation_column is not None
 
     def run(self):
-        port, state = self.port, self.port.state
+        port = self.port
         while True:
             batch = port.next_batch()
             if batch is None:
                 port.wait()
                 continue
             actions = self.take_actions(batch)
-            steps = port.read_numbers(batch, STEP) if self.is_numeric else None
-            if steps is not None:
-                self.step_all(steps, actions)
-            else:
-                flush_at = time.monotonic() + FLUSH_S
-                for row, (identity, kind, text) in enumerate(port.read(batch)):
-                    state[0] = (identity >> 32) + 1
-                    self.handle(identity, kind, text, actions[row] if actions is not None else None)
-                    if time.monotonic() >= flush_at:
-                        self.answers.flush()
-                        flush_at = time.monotonic() + FLUSH_S
-            state[0] = 0
+            identities, kinds, texts = port.read_columns(batch)
+            texts = texts or [b""] * len(kinds)
+            # Without a column for them, actions are texts.
+            self.take(identities, kinds, texts, texts if actions is None else actions)
+            port.state[0] = 0
             self.answers.flush()
 
     def take_actions(self, batch):
@@ -114,29 +107,36 @@ class Server:
         # Scalars as Python's own numbers, which is what most environments expect.
         return column.tolist() if column.ndim == 1 else column.copy()
 
-    def step_all(self, identities, actions):
-        """Steps whose actions and observations are numbers: the way of nearly everything, and so of one
-        piece."""
+    def take(self, identities, kinds, texts, actions):
+        """Takes requests, of which nearly all are steps whose action and observation are numbers: those
+        are taken here, and not by a call for each."""
         sessions, state, answers = self.sessions, self.port.state, self.answers
-        see, clock = answers.see_numbers, time.monotonic
+        gathered, seen_all, shape = answers.gathered, answers.seen, answers.shape
+        clock, is_numeric = time.monotonic, self.is_numeric
         flush_at = clock() + FLUSH_S
-        for identity, action in zip(identities, actions):
+        for identity, kind, text, action in zip(identities, kinds, texts, actions):
             number = identity >> 32
-            session = sessions.get(number)
-            if session is None:
-                continue
             state[0] = number + 1
-            try:
-                step = session.step or self.begin(session)
-                seen, reward, terminated, truncated, info = step(action)
-                session.steps += 1
-                if terminated or truncated:
-                    flags = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
-                    see(identity, seen, ending(info, flags), reward, flags)
-                else:
-                    see(identity, seen, info, reward, 0)
-            except BaseException as error:  # noqa: BLE001
-                answers.fail(identity, error)
+            session = sessions.get(number)
+            if kind != STEP or session is None or not is_numeric:
+                self.handle(identity, kind, text, action)
+            else:
+                try:
+                    step = session.step or self.begin(session)
+                    seen, reward, terminated, truncated, info = step(action)
+                    session.steps += 1
+                    flags = 0
+                    if terminated or truncated:
+                        flags = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
+                        info = ending(info, flags)
+                    info = as_text(info) if info else b""
+                    row = identity, SEEN, b"", info, float(reward), flags
+                    if getattr(seen, "shape", ()) != shape:
+                        raise misshapen(seen, shape)
+                    gathered.append(row)
+                    seen_all.append(seen)
+                except BaseException as error:  # noqa: BLE001
+                    answers.fail(identity, error)
             if clock() >= flush_at:
                 answers.flush()
                 flush_at = clock() + FLUSH_S
@@ -204,38 +204,36 @@ def column_views(segment, name, found):
     ]
 
 
+def as_text(info):
+    return json.dumps(info, default=plain).encode()
+
+
+def misshapen(seen, shape):
+    # Numpy would spread a number over a row.
+    return ValueError(f"an observation of shape {numpy.shape(seen)}, and not {shape}")
+
+
 class Answers:
     """Answers that gather, and go into the ring together: a column at a time."""
 
     def __init__(self, port, adapter):
         self.port, self.space = port, adapter.observation_space
         self.observations = column_views(port.answers, "observation", adapter.observation_column)
-        if self.observations is not None:
-            self.shape = tuple(adapter.observation_column[1])
-        self.rows = port.answers.rows
-        # By row; and what was seen, with the rows of it.
-        self.identities, self.kinds, self.texts, self.infos = [], [], [], []
-        self.rewards, self.flags, self.seen, self.seen_at = [], [], [], []
+        self.shape = tuple(adapter.observation_column[1]) if self.observations is not None else None
+        # (identity, kind, text, info, reward, flags) of each, and the observations among them that are
+        # numbers.
+        self.gathered, self.seen = [], []
 
     def see(self, identity, seen, info, reward, flags):
         """An observation."""
+        text, info, reward = b"", as_text(info) if info else b"", float(reward)
+        if self.observations is None:
+            text = json.dumps(to_json(self.space, seen)).encode()
+        elif getattr(seen, "shape", ()) != self.shape:
+            raise misshapen(seen, self.shape)
+        self.add(identity, SEEN, text, info, reward, flags)
         if self.observations is not None:
-            self.see_numbers(identity, seen, info, reward, flags)
-            return
-        text = json.dumps(to_json(self.space, seen)).encode()
-        info = json.dumps(info, default=plain).encode() if info else b""
-        self.add(identity, SEEN, text, info, float(reward), flags)
-
-    def see_numbers(self, identity, seen, info, reward, flags):
-        """An observation that is numbers."""
-        # Numpy would spread a number over a row.
-        if getattr(seen, "shape", ()) != self.shape:
-            raise ValueError(f"an observation of shape {numpy.shape(seen)}, and not {self.shape}")
-        reward = float(reward)
-        info = json.dumps(info, default=plain).encode() if info else b""
-        self.seen_at.append(len(self.identities))
-        self.seen.append(seen)
-        self.add(identity, SEEN, b"", info, reward, flags)
+            self.seen.append(seen)
 
     def put(self, identity, kind, text=b""):
         self.add(identity, kind, text, b"", 0.0, 0)
@@ -244,40 +242,34 @@ class Answers:
         told = f"{type(error).__name__}: {error}".encode("utf-8", "replace")
         self.put(identity, FAILED, told[:1024])
 
-    def add(self, identity, kind, text, info, reward, flags):
-        self.identities.append(identity)
-        self.kinds.append(kind)
-        self.texts.append(text)
-        self.infos.append(info)
-        self.rewards.append(reward)
-        self.flags.append(flags)
-        if len(self.identities) == self.rows:
+    def add(self, *row):
+        if len(self.gathered) == self.port.answers.rows:
             self.flush()
+        self.gathered.append(row)
 
     def flush(self):
         """Makes everything that has gathered the engine's."""
-        count = len(self.identities)
+        count = len(self.gathered)
         if not count:
             return
+        identities, kinds, texts, infos, rewards, flags = zip(*self.gathered)
         views = self.port.begin()
-        views["id"][:count] = memoryview(array("Q", self.identities))
-        views["kind"][:count] = bytes(self.kinds)
-        views["reward"][:count] = memoryview(array("d", self.rewards))
-        views["flags"][:count] = bytes(self.flags)
+        views["id"][:count] = memoryview(array("Q", identities))
+        views["kind"][:count] = bytes(kinds)
+        views["reward"][:count] = memoryview(array("d", rewards))
+        views["flags"][:count] = bytes(flags)
         if self.seen:
             column = self.observations[self.port.answers.next % self.port.answers.slots]
             if len(self.shape) == 1 and len(self.seen) == count:
                 rows = column[:count].reshape(-1)
                 numpy.concatenate(self.seen, out=rows, casting="unsafe")
             else:
-                for row, seen in zip(self.seen_at, self.seen):
+                rows = [row for row, kind in enumerate(kinds) if kind == SEEN]
+                for row, seen in zip(rows, self.seen):
                     column[row] = seen
-        self.port.publish_begun(count, {"text": self.texts, "info": self.infos})
-        for gathered in (
-            self.identities, self.kinds, self.texts, self.infos, self.rewards, self.flags, self.seen,
-            self.seen_at,
-        ):  # fmt: skip
-            gathered.clear()
+        self.port.publish_begun(count, {"text": texts, "info": infos})
+        self.gathered.clear()
+        self.seen.clear()
 
 
 class Session:

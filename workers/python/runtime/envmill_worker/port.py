@@ -70,30 +70,26 @@ class Port:
 
     def read(self, batch):
         """A batch's requests; its place is the engine's again."""
+        identities, kinds, texts = self.read_columns(batch)
+        return list(zip(identities, kinds, texts or [b""] * len(identities)))
+
+    def read_columns(self, batch):
+        """The same by columns: sessions and generations, kinds, and texts, where there are any."""
         number, count, overflow, views = batch
         offsets, arena = views["text"]
-        ends = offsets[: count + 1].tolist()
-        if overflow:
-            while number not in self.overflows:
-                self.hear()
-            data = self.overflows.pop(number)
-        else:
-            data = bytes(arena[: ends[-1]])
-        texts = [data[begin:end] for begin, end in zip(ends, ends[1:])]
-        requests = list(zip(views["id"][:count].tolist(), bytes(views["kind"][:count]), texts))
+        texts = None
+        if overflow or offsets[count]:
+            ends = offsets[: count + 1].tolist()
+            if overflow:
+                while number not in self.overflows:
+                    self.hear()
+                data = self.overflows.pop(number)
+            else:
+                data = bytes(arena[: ends[-1]])
+            texts = [data[begin:end] for begin, end in zip(ends, ends[1:])]
+        identities, kinds = views["id"][:count].tolist(), bytes(views["kind"][:count])
         self.answers.released[0] = number + 1
-        return requests
-
-    def read_numbers(self, batch, only):
-        """Sessions and generations of a batch of which all rows are of this kind and have no text; its
-        place is the engine's again then. Otherwise `None`, and nothing has happened."""
-        number, count, overflow, views = batch
-        offsets, _ = views["text"]
-        if overflow or offsets[count] or bytes(views["kind"][:count]).strip(bytes([only])):
-            return None
-        identities = views["id"][:count].tolist()
-        self.answers.released[0] = number + 1
-        return identities
+        return identities, kinds, texts
 
     def put(self, identity, kind, text):
         self.waiting.append((identity, kind, text))
