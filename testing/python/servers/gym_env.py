@@ -1,5 +1,7 @@
 # Gymnasium environments for tests: one whose spaces have no fixed size, and one that does not keep to its
 # space.
+import time
+
 import gymnasium
 import numpy
 from gymnasium import spaces
@@ -35,3 +37,24 @@ class Wrong(gymnasium.Env):
 
     def step(self, action):
         return numpy.zeros(3, numpy.float32), float(action.sum()), False, False, {}
+
+
+class Sleeper(gymnasium.Env):
+    """Waits in each step, as an environment that waits for something else does, and tells how long."""
+
+    observation_space = spaces.Box(0, numpy.inf, (), numpy.float64)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, seconds, steps):
+        self.seconds, self.steps = seconds, steps
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.taken = 0
+        return numpy.float64(0), {}
+
+    def step(self, action):
+        began = time.monotonic()
+        time.sleep(self.seconds)
+        self.taken += 1
+        return numpy.float64(time.monotonic() - began), 0.0, False, self.taken == self.steps, {}
