@@ -12,6 +12,7 @@
 mod bundle;
 mod description;
 mod error;
+mod infos;
 mod memory;
 mod numbers;
 mod nursery;

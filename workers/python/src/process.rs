@@ -16,7 +16,14 @@ use envmill_ring::{
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{Error, Options, description::Columns, error::system, numbers::Row, nursery::Nursery};
+use crate::{
+    Error, Options,
+    description::Columns,
+    error::system,
+    infos::{InfoKeys, NUMBERS},
+    numbers::Row,
+    nursery::Nursery,
+};
 
 /// The most requests, and answers, in one batch.
 const ROWS: u32 = 256;
@@ -44,6 +51,8 @@ const CLOSED: u8 = 2;
 const SEEN: u8 = 3;
 const STATE_TEXT: u8 = 4;
 const FAILED: u8 = 5;
+/// No answer: keys of numbers of `info`.
+const KEYS: u8 = 6;
 
 /// The columns of answers: those of every worker, and those of numbers.
 const ID: usize = 0;
@@ -52,7 +61,9 @@ const TEXT: usize = 2;
 const INFO: usize = 3;
 const FLAGS: usize = 4;
 const REWARD: usize = 5;
-const OBSERVATION: usize = 6;
+const INFO_NUMBERS: usize = 6;
+const INFO_KEYS: usize = 7;
+const OBSERVATION: usize = 8;
 /// The column of requests that actions are in.
 const ACTION: usize = 3;
 
@@ -98,6 +109,8 @@ struct Scratch {
     infos: RaggedRows,
     flags: Vec<u8>,
     rewards: Vec<f64>,
+    info_numbers: Vec<f64>,
+    info_keys: Vec<u32>,
     /// Observations as JSON, one after another, and where each ends.
     printed: Bytes,
     ends: Vec<usize>,
@@ -114,6 +127,8 @@ impl Scratch {
         batch.ragged(INFO, &mut self.infos)?;
         batch.fixed(FLAGS, &mut self.flags)?;
         batch.fixed(REWARD, &mut self.rewards)?;
+        batch.fixed(INFO_NUMBERS, &mut self.info_numbers)?;
+        batch.fixed(INFO_KEYS, &mut self.info_keys)?;
         self.ends.clear();
         let mut printed = Vec::new();
         match &columns.observation {
@@ -135,13 +150,17 @@ impl Scratch {
         self.texts.row(row).unwrap_or_default()
     }
 
-    fn seen(&self, row: usize) -> Observed {
+    fn seen(&self, row: usize, keys: &InfoKeys) -> Observed {
         let begin = row.checked_sub(1).map_or(0, |before| self.ends[before]);
         let flags = self.flags[row];
         Observed {
             observation: self.printed.slice(begin..self.ends[row]),
             reward: Reward::from_number(self.rewards[row]),
-            metadata: self.infos.row(row).unwrap_or_default(),
+            metadata: keys.print(
+                self.info_keys[row],
+                self.info_numbers.get(row * NUMBERS..(row + 1) * NUMBERS).unwrap_or_default(),
+                self.infos.row(row).unwrap_or_default(),
+            ),
             // An episode that ends by itself on its last allowed step has ended by itself.
             ended: if flags & TERMINATED != 0 {
                 Some(Ended::Terminated)
@@ -196,6 +215,7 @@ pub(crate) struct Process {
     /// A batch of which not all that goes beside it has left.
     leaving_beside: Option<Published>,
     scratch: Scratch,
+    info_keys: InfoKeys,
     /// Sessions that hold a place in it, also those that it has not let go of yet.
     held: u32,
     /// Sessions that were given up and are not confirmed to be gone; when, if a command was under way.
@@ -224,6 +244,7 @@ impl Process {
             pending: VecDeque::new(),
             leaving_beside: None,
             scratch: Scratch::default(),
+            info_keys: InfoKeys::default(),
             held: 0,
             leaving: HashMap::new(),
             failure: None,
@@ -266,6 +287,7 @@ impl Process {
         self.channel = Some(channel);
         self.requests = Some(requests);
         self.answers = None;
+        self.info_keys = InfoKeys::default();
         self.state = State::Starting(now + options.start_timeout);
         self.sentence = None;
         self.pid = None;
@@ -398,7 +420,13 @@ impl Process {
                 let session = (scratch.identities[row] >> 32) as u32;
                 let body = match scratch.kinds[row] {
                     FRAME => Body::Frame(scratch.text(row)),
-                    SEEN if self.columns.is_numeric => Body::Seen(scratch.seen(row)),
+                    SEEN if self.columns.is_numeric => {
+                        Body::Seen(scratch.seen(row, &self.info_keys))
+                    }
+                    KEYS => {
+                        self.info_keys.learn(&scratch.text(row)).map_err(io::Error::other)?;
+                        continue;
+                    }
                     STATE_TEXT => Body::State(scratch.text(row)),
                     FAILED => Body::Failed(String::from_utf8_lossy(&scratch.text(row)).into()),
                     CLOSED => {
@@ -514,6 +542,7 @@ impl Process {
         self.channel = None;
         self.requests = None;
         self.answers = None;
+        self.info_keys = InfoKeys::default();
         self.leaving_beside = None;
         self.pending.clear();
         self.leaving.clear();

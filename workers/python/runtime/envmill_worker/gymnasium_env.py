@@ -13,12 +13,14 @@ import gymnasium
 import numpy
 from gymnasium import spaces
 
-from .port import CLOSE, CLOSED, FAILED, OPEN, RESET, SEEN, STATE, STATE_TEXT, STEP
+from .port import CLOSE, CLOSED, FAILED, KEYS, OPEN, RESET, SEEN, STATE, STATE_TEXT, STEP
 from .target import load_object, version
 
 TERMINATED, TRUNCATED = 1, 2
 # Larger observations go as text.
 ROW_BYTES_MAX = 1 << 20
+# So many numbers of an `info` go as numbers, and further ones as text.
+NUMBERS = 16
 # As in `threads`: answers are handed over once they have gathered for so long.
 FLUSH_S = 0.002
 
@@ -64,7 +66,12 @@ class GymnasiumEnv:
 
     def answer_columns(self):
         """What the answers have beside those of every worker."""
-        columns = [("flags", "u8", ()), ("reward", "f64", ())]
+        columns = [
+            ("flags", "u8", ()),
+            ("reward", "f64", ()),
+            ("info_numbers", "f64", (NUMBERS,)),
+            ("info_keys", "u32", ()),
+        ]
         if self.observation_column is not None:
             dtype, shape = self.observation_column
             columns.append(("observation", dtype, shape))
@@ -112,6 +119,7 @@ class Server:
         are taken here, and not by a call for each."""
         sessions, state, answers = self.sessions, self.port.state, self.answers
         gathered, seen_all, shape = answers.gathered, answers.seen, answers.shape
+        rows = self.port.answers.rows
         clock, is_numeric = time.monotonic, self.is_numeric
         flush_at = clock() + FLUSH_S
         for identity, kind, text, action in zip(identities, kinds, texts, actions):
@@ -129,15 +137,15 @@ class Server:
                     if terminated or truncated:
                         flags = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
                         info = ending(info, flags)
-                    info = as_text(info) if info else b""
-                    row = identity, SEEN, b"", info, float(reward), flags
+                    which, info = answers.split(info) if info else (0, b"")
+                    row = identity, SEEN, b"", info, float(reward), flags, which
                     if getattr(seen, "shape", ()) != shape:
                         raise misshapen(seen, shape)
                     gathered.append(row)
                     seen_all.append(seen)
                 except BaseException as error:  # noqa: BLE001
                     answers.fail(identity, error)
-            if clock() >= flush_at:
+            if clock() >= flush_at or len(gathered) >= rows:
                 answers.flush()
                 flush_at = clock() + FLUSH_S
 
@@ -204,10 +212,6 @@ def column_views(segment, name, found):
     ]
 
 
-def as_text(info):
-    return json.dumps(info, default=plain).encode()
-
-
 def misshapen(seen, shape):
     # Numpy would spread a number over a row.
     return ValueError(f"an observation of shape {numpy.shape(seen)}, and not {shape}")
@@ -220,27 +224,59 @@ class Answers:
         self.port, self.space = port, adapter.observation_space
         self.observations = column_views(port.answers, "observation", adapter.observation_column)
         self.shape = tuple(adapter.observation_column[1]) if self.observations is not None else None
-        # (identity, kind, text, info, reward, flags) of each, and the observations among them that are
-        # numbers.
+        # (identity, kind, text, info, reward, flags, which keys) of each, and the observations among them
+        # that are numbers.
         self.gathered, self.seen = [], []
+        # The numbers of `info`, with their row; and the keys that they have had so far.
+        self.numbers, self.known = [], {}
+        self.info_numbers = column_views(port.answers, "info_numbers", ("f64", (NUMBERS,)))
 
     def see(self, identity, seen, info, reward, flags):
         """An observation."""
-        text, info, reward = b"", as_text(info) if info else b"", float(reward)
+        text, reward = b"", float(reward)
+        which, info = self.split(info) if info else (0, b"")
         if self.observations is None:
             text = json.dumps(to_json(self.space, seen)).encode()
         elif getattr(seen, "shape", ()) != self.shape:
             raise misshapen(seen, self.shape)
-        self.add(identity, SEEN, text, info, reward, flags)
+        self.add(identity, SEEN, text, info, reward, flags, which)
         if self.observations is not None:
             self.seen.append(seen)
 
     def put(self, identity, kind, text=b""):
-        self.add(identity, kind, text, b"", 0.0, 0)
+        self.add(identity, kind, text, b"", 0.0, 0, 0)
 
     def fail(self, identity, error):
         told = f"{type(error).__name__}: {error}".encode("utf-8", "replace")
         self.put(identity, FAILED, told[:1024])
+
+    def split(self, info):
+        """Which numbers `info` has, and the rest of it as text; the numbers are kept for the row that is
+        next. What is a number here does not depend on what came before, so neither does the record."""
+        keys, numbers, rest = [], [], {}
+        for key, value in info.items():
+            kind = KINDS[type(value)]
+            # Whole numbers up to there are among the fractions that a column has.
+            is_exact = kind != "i" or -(2**53) <= value <= 2**53
+            if kind is not None and is_exact and len(keys) < NUMBERS and type(key) is str:
+                keys.append((key, kind))
+                numbers.append(value)
+            else:
+                rest[key] = value
+        which = 0
+        if keys:
+            keys = tuple(keys)
+            which = self.known.get(keys) or self.tell(keys)
+            if len(self.gathered) == self.port.answers.rows:
+                self.flush()
+            self.numbers.append((len(self.gathered), numbers))
+        return which, json.dumps(rest, default=plain).encode() if rest else b""
+
+    def tell(self, keys):
+        """Keys that have not been together before."""
+        which = self.known[keys] = len(self.known) + 1
+        self.add(0, KEYS, json.dumps(keys).encode(), b"", 0.0, 0, 0)
+        return which
 
     def add(self, *row):
         if len(self.gathered) == self.port.answers.rows:
@@ -252,12 +288,18 @@ class Answers:
         count = len(self.gathered)
         if not count:
             return
-        identities, kinds, texts, infos, rewards, flags = zip(*self.gathered)
+        identities, kinds, texts, infos, rewards, flags, which = zip(*self.gathered)
         views = self.port.begin()
         views["id"][:count] = memoryview(array("Q", identities))
         views["kind"][:count] = bytes(kinds)
         views["reward"][:count] = memoryview(array("d", rewards))
         views["flags"][:count] = bytes(flags)
+        views["info_keys"][:count] = memoryview(array("I", which))
+        if self.numbers:
+            column = self.info_numbers[self.port.answers.next % self.port.answers.slots]
+            for row, numbers in self.numbers:
+                column[row, : len(numbers)] = numbers
+            self.numbers.clear()
         if self.seen:
             column = self.observations[self.port.answers.next % self.port.answers.slots]
             if len(self.shape) == 1 and len(self.seen) == count:
@@ -270,6 +312,23 @@ class Answers:
         self.port.publish_begun(count, {"text": texts, "info": infos})
         self.gathered.clear()
         self.seen.clear()
+
+
+class Kinds(dict):
+    """What JSON takes a number of a type for; `None` where it is none."""
+
+    def __missing__(self, kind):
+        if issubclass(kind, (bool, numpy.bool_)):
+            letter = "b"
+        elif issubclass(kind, (int, numpy.integer)):
+            letter = "i"
+        else:
+            letter = "f" if issubclass(kind, (float, numpy.floating)) else None
+        self[kind] = letter
+        return letter
+
+
+KINDS = Kinds()
 
 
 class Session:

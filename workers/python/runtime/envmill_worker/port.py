@@ -8,8 +8,8 @@ from . import ring
 # What the engine asks for.
 OPEN, RESET, STEP, STATE, TOOL, CLOSE = range(1, 7)
 # What a worker answers: the frame that OpenEnv's `/ws` would send; that a session is gone; an
-# observation in columns; a state; why a command failed.
-FRAME, CLOSED, SEEN, STATE_TEXT, FAILED = range(1, 6)
+# observation in columns; a state; why a command failed; or, unasked, keys of numbers of `info`.
+FRAME, CLOSED, SEEN, STATE_TEXT, FAILED, KEYS = range(1, 7)
 
 # How often room is looked for, in milliseconds, where the engine has not taken what came before.
 ROOM_PERIOD_MS = 1

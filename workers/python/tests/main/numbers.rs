@@ -52,7 +52,7 @@ fn cartpole_is_stepped_by_columns() {
         let seen = observed(rig.step(1, &format!(r#"{{"action":{}}}"#, step % 2)));
         assert_eq!(seen.reward.value, Some(1.0));
         assert_eq!(seen.ended, (step == 5).then_some(Ended::Truncated));
-        let metadata: &[u8] = if step == 5 { br#"{"truncated": true}"# } else { b"" };
+        let metadata: &[u8] = if step == 5 { br#"{"truncated":true}"# } else { b"" };
         assert_eq!(seen.metadata, metadata);
     }
     assert!(matches!(
@@ -71,7 +71,7 @@ fn spaces_without_a_fixed_size_go_as_text() {
     let seen = observed(rig.step(0, r#"{"action":{"move":2,"say":"up"}}"#));
     let expected = r#"{"observation":{"at": [2, 1], "text": "up"}}"#;
     assert_eq!(String::from_utf8_lossy(&seen.observation), expected);
-    assert_eq!(seen.metadata, r#"{"hint": [1.5, 2.5], "steps": 1}"#.as_bytes());
+    assert_eq!(seen.metadata, r#"{"steps":1,"hint": [1.5, 2.5]}"#.as_bytes());
     assert!(matches!(rig.step(0, r#"{"action":{"move":"left"}}"#), Outcome::Failed(_)));
     let ended = observed(rig.step(0, r#"{"action":{"move":9,"say":""}}"#));
     assert_eq!(ended.ended, Some(Ended::Terminated));
