@@ -49,6 +49,9 @@ impl Numbers {
     ///
     /// What is wrong with it, for people.
     pub(crate) fn read_action(&self, text: &[u8]) -> Result<Row, String> {
+        if let Some(row) = self.read_number(text) {
+            return Ok(row);
+        }
         let object: serde_json::Map<String, Value> = serde_json::from_slice(text)
             .map_err(|error| format!("the action is no object: {error}"))?;
         let action = object.get("action").ok_or("action: Field required")?;
@@ -66,6 +69,21 @@ impl Numbers {
         };
         self.flatten(action, &self.shape, &mut row)?;
         Ok(row)
+    }
+
+    /// The most common action by far: one whole number, as policies write it.
+    fn read_number(&self, text: &[u8]) -> Option<Row> {
+        if !self.shape.is_empty() || self.dtype != DType::I64 {
+            return None;
+        }
+        let number = text.strip_prefix(b"{\"action\":")?.strip_suffix(b"}")?;
+        let is_json = match number {
+            [b'0'] => true,
+            [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+            _ => false,
+        };
+        let number = str::from_utf8(number).ok().filter(|_| is_json)?;
+        Some(Row::Signed(vec![number.parse().ok()?]))
     }
 
     fn flatten(&self, value: &Value, shape: &[u32], row: &mut Row) -> Result<(), String> {
@@ -310,7 +328,19 @@ mod tests {
     #[test]
     fn actions_are_read_or_refused() {
         let discrete = numbers(DType::I64, &[]);
-        assert_eq!(discrete.read_action(br#"{"action":1}"#), Ok(Row::Signed(vec![1])));
+        for (text, number) in [
+            (r#"{"action":1}"#, 1),
+            (r#"{"action":120}"#, 120),
+            (r#"{"action":0}"#, 0),
+            (r#"{ "action": 1 }"#, 1),
+            (r#"{"action":-1}"#, -1),
+            (r#"{"action":9223372036854775807}"#, i64::MAX),
+        ] {
+            assert_eq!(discrete.read_action(text.as_bytes()), Ok(Row::Signed(vec![number])));
+        }
+        for text in [r#"{"action":01}"#, r#"{"action":+1}"#, r#"{"action":9223372036854775808}"#] {
+            assert!(discrete.read_action(text.as_bytes()).is_err(), "{text}");
+        }
         let pixels = numbers(DType::U8, &[2, 2]);
         let read = pixels.read_action(br#"{"action":[[1,2],[3,255]],"metadata":{}}"#);
         assert_eq!(read, Ok(Row::Unsigned(vec![1, 2, 3, 255])));
