@@ -5,6 +5,7 @@ that resets those that end; the others are Gymnasium's vector environments. Prin
 children included, and steps a second.
 """
 
+import itertools
 import sys
 import time
 
@@ -37,13 +38,16 @@ def main():
         for seed, environment in enumerate(environments):
             environment.reset(seed=seed)
 
+        seeds = itertools.count(count)
+
         def play(rounds):
             for round in range(rounds):
                 row = actions[round % 256].tolist()
                 for environment, action in zip(environments, row):
                     _, _, terminated, truncated, _ = environment.step(action)
                     if terminated or truncated:
-                        environment.reset()
+                        # As the engine's resets: each episode has its seed.
+                        environment.reset(seed=next(seeds))
     else:
         kind = gymnasium.vector.AsyncVectorEnv if how == "async" else gymnasium.vector.SyncVectorEnv
         vector = kind([make] * count)

@@ -290,11 +290,14 @@ class Answers:
             return
         identities, kinds, texts, infos, rewards, flags, which = zip(*self.gathered)
         views = self.port.begin()
-        views["id"][:count] = memoryview(array("Q", identities))
-        views["kind"][:count] = bytes(kinds)
-        views["reward"][:count] = memoryview(array("d", rewards))
-        views["flags"][:count] = bytes(flags)
-        views["info_keys"][:count] = memoryview(array("I", which))
+        for name, values, code in (
+            ("id", identities, "Q"), ("kind", kinds, "B"), ("reward", rewards, "d"),
+            ("flags", flags, "B"), ("info_keys", which, "I"),
+        ):  # fmt: skip
+            if count == 1:
+                views[name][0] = values[0]
+            else:
+                views[name][:count] = memoryview(array(code, values))
         if self.numbers:
             column = self.info_numbers[self.port.answers.next % self.port.answers.slots]
             for row, numbers in self.numbers:
@@ -302,7 +305,7 @@ class Answers:
             self.numbers.clear()
         if self.seen:
             column = self.observations[self.port.answers.next % self.port.answers.slots]
-            if len(self.shape) == 1 and len(self.seen) == count:
+            if len(self.shape) == 1 and len(self.seen) == count > 1:
                 rows = column[:count].reshape(-1)
                 numpy.concatenate(self.seen, out=rows, casting="unsafe")
             else:

@@ -136,6 +136,7 @@ class Writer(_Segment):
         seal(self.fd, future_write=True)
         self.laid_out = [self.lay_out(number) for number in range(slots)]
         self.next = 0
+        self.no_ends = memoryview(array("I", bytes(4 * (rows + 1))))
 
     def begin(self, peer_released):
         """The views of the next batch's columns; `None` while the other side has not released its
@@ -148,6 +149,10 @@ class Writer(_Segment):
         """Writes a ragged column of the begun batch. Where its arena is too small, the descriptor of
         a memory that holds it instead."""
         offsets, arena = self.laid_out[self.next % self.slots][1][column]
+        if not any(texts):
+            # Often there is no text at all.
+            offsets[: len(texts) + 1] = self.no_ends[: len(texts) + 1]
+            return None
         ends = array("I", accumulate(map(len, texts), initial=0))
         offsets[: len(ends)] = memoryview(ends)
         data = b"".join(texts)
