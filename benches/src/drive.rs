@@ -46,7 +46,7 @@ pub fn drive(worker: &mut dyn Worker, work: &Drive, there: impl Fn() -> f64) -> 
         *generation += 1;
         batch.push(Command { slot, generation: Generation(*generation), request });
     };
-    let reset = |slot: Slot| Request::Reset { parameters: format!(r#"{{"seed":{slot}}}"#).into() };
+    let reset = |seed: u64| Request::Reset { parameters: format!(r#"{{"seed":{seed}}}"#).into() };
     for slot in 0..work.sessions {
         ask(Slot(slot), Request::Open { server: ServerId(0) }, &mut batch);
     }
@@ -61,7 +61,7 @@ pub fn drive(worker: &mut dyn Worker, work: &Drive, there: impl Fn() -> f64) -> 
         for event in events.drain(..) {
             let seen = match event.outcome {
                 Outcome::Opened => {
-                    ask(event.slot, reset(event.slot), &mut batch);
+                    ask(event.slot, reset(event.slot.0.into()), &mut batch);
                     continue;
                 }
                 Outcome::Reset(seen) | Outcome::Stepped(seen) => seen,
@@ -83,7 +83,7 @@ pub fn drive(worker: &mut dyn Worker, work: &Drive, there: impl Fn() -> f64) -> 
             taken += 1;
             if out < last {
                 let request = if seen.ended.is_some() {
-                    reset(event.slot)
+                    reset(out)
                 } else {
                     Request::Step {
                         action: work.actions[out as usize % work.actions.len()].clone(),

@@ -1,12 +1,17 @@
 //! What do Gymnasium environments cost in worker processes?
 //!
 //! `python-gymnasium [ROUNDS] [ENVIRONMENTS] [STEPS] [ID]`; default 10 rounds of 64 `CartPole-v1` and
-//! 100,000 steps. Four take turns: a bare loop in Python, Gymnasium's `SyncVectorEnv` and
-//! `AsyncVectorEnv`, and worker processes driven in a closed loop by this one, whose CPU counts too.
+//! 100,000 steps. Four take turns: a bare loop in Python on each core, since what else runs on a core's
+//! other thread slows it, Gymnasium's `SyncVectorEnv` and `AsyncVectorEnv`, and worker processes driven in
+//! a closed loop by this one, whose CPU counts too.
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
 
-use std::process::Command;
+use std::{
+    num::NonZero,
+    process::{Command, Stdio},
+    thread,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use envmill_benches::{Drive, drive, median, ratio_interval, tree_cpu_seconds};
@@ -43,7 +48,15 @@ fn main() -> Result<()> {
             options.log = Log::Nowhere;
             let (mut worker, _) = PythonWorker::start(options)?;
             let nursery = worker.nursery_pid();
-            let actions = vec![r#"{"action":0}"#.into(), r#"{"action":1}"#.into()];
+            // Of a length that no number of sessions divides, so that each gets all of them in turn.
+            let mut state = 1_u64;
+            let actions = (0..257).map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                format!(r#"{{"action":{}}}"#, state >> 63).into()
+            });
+            let actions = actions.collect();
             let work = Drive { sessions, steps, actions };
             let cost = drive(&mut worker, &work, || tree_cpu_seconds(nursery))?;
             ours.cpu_us.push(cost.there + cost.here);
@@ -79,13 +92,28 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// CPU a step and steps a second, of a bare loop on all cores together.
 fn peer(how: &str, id: &str, sessions: u32, steps: u64) -> Result<(f64, f64)> {
-    let output = Command::new(envmill_testing::python()?)
-        .arg(envmill_testing::script("bare_gymnasium.py"))
-        .args([how, id, &sessions.to_string(), &steps.to_string()])
-        .output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout)?;
-    let (cpu, rate) = text.trim().split_once(' ').context("two figures")?;
-    Ok((cpu.parse()?, rate.parse()?))
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let copies = if how == "bare" { u32::try_from(cores)?.min(sessions) } else { 1 };
+    let (sessions, steps) = (sessions / copies, steps / u64::from(copies));
+    let start = |_| {
+        Command::new(envmill_testing::python()?)
+            .arg(envmill_testing::script("bare_gymnasium.py"))
+            .args([how, id, &sessions.to_string(), &steps.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start a peer")
+    };
+    let running = (0..copies).map(start).collect::<Result<Vec<_>>>()?;
+    let (mut cpus, mut rates) = (0.0, 0.0);
+    for process in running {
+        let output = process.wait_with_output()?;
+        ensure!(output.status.success(), "a peer has failed");
+        let text = String::from_utf8(output.stdout)?;
+        let (cpu, rate) = text.trim().split_once(' ').context("two figures")?;
+        cpus += cpu.parse::<f64>()?;
+        rates += rate.parse::<f64>()?;
+    }
+    Ok((cpus / f64::from(copies), rates))
 }

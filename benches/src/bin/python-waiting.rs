@@ -1,7 +1,8 @@
 //! Are worker processes kept busy whose environments wait?
 //!
 //! `python-waiting [ROUNDS] [PROCESSES] [SLEEP_MS] [SESSIONS] [EPISODES]`; default 5 rounds of 16
-//! processes, steps that sleep 2 ms, 64 sessions and 640 episodes of 50 steps. Each environment measures
+//! processes, steps that sleep 2 ms, 64 sessions and 3,200 episodes of 50 steps (of fewer, the last ones,
+//! which leave processes without work, would be a part that shows). Each environment measures
 //! its own sleeps; the figure is the share of the processes' time, from the first reset to the last end,
 //! that they have spent in them.
 
@@ -19,7 +20,7 @@ fn main() -> Result<()> {
     let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
     let (rounds, processes): (usize, u32) = (next("5").parse()?, next("16").parse()?);
     let seconds = next("2").parse::<f64>()? / 1e3;
-    let (sessions, episodes) = (next("64"), next("640"));
+    let (sessions, episodes) = (next("64"), next("3200"));
     let (mut busy, mut slept_ms, mut steps_per_s) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let directory = tempfile::tempdir()?;

@@ -22,7 +22,7 @@ ROW_BYTES_MAX = 1 << 20
 # So many numbers of an `info` go as numbers, and further ones as text.
 NUMBERS = 16
 # As in `threads`: answers are handed over once they have gathered for so long.
-FLUSH_S = 0.002
+FLUSH_S = 0.005
 
 DTYPES = {
     "uint8": "u8", "int8": "i8", "uint16": "u16", "int16": "i16", "uint32": "u32", "int32": "i32",
