@@ -103,10 +103,15 @@ pub(super) fn run(command: Command, host: &Host) -> Result<u8, String> {
     }
 }
 
+/// The first of these flags that was given.
+pub(super) fn first_given(flags: &[(&'static str, bool)]) -> Option<&'static str> {
+    flags.iter().find(|(_, is_given)| *is_given).map(|(flag, _)| *flag)
+}
+
 impl Serve {
     /// A flag that only concerns environments of this machine, if one was given.
     fn local_flag(&self) -> Option<&'static str> {
-        let given = [
+        first_given(&[
             ("python", self.python.is_some()),
             ("python-path", !self.python_path.is_empty()),
             ("processes", self.processes.is_some()),
@@ -117,8 +122,7 @@ impl Serve {
             ("fail-rate", self.fail_rate.is_some()),
             ("episode-steps", self.episode_steps.is_some()),
             ("parameter", !self.parameter.is_empty()),
-        ];
-        given.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
+        ])
     }
 
     const fn mode(&self) -> Mode {

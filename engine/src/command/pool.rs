@@ -7,6 +7,7 @@ use envmill_front::{Mode, Options, Placement};
 use envmill_openenv::{OpenEnvWorker, Server};
 use envmill_workers::Worker;
 
+use super::env::first_given;
 use crate::{
     config::{Reuse, headers},
     gateway::{self, Api, Gateway},
@@ -45,7 +46,7 @@ pub(super) struct Arguments {
 impl Arguments {
     /// One of these flags that was given, if any was.
     pub(super) fn flag(&self) -> Option<&'static str> {
-        let given = [
+        first_given(&[
             ("header", !self.header.is_empty()),
             ("bearer-env", self.bearer_env.is_some()),
             ("ca", self.ca.is_some()),
@@ -54,8 +55,7 @@ impl Arguments {
             ("first-reset-timeout-ms", self.first_reset_timeout_ms.is_some()),
             ("reset-timeout-ms", self.reset_timeout_ms.is_some()),
             ("step-timeout-ms", self.step_timeout_ms.is_some()),
-        ];
-        given.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
+        ])
     }
 
     /// What `urls` serve, and a worker that hands sessions on to them.

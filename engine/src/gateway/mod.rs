@@ -6,8 +6,8 @@
 //! run, by the core's [`Admission`](envmill_core::Admission), and a session that a client has left serves
 //! the next one's reset.
 //!
-//! Deliberately absent: retries of anything that may have reached an environment, and fairness between
-//! clients.
+//! Deliberately absent: retries of anything that may have reached an environment (but for the reset for
+//! which a kept session proves to be gone, outside of production), and fairness between clients.
 
 mod api;
 mod description;

@@ -210,14 +210,11 @@ impl Pool {
     pub(super) fn lost(&mut self, slot: Slot, failure: &Failure, now: Time) -> Option<Asking> {
         let session = &mut self.sessions[slot.0 as usize];
         let first = session.first.take();
-        let link = session.link;
-        let again = match session.standing {
-            Standing::Opening => {
-                self.stand(slot, Standing::None);
-                self.refused(slot, failure, now) || link == Link::Connecting
-            }
+        let (link, standing) = (session.link, session.standing);
+        self.stand(slot, Standing::None);
+        let again = match standing {
+            Standing::Opening => self.refused(slot, failure, now) || link == Link::Connecting,
             standing => {
-                self.stand(slot, Standing::None);
                 if standing == Standing::Admitted {
                     self.admission(slot).lost(now);
                 }

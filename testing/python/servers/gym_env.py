@@ -58,3 +58,38 @@ class Sleeper(gymnasium.Env):
         time.sleep(self.seconds)
         self.taken += 1
         return numpy.float64(time.monotonic() - began), 0.0, False, self.taken == self.steps, {}
+
+
+class WrongRows(gymnasium.vector.VectorEnv):
+    """Rows that can be reset, and whose observations are larger after a step than their space says."""
+
+    def __init__(self, num_envs):
+        self.num_envs = num_envs
+        self.single_observation_space, self.single_action_space = Wrong.observation_space, Wrong.action_space
+        self.observation_space = gymnasium.vector.utils.batch_space(Wrong.observation_space, num_envs)
+        self.action_space = gymnasium.vector.utils.batch_space(Wrong.action_space, num_envs)
+
+    def reset(self, *, seed=None, options=None):
+        assert options is None or options["reset_mask"].any()
+        return numpy.zeros((self.num_envs, 2), numpy.float32), {}
+
+    def step(self, actions):
+        ended = numpy.zeros(self.num_envs, bool)
+        seen = numpy.zeros((self.num_envs, 3), numpy.float32)
+        return seen, numpy.zeros(self.num_envs), ended, ended, {}
+
+
+class Chatty(gymnasium.Env):
+    """Whose `info` has other keys each time."""
+
+    observation_space = spaces.Discrete(2)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.taken = 0
+        return 0, {}
+
+    def step(self, action):
+        self.taken += 1
+        return 0, 0.0, False, False, {f"n{self.taken}": self.taken, "big": 2**60}

@@ -6,6 +6,9 @@ use serde::Deserialize;
 /// The most numbers of one `info` that cross so; further ones are part of its text.
 pub(crate) const NUMBERS: usize = 16;
 
+/// The most lists of keys that a process tells.
+const LISTS_MAX: usize = 1024;
+
 /// What kind of number it is, in JSON.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 enum Kind {
@@ -35,6 +38,9 @@ impl InfoKeys {
             serde_json::from_slice(text).map_err(|error| format!("keys of info: {error}"))?;
         if keys.is_empty() || keys.len() > NUMBERS {
             return Err(format!("{} keys of info, where there is room for {NUMBERS}", keys.len()));
+        }
+        if self.0.len() == LISTS_MAX {
+            return Err(format!("more than {LISTS_MAX} lists of keys of info"));
         }
         let quoted = |(key, kind)| (serde_json::Value::String(key).to_string(), kind);
         self.0.push(keys.into_iter().map(quoted).collect());

@@ -21,6 +21,8 @@ TERMINATED, TRUNCATED = 1, 2
 ROW_BYTES_MAX = 1 << 20
 # So many numbers of an `info` go as numbers, and further ones as text.
 NUMBERS = 16
+# So many lists of their keys are told.
+LISTS_MAX = 1024
 # As in `threads`: answers are handed over once they have gathered for so long.
 FLUSH_S = 0.005
 
@@ -267,13 +269,17 @@ class Answers:
         if keys:
             keys = tuple(keys)
             which = self.known.get(keys) or self.tell(keys)
+            if which is None:
+                return 0, json.dumps(info, default=plain).encode()
             if len(self.gathered) == self.port.answers.rows:
                 self.flush()
             self.numbers.append((len(self.gathered), numbers))
         return which, json.dumps(rest, default=plain).encode() if rest else b""
 
     def tell(self, keys):
-        """Keys that have not been together before."""
+        """Keys that have not been together before. `None` where they never are the same for long."""
+        if len(self.known) == LISTS_MAX:
+            return None
         which = self.known[keys] = len(self.known) + 1
         self.add(0, KEYS, json.dumps(keys).encode(), b"", 0.0, 0, 0)
         return which

@@ -10,6 +10,7 @@ import json
 
 import gymnasium
 import numpy
+from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import iterate
 
@@ -136,14 +137,27 @@ class VectorServer(Server):
         elif kind == RESET:
             self.pause(row)
             parameters = json.loads(text) if text else {}
-            self.resets[row.index] = (identity, parameters.get("seed"))
-        elif kind == STEP and row.live:
-            row.step = (identity, action)
-            self.due.append(row)
+            problem = refused_reset(parameters)
+            if problem:
+                self.answers.put(identity, FAILED, problem)
+            else:
+                self.resets[row.index] = (identity, parameters.get("seed"))
         elif kind == STEP:
-            self.answers.put(identity, FAILED, b"there is no episode: reset the environment first")
+            self.ask_step(row, identity, action)
         else:
             self.answers.put(identity, FAILED, b"the environment has no tools")
+
+    def ask_step(self, row, identity, action):
+        # What one row does wrong must not become the step's error, which is everybody's. (Where numbers
+        # are only out of bounds, environments differ, and many cut them.)
+        space = self.adapter.action_space
+        if not row.live:
+            self.answers.put(identity, FAILED, b"there is no episode: reset the environment first")
+        elif not isinstance(space, Box) and not space.contains(action):
+            self.answers.put(identity, FAILED, f"{action} is no action of {space}".encode())
+        else:
+            row.step = (identity, action)
+            self.due.append(row)
 
     def pause(self, row):
         """Nobody plays the row on, for now."""
@@ -212,8 +226,7 @@ class VectorServer(Server):
             self.live += 1
             self.fresh[index] = False
             # A reset has no reward, which is not 0.
-            info = info_of(infos, place, len(seen))
-            self.answers.see(identity, seen[place], info, float("nan"), 0)
+            self.show(identity, seen[place], info_of(infos, place, len(seen)), float("nan"), 0)
 
     def step(self):
         batch, due = self.batch, self.due
@@ -223,9 +236,9 @@ class VectorServer(Server):
         self.seen, self.told = seen, infos
         self.fresh = self.ended
         self.ended = (terminated | truncated) & ~self.fresh
-        self.due = []
         seen, rewards = self.split(seen), rewards.tolist()
         flags = (TERMINATED * terminated | TRUNCATED * truncated).tolist()
+        self.due = []
         for row in due:
             index, (identity, _) = row.index, row.step
             row.step = None
@@ -234,13 +247,29 @@ class VectorServer(Server):
                 row.live = False
                 self.live -= 1
             info = ending(info_of(infos, index, len(self.rows)) if infos else infos, flags[index])
-            self.answers.see(identity, seen[index], info, rewards[index], flags[index])
+            self.show(identity, seen[index], info, rewards[index], flags[index])
+
+    def show(self, identity, seen, info, reward, flags):
+        try:
+            self.answers.see(identity, seen, info, reward, flags)
+        except BaseException as error:  # noqa: BLE001
+            self.answers.fail(identity, error)
 
     def split(self, seen):
         """Observations by row."""
         if isinstance(seen, numpy.ndarray):
             return seen
         return list(iterate(self.env.observation_space, seen))
+
+
+def refused_reset(parameters):
+    """Why a row cannot be reset so, if it cannot."""
+    seed = parameters.get("seed")
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**31):
+        return b"seed: a whole number from 0 to 2147483647 is wanted"
+    if parameters.get("options") is not None:
+        return b"options: a row of a vectorised environment takes none"
+    return None
 
 
 def info_of(infos, index, count):

@@ -1,6 +1,6 @@
 //! Gymnasium environments: numbers as columns, the rest as text, and what is none of their space.
 
-use envmill_protocol::{Ended, FailureKind, Observed, Outcome, SessionFate};
+use envmill_protocol::{Ended, FailureKind, Observed, Outcome, Request, SessionFate};
 use envmill_python_worker::{Gymnasium, Options, Target};
 
 use crate::rig::{Rig, options};
@@ -56,7 +56,7 @@ fn cartpole_is_stepped_by_columns() {
         assert_eq!(seen.metadata, metadata);
     }
     assert!(matches!(
-        rig.ask(1, envmill_protocol::Request::State),
+        rig.ask(1, Request::State),
         Outcome::State(text) if text == r#"{"episode_id": null, "step_count": 5}"#.as_bytes()
     ));
 }
@@ -91,5 +91,76 @@ fn an_observation_of_the_wrong_shape_is_told() {
             assert!(failure.message.contains("shape (3,), and not (2,)"), "{}", failure.message);
         }
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_one_row_does_wrong_is_not_the_others() {
+    let mut options = gymnasium("gymnasium/CartPole-v1", "");
+    if let Target::Gymnasium(target) = &mut options.target {
+        target.vector = Some(2);
+    }
+    options.processes = 1;
+    let mut rig = Rig::start(options);
+    let failed = |outcome: Outcome, told: &str| match outcome {
+        Outcome::Failed(failure) => {
+            assert_eq!(failure.session, SessionFate::Kept);
+            assert!(failure.message.contains(told), "{}", failure.message);
+        }
+        other => panic!("{other:?}"),
+    };
+    rig.open(0, 0);
+    rig.open(1, 0);
+    failed(rig.step(0, r#"{"action":1}"#), "reset the environment first");
+    for (parameters, told) in [
+        (r#"{"seed":"x"}"#, "seed"),
+        (r#"{"seed":-1}"#, "seed"),
+        (r#"{"seed":99999999999999999999999}"#, "seed"),
+        (r#"{"options":{"low":0}}"#, "options"),
+    ] {
+        failed(rig.reset(0, parameters), told);
+    }
+    observed(rig.reset(0, r#"{"seed":1}"#));
+    observed(rig.reset(1, "{}"));
+    // The other one waits for its neighbour, who has done nothing that counts yet.
+    rig.send(1, Request::Step { action: r#"{"action":1}"#.into() });
+    failed(rig.step(0, r#"{"action":7}"#), "no action");
+    rig.send(0, Request::Step { action: r#"{"action":0}"#.into() });
+    observed(rig.next(1));
+    observed(rig.next(0));
+    // One that leaves is not waited for.
+    assert_eq!(rig.ask(0, Request::Close), Outcome::Closed);
+    observed(rig.step(1, r#"{"action":1}"#));
+}
+
+#[test]
+fn observations_of_the_wrong_shape_fail_in_their_rows() {
+    let mut options = gymnasium("gym_env:WrongRows", "");
+    if let Target::Gymnasium(target) = &mut options.target {
+        target.vector = Some(1);
+    }
+    options.processes = 1;
+    let mut rig = Rig::start(options);
+    rig.open(0, 0);
+    observed(rig.reset(0, "{}"));
+    for _ in 0..2 {
+        match rig.step(0, r#"{"action":[0.0,0.5]}"#) {
+            Outcome::Failed(failure) => {
+                assert!(failure.message.contains("shape (3,)"), "{}", failure.message);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn infos_that_are_never_alike_go_as_text_in_the_end() {
+    let mut rig = Rig::start(gymnasium("gym_env:Chatty", ""));
+    rig.open(0, 0);
+    observed(rig.reset(0, "{}"));
+    for step in 1..=1_100 {
+        let seen = observed(rig.step(0, r#"{"action":0}"#));
+        let info: serde_json::Value = serde_json::from_slice(&seen.metadata).expect("JSON");
+        assert_eq!(info, serde_json::json!({ format!("n{step}"): step, "big": 1_u64 << 60 }));
     }
 }
