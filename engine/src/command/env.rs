@@ -194,7 +194,11 @@ fn serve(serve: &Serve, host: &Host) -> Result<(), String> {
 
 /// What is served, and who steps it.
 fn worker(serve: &Serve, host: &Host) -> Result<(Options, Box<dyn Worker>), String> {
-    if serve.target.iter().any(|target| target.contains("://")) {
+    // Not wherever a URL stands: an environment may have one among its arguments.
+    let is_url = |target: &String| {
+        ["http://", "https://", "ws://", "wss://"].iter().any(|scheme| target.starts_with(scheme))
+    };
+    if serve.target.iter().any(is_url) {
         if let Some(flag) = serve.local_flag() {
             return Err(format!("--{flag} is for environments, and these are servers of one"));
         }

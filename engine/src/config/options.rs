@@ -160,6 +160,7 @@ impl RunOptions {
         check_attach(&settings, &sources, episodes)?;
         at_least_1("sessions", u64::from(limits.sessions))?;
         at_least_1("attempts", u64::from(limits.attempts))?;
+        at_least_1("episodes-mib-max", settings.episodes_mib_max.unwrap_or(1))?;
         at_least_1("max-steps", u64::from(limits.max_steps.unwrap_or(1)))?;
         let name = settings.name.unwrap_or_else(|| format!("run-{stamp}"));
         if name.is_empty() || name.chars().any(char::is_control) {

@@ -321,6 +321,7 @@ fn what_a_pool_says_of_itself_is_what_its_servers_say() {
 fn what_does_not_go_together_is_refused() {
     for (arguments, told) in [
         (&["http://127.0.0.1:1", "native:echo"][..], "is no server's URL"),
+        (&[r#"openenv-class:no_module:E?arguments={"a":"http://b"}"#], "no_module"),
         (&["native:echo", "native:cartpole"], "only servers are served together"),
         (&["native:echo", "--header", "a: b"], "--header is for servers"),
         (&["http://127.0.0.1:1", "--processes", "2"], "--processes is for environments"),
