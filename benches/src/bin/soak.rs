@@ -46,7 +46,10 @@ fn main() -> Result<()> {
         (next("20000"), next("256"), next("50"), next("1").parse::<u64>()?);
     let fault_every = next("1").parse::<u64>()?.max(1);
     let (minutes, plot) = (next("100000").parse::<u64>()?, next(""));
-    let options = PythonServerOptions::new("staggered_env").env("STEPS_MEAN", 8).env("LOG", "0");
+    let options = PythonServerOptions::new("staggered_env")
+        .env("STEPS_MEAN", 8)
+        .env("BENCH_ASYNC", 1)
+        .env("LOG", "0");
     let mut places = (0..SERVERS)
         .map(|_| {
             let server = PythonServer::start(options.clone())?;

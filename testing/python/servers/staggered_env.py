@@ -1,5 +1,9 @@
 # bench_env whose episodes end by themselves, each after a number of steps of its own drawn from the
 # reset's seed: 1 to 2 x STEPS_MEAN - 1, so that sessions do not end in step.
+#
+# BENCH_ASYNC=1: a step waits on the event loop, not in a thread of its session. Two thousand threads
+# that wake at once contend for the interpreter's lock until nothing else is done.
+import asyncio
 import os
 from typing import Any, Optional
 
@@ -19,14 +23,23 @@ class StaggeredEnv(BenchEnv):
         self._length = 1 + (seed or 0) * 7919 % (2 * STEPS_MEAN - 1)
         return super().reset(seed=seed, **kw)
 
-    def step(self, action: BenchAction, timeout_s=None, **kw: Any) -> BenchObservation:
-        observation = super().step(action, timeout_s=timeout_s, **kw)
+    def _obs(self, a: BenchAction) -> BenchObservation:
+        observation = super()._obs(a)
         observation.done = observation.step >= self._length
         return observation
 
 
+class AsyncStaggeredEnv(StaggeredEnv):
+    async def reset_async(self, seed: Optional[int] = None, **kw: Any) -> BenchObservation:
+        return self.reset(seed=seed, **kw)
+
+    async def step_async(self, action: BenchAction, timeout_s=None, **kw: Any) -> BenchObservation:
+        await asyncio.sleep(action.sleep_s)
+        return self._obs(action)
+
+
 app = create_app(
-    StaggeredEnv,
+    AsyncStaggeredEnv if os.getenv("BENCH_ASYNC") == "1" else StaggeredEnv,
     BenchAction,
     BenchObservation,
     env_name="staggered",
