@@ -1,0 +1,88 @@
+//! A journal in memory, with what is on its way to it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use envmill_delivery::{
+    Batch, Change, Content, JobKey, MemoryJournal, RestoredJob, Sent, Stage, StoredJob, Ticket,
+    Verdict,
+};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    journal: MemoryJournal,
+    /// Batches that have been taken and are not on disk.
+    pub(crate) on_their_way: VecDeque<Batch>,
+}
+
+impl Disk {
+    /// The oldest batch that is on its way arrives.
+    pub(crate) fn write_one(&mut self) -> Option<Ticket> {
+        let batch = self.on_their_way.pop_front()?;
+        for change in &batch.changes {
+            match change {
+                Change::Payload { job, sequence, .. } => {
+                    assert_eq!(self.payload(*job, *sequence), None, "a payload is written once");
+                }
+                Change::PayloadGone { job, sequence } => {
+                    assert_ne!(self.payload(*job, *sequence), None);
+                }
+                _ => (),
+            }
+        }
+        self.journal.apply(&batch);
+        for job in self.journal.jobs() {
+            self.check(&job.restored);
+        }
+        Some(batch.ticket)
+    }
+
+    pub(crate) fn jobs(&self) -> Vec<StoredJob> {
+        self.journal.jobs()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.journal == MemoryJournal::default()
+    }
+
+    pub(crate) fn restored(&self) -> Vec<RestoredJob> {
+        self.jobs().into_iter().map(|job| job.restored).collect()
+    }
+
+    pub(crate) fn payload(&self, job: JobKey, sequence: u64) -> Option<Bytes> {
+        self.journal.payload(job, sequence)
+    }
+
+    /// What is sent has to be here, word for word.
+    pub(crate) fn check_sent(&self, sent: &Sent) {
+        let jobs = self.restored();
+        let stored = jobs.iter().find(|job| job.job == sent.job).expect("the job is here");
+        let found = stored.items.iter().find_map(|(sequence, row)| {
+            let (Stage::Issued(issue) | Stage::Acknowledged { issue, .. }) = row.stage else {
+                return None;
+            };
+            (issue.number == sent.number).then_some((*sequence, issue))
+        });
+        let (sequence, issue) = found.expect("what is sent is in the journal");
+        match &sent.content {
+            Content::Payload(payload) => {
+                assert_eq!(issue.verdict, Verdict::Fresh);
+                assert_eq!(self.payload(sent.job, sequence).as_ref(), Some(payload));
+            }
+            Content::Stale => assert_eq!(issue.verdict, Verdict::Stale),
+        }
+    }
+
+    /// Whatever batch was the last, all of this has to be true.
+    fn check(&self, job: &RestoredJob) {
+        for (sequence, row) in &job.items {
+            assert!(*sequence < job.row.next_sequence);
+            assert!(job.ids[row.kind as usize].contains(row.id));
+            if let Stage::Issued(issue) | Stage::Acknowledged { issue, .. } = row.stage {
+                assert!(issue.number.0 <= job.row.last_number);
+            }
+            assert_eq!(self.payload(job.job, *sequence).is_some(), row.has_payload(), "{row:?}");
+            assert!(row.place.is_none_or(|place| place < job.row.next_place));
+        }
+    }
+}
