@@ -172,6 +172,9 @@ pub enum Kind {
     TooLarge,
     /// No answer within the deadline of this phase. Set by the scheduler, never by a worker.
     Deadline(Phase),
+    /// The job was paused for longer than a session is kept waiting: the attempt was given up, and
+    /// another follows when the job goes on. Set by the scheduler.
+    Paused,
     /// The policy gave no action. Set by the scheduler.
     Policy,
     /// The external driver reported a failure. Set by the scheduler.
@@ -208,7 +211,8 @@ impl Kind {
             | Self::Protocol
             | Self::Session
             | Self::Attach
-            | Self::Expired => Retry::NewSession,
+            | Self::Expired
+            | Self::Paused => Retry::NewSession,
             Self::Deadline(Phase::Connect | Phase::FirstReset | Phase::Reset | Phase::Step) => {
                 Retry::NewSession
             }
@@ -265,6 +269,7 @@ impl Kind {
             | Self::NoServer
             | Self::Limit
             | Self::Scorer
+            | Self::Paused
             | Self::Poison => false,
         }
     }
@@ -318,6 +323,7 @@ impl Kind {
             Self::NoServer => "no_server".into(),
             Self::Limit => "limit".into(),
             Self::Scorer => "scorer".into(),
+            Self::Paused => "paused".into(),
             Self::Poison => "poison".into(),
         }
     }
@@ -363,6 +369,7 @@ impl Kind {
             "no_server" => Self::NoServer,
             "limit" => Self::Limit,
             "scorer" => Self::Scorer,
+            "paused" => Self::Paused,
             "poison" => Self::Poison,
             _ => return None,
         })
@@ -431,6 +438,7 @@ mod tests {
             Kind::NoServer,
             Kind::Limit,
             Kind::Scorer,
+            Kind::Paused,
             Kind::Poison,
         ];
         for kind in kinds.into_iter().chain(Phase::ALL.map(Kind::Deadline)) {

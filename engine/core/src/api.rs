@@ -30,6 +30,15 @@ pub enum Input {
     Scored(Scored),
     /// The trainer has a new policy version; smaller ones than before are ignored.
     PolicyVersion(PolicyVersion),
+    /// Let this job's episodes go no further than their next turn, and start none: who takes its records
+    /// has no room for more. A session is kept for as long as a policy may take for a turn; then the
+    /// attempt is given up with [`FailureKind::Paused`](envmill_protocol::FailureKind::Paused), and the
+    /// episode begins again when the job goes on. Episodes' own deadlines stand still meanwhile, the job's
+    /// does not. What an external driver has been handed goes on. One of a job that drains can only go on,
+    /// not begin again.
+    Pause(JobId),
+    /// Let a paused job go on.
+    Resume(JobId),
     /// Start no more episodes of this job: those waiting are cancelled, those under way finish.
     Drain(JobId),
     /// Finish nothing more of this job: all that is unfinished is cancelled.

@@ -190,6 +190,8 @@ impl Core {
             Input::PolicyVersion(version) => {
                 self.policy_version = self.policy_version.max(version);
             }
+            Input::Pause(job) => self.pause(job),
+            Input::Resume(job) => self.resume(job, outputs),
             Input::Drain(job) => self.end_job(job, Cancellation::Drained, outputs),
             Input::Cancel(job) => self.end_job(job, Cancellation::Cancelled, outputs),
         }

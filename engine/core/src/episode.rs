@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use envmill_protocol::{
-    EpisodeIndex, Failure, Generated, Observed, PolicyVersion, ServerId, Slot, Trajectory,
+    EpisodeIndex, Failure, FailureKind, Generated, Observed, PolicyVersion, ServerId, Slot,
+    Trajectory,
     record::{Attempt, ContentHash, End, Provenance, Step, Timing, Tokens, content_hash},
 };
 
@@ -53,6 +54,8 @@ pub(crate) struct Play {
     pub(crate) began_at: Time,
     /// When the episode's own deadline comes.
     pub(crate) deadline: Option<Time>,
+    /// Since when its turn waits for the job to go on.
+    pub(crate) paused_at: Option<Time>,
     pub(crate) reset_at: Time,
     pub(crate) reset: Option<Observed>,
     pub(crate) steps: Vec<Step>,
@@ -130,6 +133,12 @@ impl Episode {
             .chain(self.play.steps.iter().map(Step::reward))
             .filter_map(|reward| reward.value)
             .fold(None, |sum, reward| Some(sum.unwrap_or(0.0) + reward))
+    }
+
+    /// Attempts that count against those that there may be.
+    pub(crate) fn failed_attempts(&self) -> u64 {
+        let paused = FailureKind::Paused.name();
+        self.attempts.iter().filter(|attempt| attempt.cause != paused).count() as u64
     }
 
     pub(crate) const fn state(&self) -> State {

@@ -113,6 +113,9 @@ impl Core {
             (_, Some(key)) => {
                 let Some(episode) = self.episodes[key.0 as usize].as_ref() else { return };
                 let play = &episode.play;
+                if play.paused_at.is_some() {
+                    return self.give_up_paused(slot, key, outputs);
+                }
                 if play.deadline.is_some_and(|deadline| deadline <= self.now)
                     && play.reset.is_some()
                 {

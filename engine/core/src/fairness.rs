@@ -45,6 +45,7 @@ impl Job {
     /// Whether it has something to start and may.
     pub(crate) fn wants_session(&self) -> bool {
         self.ending.is_none()
+            && !self.is_paused
             && self.active < self.options.sessions_max
             && (!self.queue.is_empty() || self.may_start_new())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use envmill_protocol::{
-    EpisodeIndex, Failure,
+    EpisodeIndex, Failure, Generation, Slot,
     record::{Cancellation, End},
 };
 
@@ -43,6 +43,9 @@ pub(crate) struct Job {
     /// Episodes that hold a session.
     pub(crate) active: u32,
     pub(crate) deadline: Time,
+    pub(crate) is_paused: bool,
+    /// Turns that wait for the job to go on. May hold some that have been given up since.
+    pub(crate) paused: Vec<(Slot, Generation)>,
     /// Since when it waits for a sign of life from its pool.
     pub(crate) waiting_since: Time,
     /// Set when nothing more is to be started, and what becomes of what was not.
@@ -108,6 +111,8 @@ impl Job {
             delayed: 0,
             active: 0,
             deadline,
+            is_paused: false,
+            paused: Vec::new(),
             waiting_since: now,
             ending: None,
         };

@@ -28,6 +28,7 @@ mod job;
 mod limits;
 mod members;
 mod options;
+mod pausing;
 mod placement;
 mod poison;
 mod random;

@@ -44,18 +44,20 @@ impl Core {
                 OnEnvironmentError::Retry => Retry::NewSession,
                 OnEnvironmentError::Truncate => return Verdict::Truncate,
             };
-        } else if has_acted && !failure.kind.is_transport() {
+        } else if has_acted && !failure.kind.is_transport() && failure.kind != FailureKind::Paused {
             again = Retry::Never;
         }
         let may_repeat = !was_sent || !options.production || options.idempotent;
-        let left = (episode.attempts.len() as u64) < u64::from(options.attempts_max);
+        // Neither the episode nor a server is to blame for a pause.
+        let is_paused = failure.kind == FailureKind::Paused;
+        let left = is_paused || episode.failed_attempts() < u64::from(options.attempts_max);
         if again == Retry::Never || !may_repeat || !left || self.jobs[job].ending.is_some() {
             return Verdict::Fail(failure);
         }
         if let Some(poison) = self.condemned(key) {
             return Verdict::Fail(poison);
         }
-        if let Err(why) = self.spend(job, server, outputs) {
+        if !is_paused && let Err(why) = self.spend(job, server, outputs) {
             let session = failure.session;
             let message = format!("{} ({why})", failure.message);
             failure = Failure { session, ..Failure::lost(failure.kind, message) };

@@ -165,7 +165,7 @@ impl Core {
     /// Gives the job up if its pool has shown no sign of life for too long, or can never serve it.
     fn check_pool(&mut self, job: usize) {
         let state = &self.jobs[job];
-        if !state.has_work() {
+        if !state.has_work() || state.is_paused {
             return;
         }
         let environment = state.options.environment;

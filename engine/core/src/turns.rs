@@ -10,6 +10,9 @@ use crate::{
 impl Core {
     /// Hands the turn to the policy, or the episode to its external driver.
     pub(crate) fn open_turn(&mut self, slot: Slot, key: EpisodeKey, outputs: &mut Outputs) {
+        if self.pause_turn(slot, key) {
+            return;
+        }
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
         let job = &self.jobs[episode.job];
         let play = &mut episode.play;

@@ -233,6 +233,8 @@ const fn name(input: &Input) -> &'static str {
         Input::Drain(_) => "drain",
         Input::Cancel(_) => "cancel",
         Input::Scored(_) => "scored",
+        Input::Pause(_) => "pause",
+        Input::Resume(_) => "resume",
     }
 }
 

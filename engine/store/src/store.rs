@@ -89,9 +89,11 @@ impl Store {
     /// # Errors
     ///
     /// It cannot be read, or makes no sense.
-    pub fn jobs(&self) -> Result<Vec<StoredJob>, OpenError> {
-        let Some(database) = &self.database else { return Ok(Vec::new()) };
-        read_jobs(database)?.into_iter().map(RawJob::decoded).collect()
+    pub fn jobs(&mut self) -> Result<Vec<StoredJob>, OpenError> {
+        let database = self.reopened()?;
+        let jobs = read_jobs(&database)?;
+        self.database = Some(database);
+        jobs.into_iter().map(RawJob::decoded).collect()
     }
 
     /// Applies a batch and syncs it to the disk.
@@ -101,11 +103,7 @@ impl Store {
     /// The disk is full or fails. Apply the same batch again, until it works: of a batch that failed
     /// nothing or all may be there.
     pub fn apply(&mut self, batch: &Batch) -> Result<(), ApplyError> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => self.medium.open().map_err(redb::Error::from)?,
-        };
-        // Only kept when nothing went wrong: after an error it has to be opened again.
+        let database = self.reopened()?;
         let change = write(&database, batch)?;
         self.database = Some(database);
         self.payload_bytes = self.payload_bytes.saturating_add_signed(change);
@@ -121,11 +119,20 @@ impl Store {
     /// # Errors
     ///
     /// It cannot be read.
-    pub fn payload(&self, job: JobKey, sequence: u64) -> Result<Option<Bytes>, ReadError> {
-        let Some(database) = &self.database else {
-            return Err(ReadError(std::io::Error::other("it has failed and was not opened again")));
-        };
-        Ok(read_payload(database, job, sequence)?)
+    pub fn payload(&mut self, job: JobKey, sequence: u64) -> Result<Option<Bytes>, ReadError> {
+        let database = self.reopened()?;
+        let payload = read_payload(&database, job, sequence)?;
+        self.database = Some(database);
+        Ok(payload)
+    }
+
+    /// The database, out of its place: after an error it has to be opened again, so it is put back only
+    /// when nothing went wrong.
+    fn reopened(&mut self) -> Result<Database, redb::Error> {
+        match self.database.take() {
+            Some(database) => Ok(database),
+            None => Ok(self.medium.open()?),
+        }
     }
 
     /// Bytes on disk and bytes of payloads, where they can be told.
@@ -134,7 +141,7 @@ impl Store {
         Some((self.medium.bytes()?, self.payload_bytes))
     }
 
-    fn count_payload_bytes(&self) -> Result<u64, OpenError> {
+    fn count_payload_bytes(&mut self) -> Result<u64, OpenError> {
         let jobs = self.jobs()?;
         let items = jobs.iter().flat_map(|job| &job.restored.items);
         Ok(items.filter(|(_, row)| row.has_payload()).map(|(_, row)| row.bytes).sum())

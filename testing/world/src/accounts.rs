@@ -103,7 +103,12 @@ pub(crate) fn exactly_once(
 
 /// Whether somebody ended the job, or its pool was gone: then not every attempt was used.
 fn is_cut_short(job: &JobOptions, records: &[&Trajectory], plan: &Plan) -> bool {
-    let ends_jobs = |wish: &Input| !matches!(wish, Input::PolicyVersion(_) | Input::ServerReady(_));
+    let ends_jobs = |wish: &Input| {
+        !matches!(
+            wish,
+            Input::PolicyVersion(_) | Input::ServerReady(_) | Input::Pause(_) | Input::Resume(_)
+        )
+    };
     let found_none =
         |end: &End| matches!(end, End::Failed(failure) if failure.kind == FailureKind::NoServer);
     job.deadlines.job.is_some()
@@ -116,5 +121,6 @@ fn ends_too_early(record: &Trajectory, failure: &Failure, job: &JobOptions) -> b
     let is_allowed = !job.production || job.idempotent;
     is_allowed
         && retry(&failure.kind.name(), &failure.message, job) != Retry::Never
-        && record.attempts.len() < job.attempts_max as usize
+        && record.attempts.iter().filter(|it| it.cause != "paused").count()
+            < job.attempts_max as usize
 }

@@ -1,10 +1,10 @@
 //! What the core has asked for, kept by somebody else: it knows which command may follow which, and
 //! which event and decision the core must take and which it must ignore.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use envmill_core::{Outputs, ScoreTicket, Time};
+use envmill_core::{Input, Outputs, ScoreTicket, Time};
 use envmill_protocol::{
     Command, EpisodeIndex, Event, Generation, JobId, Outcome, Request, SessionFate, Slot, Turn,
 };
@@ -37,6 +37,8 @@ pub(crate) struct Ledger {
     pub(crate) scores: HashMap<String, Option<f64>>,
     /// The most episodes that a session may play; `None` without a limit.
     reuse_max: Option<u32>,
+    /// Jobs that may not go on.
+    paused: HashSet<JobId>,
     /// The latest time that the core was told.
     pub(crate) told: Time,
     violations: Vec<String>,
@@ -196,6 +198,15 @@ impl Ledger {
     }
 
     /// Follows what the core wants done.
+    /// What the core is about to be told, as far as more follows from it than the core may see.
+    pub(crate) fn told(&mut self, input: &Input) {
+        match input {
+            Input::Pause(job) => drop(self.paused.insert(*job)),
+            Input::Resume(job) => drop(self.paused.remove(job)),
+            _ => {}
+        }
+    }
+
     pub(crate) fn observe(&mut self, outputs: &Outputs) {
         for &(slot, generation) in &outputs.cancelled_turns {
             self.cancelled(slot, generation);
@@ -210,6 +221,9 @@ impl Ledger {
             }
         }
         for turn in outputs.turns.iter().chain(&outputs.handed) {
+            if self.paused.contains(&turn.job) {
+                self.violation(|| format!("a turn of job {} while it is paused", turn.job));
+            }
             self.asked(turn);
         }
         for turn in &outputs.turns {

@@ -193,6 +193,18 @@ impl Plan {
         std::iter::once(&self.job).chain(&self.more_jobs)
     }
 
+    /// How long jobs may have been paused, at most.
+    pub(crate) fn paused(&self) -> Duration {
+        let first =
+            self.wishes.iter().filter(|(_, it)| matches!(it, Input::Pause(_))).map(|it| it.0);
+        let last =
+            self.wishes.iter().filter(|(_, it)| matches!(it, Input::Resume(_))).map(|it| it.0);
+        first
+            .min()
+            .zip(last.max())
+            .map_or(Duration::ZERO, |(first, last)| last.saturating_sub(first))
+    }
+
     /// Episodes asked for, over all jobs, with those that groups start beyond their samples; groups
     /// in place of filtered ones come on top.
     #[must_use]

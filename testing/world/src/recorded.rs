@@ -114,7 +114,8 @@ fn content(
 /// No more than allowed, each after a failure that another try can mend, and not too soon.
 fn attempts(record: &Trajectory, job: &JobOptions) -> Result<(), String> {
     let attempts = record.attempts.len();
-    if attempts > job.attempts_max as usize {
+    let counted = record.attempts.iter().filter(|attempt| attempt.cause != "paused").count();
+    if counted > job.attempts_max as usize {
         return Err(format!("{attempts} attempts are too many"));
     }
     if attempts > 1 && job.production && !job.idempotent {

@@ -111,7 +111,8 @@ pub fn plan_of(seed: u64) -> Plan {
     let jobs = 1 + random.below(3) as usize;
     let mut jobs: Vec<JobOptions> =
         (0..jobs).map(|index| job(index, environments, random)).collect();
-    let wishes = wishes(jobs.len(), servers.len(), random);
+    let mut wishes = wishes(jobs.len(), servers.len(), random);
+    wishes.extend(pauses(seed, jobs.len()));
     let job = jobs.remove(0);
     let late = if rarely(random) { millis(random, 1, 50) } else { Duration::ZERO };
     let plan = Plan {
@@ -312,6 +313,22 @@ fn wishes(jobs: usize, servers: usize, random: &mut Random) -> Vec<(Duration, In
     if random.chance(200) {
         let server = ServerId(random.below(servers as u64 + 1) as u32);
         wishes.push((millis(random, 0, 3_000), Input::ServerReady(server)));
+    }
+    wishes
+}
+
+/// Drawn apart, so that worlds without them stay as they were.
+fn pauses(seed: u64, jobs: usize) -> Vec<(Duration, Input)> {
+    let mut random = Random::new(!seed);
+    let mut wishes = Vec::new();
+    if !random.chance(200) {
+        return wishes;
+    }
+    for _ in 0..random.between(1, 4) {
+        let job = JobId(random.below(jobs as u64 + 1) as u32);
+        let paused = millis(&mut random, 0, 3_000);
+        let goes_on = paused + millis(&mut random, 0, 10_000);
+        wishes.extend([(paused, Input::Pause(job)), (goes_on, Input::Resume(job))]);
     }
     wishes
 }

@@ -401,6 +401,7 @@ impl World {
         self.ledger.told = self.ledger.told.max(told);
         let ignored_before = self.core.counts().ignored;
         let shown = (verdict == Verdict::MustNot).then(|| format!("{input:?}"));
+        self.ledger.told(&input);
         self.core.handle(told, input, &mut self.fresh);
         let was_ignored = self.core.counts().ignored > ignored_before;
         match (verdict, was_ignored) {
@@ -417,7 +418,8 @@ impl World {
 
     fn observe(&mut self) {
         self.ledger.observe(&self.fresh);
-        let slack = self.plan.late + self.clock.jumped + Duration::from_millis(1);
+        let slack =
+            self.plan.late + self.clock.jumped + self.plan.paused() + Duration::from_millis(1);
         for record in &self.fresh.records {
             recorded::check(record, &self.plan, slack, &mut self.ledger);
         }

@@ -9,6 +9,7 @@ mod fairness;
 mod groups;
 mod holding;
 mod metastability;
+mod pausing;
 mod seeds;
 mod table;
 mod worlds;

@@ -104,6 +104,8 @@ enums! {
         6: Drain(job),
         7: Cancel(job),
         8: Scored(scored),
+        9: Pause(job),
+        10: Resume(job),
     }
     ExternalTurn {
         0: Opened,

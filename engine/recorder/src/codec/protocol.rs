@@ -75,5 +75,6 @@ enums! {
         21: Expired,
         22: Scorer,
         23: Poison,
+        24: Paused,
     }
 }

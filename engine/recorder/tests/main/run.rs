@@ -118,6 +118,9 @@ fn others() -> Vec<Input> {
         Input::ServerReady(ServerId(1)),
         Input::Fingerprint { server: ServerId(2), fingerprint: "the same".into() },
         Input::PolicyVersion(envmill_protocol::PolicyVersion(7)),
+        Input::Pause(JobId(0)),
+        Input::Resume(JobId(0)),
+        Input::Pause(JobId(77)),
         Input::Cancel(JobId(77)),
     ]
 }

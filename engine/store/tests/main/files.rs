@@ -1,4 +1,7 @@
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use envmill_delivery::{Batch, Change, JobKey, MemoryJournal, Ticket};
@@ -13,8 +16,8 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
-fn open(path: &PathBuf) -> Store {
-    Store::open(Medium::File(path.clone())).unwrap()
+fn open(path: &Path) -> Store {
+    Store::open(Medium::File(path.to_owned())).unwrap()
 }
 
 #[test]

@@ -5,4 +5,5 @@ mod faulty_disk;
 mod files;
 mod full_disk;
 mod power_losses;
+mod scribe;
 mod script;

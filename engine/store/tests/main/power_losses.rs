@@ -11,7 +11,7 @@ fn applied(disk: &FaultyDisk, batches: &[Batch]) -> Option<usize> {
     Some(batches.iter().take_while(|batch| store.apply(batch).is_ok()).count())
 }
 
-fn same(store: &Store, journal: &MemoryJournal) -> bool {
+fn same(store: &mut Store, journal: &MemoryJournal) -> bool {
     let jobs = store.jobs().unwrap();
     jobs == journal.jobs()
         && jobs.iter().all(|job| {
@@ -41,17 +41,17 @@ fn survives(seed: u64, stride: u64) -> u64 {
         for batch in &batches[..certain] {
             journal.apply(batch);
         }
-        if !same(&store, &journal) {
+        if !same(&mut store, &journal) {
             let next = batches.get(certain).expect("nothing came after the last batch");
             journal.apply(next);
-            assert!(same(&store, &journal), "seed {seed}, power until {operation}");
+            assert!(same(&mut store, &journal), "seed {seed}, power until {operation}");
         }
         // And it goes on.
         for batch in &batches[certain..] {
             store.apply(batch).unwrap();
             journal.apply(batch);
         }
-        assert!(same(&store, &journal), "seed {seed}, power until {operation}");
+        assert!(same(&mut store, &journal), "seed {seed}, power until {operation}");
         losses += 1;
     }
     losses
