@@ -39,6 +39,23 @@ class Wrong(gymnasium.Env):
         return numpy.zeros(3, numpy.float32), float(action.sum()), False, False, {}
 
 
+class Odd(gymnasium.Env):
+    """Whose observations are the numbers that they should be, and arrays of many kinds."""
+
+    observation_space = spaces.Box(-9, 9, (2,), numpy.float32)
+    action_space = spaces.Discrete(6)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return numpy.zeros(2, numpy.float32), {}
+
+    def step(self, action):
+        plain = numpy.array([action, -action], numpy.float32)
+        with_gaps = numpy.repeat(plain, 2)[::2]
+        seen = [plain, plain.astype(numpy.float64), with_gaps, plain, plain.reshape(2, 1), plain[:1]]
+        return seen[action], 1.0, False, False, {}
+
+
 class Sleeper(gymnasium.Env):
     """Waits in each step, as an environment that waits for something else does, and tells how long."""
 

@@ -6,8 +6,9 @@ anything in Python.
 """
 
 import json
+import struct
 import time
-from array import array
+from operator import attrgetter
 
 import gymnasium
 import numpy
@@ -17,14 +18,19 @@ from .port import CLOSE, CLOSED, FAILED, KEYS, OPEN, RESET, SEEN, STATE, STATE_T
 from .target import load_object, version
 
 TERMINATED, TRUNCATED = 1, 2
+DTYPE_OF, SHAPE_OF = attrgetter("dtype"), attrgetter("shape")
 # Larger observations go as text.
 ROW_BYTES_MAX = 1 << 20
 # So many numbers of an `info` go as numbers, and further ones as text.
 NUMBERS = 16
 # So many lists of their keys are told.
 LISTS_MAX = 1024
+# Observations up to there are copied twice, since going through numpy for each costs more.
+SMALL_BYTES = 1024
 # As in `threads`: answers are handed over once they have gathered for so long.
 FLUSH_S = 0.005
+# So many rows that took no longer together are followed by as many before the clock is looked at again.
+QUICK_ROWS, QUICK_S = 8, 0.001
 
 DTYPES = {
     "uint8": "u8", "int8": "i8", "uint16": "u16", "int16": "i16", "uint32": "u32", "int32": "i32",
@@ -117,13 +123,14 @@ class Server:
         return column.tolist() if column.ndim == 1 else column.copy()
 
     def take(self, identities, kinds, texts, actions):
-        """Takes requests, of which nearly all are steps whose action and observation are numbers: those
-        are taken here, and not by a call for each."""
+        """Takes requests, of which nearly all are steps whose action and observation are numbers and that
+        end nothing: those are taken here, and not by a call for each."""
         sessions, state, answers = self.sessions, self.port.state, self.answers
-        gathered, seen_all, shape = answers.gathered, answers.seen, answers.shape
+        answered, rewards, seen_all = answers.identities, answers.rewards, answers.seen
         rows = self.port.answers.rows
         clock, is_numeric = time.monotonic, self.is_numeric
-        flush_at = clock() + FLUSH_S
+        looked_at = clock()
+        flush_at, look_at = looked_at + FLUSH_S, 0
         for identity, kind, text, action in zip(identities, kinds, texts, actions):
             number = identity >> 32
             state[0] = number + 1
@@ -135,21 +142,23 @@ class Server:
                     step = session.step or self.begin(session)
                     seen, reward, terminated, truncated, info = step(action)
                     session.steps += 1
-                    flags = 0
-                    if terminated or truncated:
+                    if terminated or truncated or info:
                         flags = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
-                        info = ending(info, flags)
-                    which, info = answers.split(info) if info else (0, b"")
-                    row = identity, SEEN, b"", info, float(reward), flags, which
-                    if getattr(seen, "shape", ()) != shape:
-                        raise misshapen(seen, shape)
-                    gathered.append(row)
-                    seen_all.append(seen)
+                        answers.see(identity, seen, ending(info, flags), reward, flags)
+                    else:
+                        rewards.append(float(reward))
+                        answered.append(identity)
+                        seen_all.append(seen)
                 except BaseException as error:  # noqa: BLE001
                     answers.fail(identity, error)
-            if clock() >= flush_at or len(gathered) >= rows:
-                answers.flush()
-                flush_at = clock() + FLUSH_S
+            if len(answered) >= look_at:
+                now = clock()
+                if now >= flush_at or len(answered) >= rows:
+                    answers.flush()
+                    flush_at = now + FLUSH_S
+                # Where steps take no time, neither should looking at it.
+                look_at = len(answered) + (QUICK_ROWS if now - looked_at < QUICK_S else 1)
+                look_at, looked_at = min(look_at, rows), now
 
     def begin(self, session):
         """Makes a session's environment; its `step`."""
@@ -177,10 +186,8 @@ class Server:
                 return
             step = session.step or self.begin(session)
             if kind == RESET:
-                parameters = json.loads(text) if text else {}
-                seen, info = session.env.reset(
-                    seed=parameters.get("seed"), options=parameters.get("options")
-                )
+                seed, options = reset_parameters(text)
+                seen, info = session.env.reset(seed=seed, options=options)
                 session.steps = 0
                 # A reset has no reward, which is not 0.
                 answers.see(identity, seen, info, float("nan"), 0)
@@ -195,6 +202,15 @@ class Server:
                 answers.put(identity, FAILED, b"the environment has no tools")
         except BaseException as error:  # noqa: BLE001
             answers.fail(identity, error)
+
+
+def reset_parameters(text):
+    """The seed and the options of a reset."""
+    if text.startswith(b'{"seed":') and text[8:-1].isdigit():
+        # As nearly always; `json` takes ten times as long.
+        return int(text[8:-1]), None
+    parameters = json.loads(text) if text else {}
+    return parameters.get("seed"), parameters.get("options")
 
 
 def ending(info, flags):
@@ -220,37 +236,56 @@ def misshapen(seen, shape):
 
 
 class Answers:
-    """Answers that gather, and go into the ring together: a column at a time."""
+    """Answers that gather, and go into the ring together: a column at a time.
+
+    Most are observations alone: numbers, a reward, and nothing else. What else a row has is kept apart
+    and put into columns that otherwise stay as they are.
+    """
 
     def __init__(self, port, adapter):
         self.port, self.space = port, adapter.observation_space
         self.observations = column_views(port.answers, "observation", adapter.observation_column)
-        self.shape = tuple(adapter.observation_column[1]) if self.observations is not None else None
-        # (identity, kind, text, info, reward, flags, which keys) of each, and the observations among them
-        # that are numbers.
-        self.gathered, self.seen = [], []
-        # The numbers of `info`, with their row; and the keys that they have had so far.
-        self.numbers, self.known = [], {}
         self.info_numbers = column_views(port.answers, "info_numbers", ("f64", (NUMBERS,)))
+        if self.observations is not None:
+            self.shape = tuple(adapter.observation_column[1])
+            self.dtype = self.observations[0].dtype
+            self.is_small = self.observations[0][:1].nbytes <= SMALL_BYTES
+        # Of each row; and the observations of those that have numbers.
+        self.identities, self.rewards, self.seen = [], [], []
+        # By their rows.
+        self.kinds, self.flags, self.which = [], [], []
+        self.texts, self.infos, self.numbers = {}, {}, []
+        self.packers = Packers()
+        # Which keys of numbers the engine has been told.
+        self.known = {}
+        # For each place in the ring, what is to be as usual again.
+        self.unusual = [[] for _ in range(port.answers.slots)]
+        for _, views in port.answers.laid_out:
+            views["kind"][:] = bytes([SEEN]) * port.answers.rows
 
     def see(self, identity, seen, info, reward, flags):
         """An observation."""
-        text, reward = b"", float(reward)
-        which, info = self.split(info) if info else (0, b"")
+        reward = float(reward)
+        which, rest = self.split(info) if info else (0, b"")
+        text = b""
         if self.observations is None:
             text = json.dumps(to_json(self.space, seen)).encode()
-        elif getattr(seen, "shape", ()) != self.shape:
-            raise misshapen(seen, self.shape)
-        self.add(identity, SEEN, text, info, reward, flags, which)
+        row = self.add(identity, SEEN, text)
+        self.rewards[row] = reward
         if self.observations is not None:
             self.seen.append(seen)
+        if flags:
+            self.flags.append((row, flags))
+        if which:
+            self.which.append((row, which))
+        if rest:
+            self.infos[row] = rest
 
     def put(self, identity, kind, text=b""):
-        self.add(identity, kind, text, b"", 0.0, 0, 0)
+        self.add(identity, kind, text)
 
     def fail(self, identity, error):
-        told = f"{type(error).__name__}: {error}".encode("utf-8", "replace")
-        self.put(identity, FAILED, told[:1024])
+        self.put(identity, FAILED, told(error))
 
     def split(self, info):
         """Which numbers `info` has, and the rest of it as text; the numbers are kept for the row that is
@@ -271,9 +306,8 @@ class Answers:
             which = self.known.get(keys) or self.tell(keys)
             if which is None:
                 return 0, json.dumps(info, default=plain).encode()
-            if len(self.gathered) == self.port.answers.rows:
-                self.flush()
-            self.numbers.append((len(self.gathered), numbers))
+            self.make_room()
+            self.numbers.append((len(self.identities), numbers))
         return which, json.dumps(rest, default=plain).encode() if rest else b""
 
     def tell(self, keys):
@@ -281,46 +315,98 @@ class Answers:
         if len(self.known) == LISTS_MAX:
             return None
         which = self.known[keys] = len(self.known) + 1
-        self.add(0, KEYS, json.dumps(keys).encode(), b"", 0.0, 0, 0)
+        self.add(0, KEYS, json.dumps(keys).encode())
         return which
 
-    def add(self, *row):
-        if len(self.gathered) == self.port.answers.rows:
+    def add(self, identity, kind, text):
+        """A row; its number."""
+        self.make_room()
+        row = len(self.identities)
+        self.identities.append(identity)
+        self.rewards.append(0.0)
+        if kind != SEEN:
+            self.kinds.append((row, kind))
+        if text:
+            self.texts[row] = text
+        return row
+
+    def make_room(self):
+        if len(self.identities) == self.port.answers.rows:
             self.flush()
-        self.gathered.append(row)
 
     def flush(self):
         """Makes everything that has gathered the engine's."""
-        count = len(self.gathered)
+        count = len(self.identities)
         if not count:
             return
-        identities, kinds, texts, infos, rewards, flags, which = zip(*self.gathered)
         views = self.port.begin()
-        for name, values, code in (
-            ("id", identities, "Q"), ("kind", kinds, "B"), ("reward", rewards, "d"),
-            ("flags", flags, "B"), ("info_keys", which, "I"),
-        ):  # fmt: skip
-            if count == 1:
-                views[name][0] = values[0]
-            else:
-                views[name][:count] = memoryview(array(code, values))
-        if self.numbers:
-            column = self.info_numbers[self.port.answers.next % self.port.answers.slots]
-            for row, numbers in self.numbers:
-                column[row, : len(numbers)] = numbers
-            self.numbers.clear()
+        slot = self.port.answers.next % self.port.answers.slots
+        unusual = self.unusual[slot]
+        for view, row, usual in unusual:
+            view[row] = usual
+        unusual.clear()
         if self.seen:
-            column = self.observations[self.port.answers.next % self.port.answers.slots]
-            if len(self.shape) == 1 and len(self.seen) == count > 1:
-                rows = column[:count].reshape(-1)
-                numpy.concatenate(self.seen, out=rows, casting="unsafe")
-            else:
-                rows = [row for row, kind in enumerate(kinds) if kind == SEEN]
-                for row, seen in zip(rows, self.seen):
-                    column[row] = seen
-        self.port.publish_begun(count, {"text": texts, "info": infos})
-        self.gathered.clear()
-        self.seen.clear()
+            self.put_observations(self.observations[slot], count)
+        self.packers["Q", count].pack_into(views["id"], 0, *self.identities)
+        self.packers["d", count].pack_into(views["reward"], 0, *self.rewards)
+        for name, values, usual in (
+            ("kind", self.kinds, SEEN), ("flags", self.flags, 0), ("info_keys", self.which, 0)
+        ):  # fmt: skip
+            view = views[name]
+            for row, value in values:
+                view[row] = value
+                unusual.append((view, row, usual))
+            values.clear()
+        for row, numbers in self.numbers:
+            self.info_numbers[slot][row, : len(numbers)] = numbers
+        texts = {}
+        if self.texts or self.infos or self.port.answers.filled[slot]:
+            texts = {"text": ragged(self.texts, count), "info": ragged(self.infos, count)}
+        self.port.publish_begun(count, texts)
+        for gathered in (
+            self.identities, self.rewards, self.seen, self.numbers, self.texts, self.infos
+        ):  # fmt: skip
+            gathered.clear()
+
+    def put_observations(self, column, count):
+        seen = self.seen
+        if self.is_small and len(seen) == count > 1:
+            try:
+                is_plain = list(map(DTYPE_OF, seen)).count(self.dtype) == count
+                if is_plain and list(map(SHAPE_OF, seen)).count(self.shape) == count:
+                    column[:count].data.cast("B")[:] = b"".join(seen)
+                    return
+            except (AttributeError, BufferError, TypeError, ValueError):
+                pass  # something is no array, or one with gaps
+        others = {row for row, kind in self.kinds}
+        rows = [row for row in range(count) if row not in others]
+        for row, it in zip(rows, seen):
+            try:
+                if getattr(it, "shape", ()) != self.shape:
+                    raise misshapen(it, self.shape)
+                column[row] = it
+            except BaseException as error:  # noqa: BLE001
+                self.kinds.append((row, FAILED))
+                self.texts[row] = told(error)
+                self.infos.pop(row, None)
+
+
+def told(error):
+    return f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:1024]
+
+
+def ragged(texts, count):
+    """A column of texts; `None` for one without any."""
+    return [texts.get(row, b"") for row in range(count)] if texts else None
+
+
+class Packers(dict):
+    """For a code and a count, what writes so many numbers."""
+
+    def __missing__(self, key):
+        code, count = key
+        self[key] = struct.Struct(f"={count}{code}")
+        return self[key]
 
 
 class Kinds(dict):

@@ -123,11 +123,10 @@ class Port:
     def publish_begun(self, count, texts):
         """Makes the begun batch the engine's, with its ragged columns."""
         bits = 0
-        for column in self.answers.columns:
-            if column.name not in texts:
-                continue
-            overflow = self.answers.put_ragged(column.name, texts[column.name])
+        for name, of_column in texts.items():
+            overflow = self.answers.put_ragged(name, of_column)
             if overflow is not None:
+                column = self.answers.by_name[name]
                 bits |= 1 << column.index
                 message = ring.OVERFLOW.pack(ring.OVERFLOW_TAG, column.index, self.answers.next)
                 self.channel.send_bytes(message, [overflow])

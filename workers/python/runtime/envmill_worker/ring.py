@@ -136,6 +136,9 @@ class Writer(_Segment):
         seal(self.fd, future_write=True)
         self.laid_out = [self.lay_out(number) for number in range(slots)]
         self.next = 0
+        # Ragged columns with texts in them, for each place.
+        self.filled = [set() for _ in range(slots)]
+        self.by_name = {column.name: column for column in self.columns}
         self.no_ends = memoryview(array("I", bytes(4 * (rows + 1))))
 
     def begin(self, peer_released):
@@ -146,13 +149,17 @@ class Writer(_Segment):
         return self.laid_out[self.next % self.slots][1]
 
     def put_ragged(self, column, texts):
-        """Writes a ragged column of the begun batch. Where its arena is too small, the descriptor of
-        a memory that holds it instead."""
+        """Writes a ragged column of the begun batch; `None` for one without texts. Where its arena is
+        too small, the descriptor of a memory that holds it instead."""
         offsets, arena = self.laid_out[self.next % self.slots][1][column]
-        if not any(texts):
-            # Often there is no text at all.
-            offsets[: len(texts) + 1] = self.no_ends[: len(texts) + 1]
+        filled = self.filled[self.next % self.slots]
+        if texts is None or not any(texts):
+            # Often there is no text at all, batch after batch.
+            if column in filled:
+                filled.discard(column)
+                offsets[:] = self.no_ends
             return None
+        filled.add(column)
         ends = array("I", accumulate(map(len, texts), initial=0))
         offsets[: len(ends)] = memoryview(ends)
         data = b"".join(texts)

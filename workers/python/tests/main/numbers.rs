@@ -95,6 +95,38 @@ fn an_observation_of_the_wrong_shape_is_told() {
 }
 
 #[test]
+fn whatever_an_observation_is_made_of_its_numbers_come_through() {
+    let mut options = gymnasium("gym_env:Odd", "");
+    options.processes = 1;
+    let mut rig = Rig::start(options);
+    for slot in 0..6 {
+        rig.open(slot, 0);
+        observed(rig.reset(slot, "{}"));
+    }
+    for turn in 0..12 {
+        // All at once, so that they mostly share a batch; in one of two only what can be copied as it is.
+        let kinds = if turn % 2 == 0 { 6 } else { 1 };
+        for slot in 0..6 {
+            let action = format!(r#"{{"action":{}}}"#, slot % kinds);
+            rig.send(slot, Request::Step { action: action.into() });
+        }
+        for slot in 0..6 {
+            let action = slot % kinds;
+            match rig.next(slot) {
+                Outcome::Failed(failure) if action >= 4 => {
+                    assert!(failure.message.contains("and not (2,)"), "{}", failure.message);
+                }
+                outcome if action < 4 => {
+                    let number = action as f32;
+                    assert_eq!(state(&observed(outcome)), [number, -number]);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn what_one_row_does_wrong_is_not_the_others() {
     let mut options = gymnasium("gymnasium/CartPole-v1", "");
     if let Target::Gymnasium(target) = &mut options.target {
