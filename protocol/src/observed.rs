@@ -2,12 +2,15 @@
 
 use bytes::Bytes;
 
+use crate::Observation;
+
 /// The answer of an environment to a reset or a step. All texts are slices of the frame they
-/// arrived in: nothing is copied and nothing but the envelope has been parsed.
+/// arrived in: nothing is copied and nothing but the envelope has been parsed. An observation may be
+/// numbers, whose text nobody has asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
-    /// The observation: the text of one JSON value.
-    pub observation: Bytes,
+    /// The observation: the text of one JSON value, or numbers that become one.
+    pub observation: Observation,
     /// The reward, as a number and as received.
     pub reward: Reward,
     /// The environment's metadata about this answer: the text of one JSON value, or empty where

@@ -91,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn answer(command: &Command, frame: &Bytes, length: u64, played: &mut [u64]) -> Event {
     let played = &mut played[command.slot.0 as usize];
     let observed = |ended| Observed {
-        observation: frame.slice(1..frame.len() - 1),
+        observation: frame.slice(1..frame.len() - 1).into(),
         reward: Reward { value: Some(1.0), raw: frame.slice(0..3) },
         metadata: Bytes::new(),
         ended,

@@ -244,7 +244,7 @@ impl Observeds<'_> {
         let ended = self.ended.is_valid(row).then(|| self.ended.value(row));
         let ended = ended.map(|name| Ended::from_name(name).ok_or_else(|| unknown("ended", name)));
         Ok(Observed {
-            observation: raw(self.observation, row),
+            observation: raw(self.observation, row).into(),
             reward: Reward::from_raw(raw(self.reward_raw, row)),
             metadata: raw(self.metadata, row),
             ended: ended.transpose()?,

@@ -101,7 +101,7 @@ fn play(columns: Columns, records: &[Trajectory]) -> Result<Columns, ArrowError>
 fn observed(columns: Columns, observed: &[&Observed]) -> Columns {
     let ended = observed.iter().map(|one| one.ended.map(Ended::name));
     columns
-        .with_optional("observation", raws(observed.iter().map(|one| &one.observation)))
+        .with_optional("observation", raws(observed.iter().map(|one| one.observation.text())))
         .with_optional(
             "reward",
             observed.iter().map(|one| one.reward.value).collect::<Float64Array>(),

@@ -108,7 +108,7 @@ fn first_difference(recorded: &Trajectory, played: &Trajectory) -> Option<Found>
 
 fn observed(was: &Observed, is: &Observed) -> Option<(&'static str, String, String)> {
     for (what, was, is) in [
-        ("observation", &was.observation, &is.observation),
+        ("observation", was.observation.text(), is.observation.text()),
         ("reward", &was.reward.raw, &is.reward.raw),
         ("metadata", &was.metadata, &is.metadata),
     ] {

@@ -125,9 +125,10 @@ impl Step {
 
     /// Bytes that it takes in memory, texts included.
     #[must_use]
-    pub const fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         let Observed { observation, reward, metadata, ended: _ } = &self.observed;
-        let texts = self.action.len() + observation.len() + reward.raw.len() + metadata.len();
+        let texts =
+            self.action.len() + observation.bytes_held() + reward.raw.len() + metadata.len();
         (size_of::<Self>() + texts) as u64
     }
 }

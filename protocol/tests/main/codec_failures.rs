@@ -97,7 +97,7 @@ fn depth_and_size_do_not_matter() {
             r#"{{"type":"observation","data":{{"observation":{nested},"done":true}},"x":{nested}}}"#
         );
         let path = Some("observation.a.b");
-        assert_eq!(observed(&deep, path).observation, nested);
+        assert_eq!(observed(&deep, path).observation, nested.as_str());
         assert_eq!(observed(&deep, path).ended, Some(Ended::TerminatedUnmapped));
         let open =
             format!(r#"{{"type":"observation","data":{{"observation":{}"#, "[".repeat(depth));
@@ -108,7 +108,7 @@ fn depth_and_size_do_not_matter() {
         &format!(r#"{{"type":"observation","data":{{"observation":{digits},"reward":{digits}}}}}"#),
         None,
     );
-    assert_eq!(huge.observation, digits);
+    assert_eq!(huge.observation, digits.as_str());
     assert_eq!((huge.reward.value, huge.ended), (None, None));
 }
 

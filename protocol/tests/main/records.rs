@@ -45,11 +45,11 @@ proptest! {
     #[test]
     fn any_json_is_kept_save_for_newlines(text in json_texts::value()) {
         let mut trajectory = example();
-        trajectory.steps[0].observed.observation = Bytes::from(text.clone());
+        trajectory.steps[0].observed.observation = text.clone().into();
         prop_assert!(is_one_line(&trajectory));
         let read = read_json_line(&line(&trajectory)).unwrap();
         let kept = text.replace(['\n', '\r'], " ");
-        prop_assert_eq!(&read.steps[0].observed.observation, &kept);
+        prop_assert_eq!(read.steps[0].observed.observation.text(), &kept);
     }
 
     #[test]

@@ -232,7 +232,7 @@ fn observed() -> impl Strategy<Value = Observed> {
     let reward = prop_oneof![Just(Bytes::new()), json()];
     let metadata = prop_oneof![Just(Bytes::new()), json()];
     (json(), reward, metadata, ended).prop_map(|(observation, reward, metadata, ended)| Observed {
-        observation,
+        observation: observation.into(),
         reward: Reward::from_raw(reward),
         metadata,
         ended,

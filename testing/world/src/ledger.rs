@@ -172,7 +172,7 @@ impl Ledger {
             Outcome::Opened => place.stage = Stage::Idle,
             Outcome::Reset(observed) | Outcome::Stepped(observed) => {
                 place.stage = Stage::Idle;
-                place.seen = observed.observation.clone();
+                place.seen = observed.observation.text().clone();
             }
             Outcome::Failed(failure) if failure.session == SessionFate::Kept => {
                 place.stage = Stage::Idle;
@@ -265,7 +265,7 @@ impl Ledger {
         if !fits {
             let place = place.clone();
             self.violation(|| format!("a turn for slot {slot} that does not fit: {place:?}"));
-        } else if place.seen != turn.observed.observation {
+        } else if place.seen != turn.observed.observation.text() {
             self.violation(|| format!("slot {slot} shows an observation that is not its last"));
         }
     }

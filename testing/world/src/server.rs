@@ -287,7 +287,7 @@ pub(crate) fn lost(kind: FailureKind, message: &str) -> Outcome {
 
 pub(crate) fn observed(seen: String, ended: Option<Ended>) -> Observed {
     Observed {
-        observation: Bytes::from(seen),
+        observation: seen.into(),
         reward: Reward { value: Some(1.0), raw: Bytes::from_static(b"1.0") },
         metadata: Bytes::new(),
         ended,

@@ -111,7 +111,7 @@ impl<E: JsonEdge> Pool<E> {
             Moment::Step { .. } | Moment::Reset => None,
         };
         Observed {
-            observation: whole.slice(..end),
+            observation: whole.slice(..end).into(),
             reward: Reward {
                 value: reward.filter(|reward| reward.is_finite()),
                 raw: whole.slice(end..),

@@ -275,10 +275,10 @@ impl McpHttp {
                 Err(failure) => Outcome::Failed(failure),
             },
             Call::Reset => result_of(&body).map_or_else(Outcome::Failed, |tools| {
-                Outcome::Reset(Observed { observation: tools, ..Observed::default() })
+                Outcome::Reset(Observed { observation: tools.into(), ..Observed::default() })
             }),
             Call::Tools => result_of(&body).map_or_else(Outcome::Failed, |tools| {
-                Outcome::Stepped(Observed { observation: tools, ..Observed::default() })
+                Outcome::Stepped(Observed { observation: tools.into(), ..Observed::default() })
             }),
             Call::Tool(name) => match result_of(&body) {
                 Ok(result) => Outcome::Stepped(called(&name, &result, b"null")),

@@ -392,7 +392,7 @@ impl Socket {
             && let Some(harness) = self.harness()
             && let Some(observation) = harness.started.take()
         {
-            let observed = Observed { observation, ..Observed::default() };
+            let observed = Observed { observation: observation.into(), ..Observed::default() };
             self.report(Outcome::Reset(observed), events);
         }
     }

@@ -1,7 +1,9 @@
-//! Actions and observations that cross as columns of numbers, and their JSON.
+//! Actions and observations that cross as columns of numbers.
 
-use std::io::Write as _;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use envmill_protocol::Observation;
 use envmill_ring::{Batch, BatchMut, DType, ReadError, WriteError};
 use serde::Deserialize;
 use serde_json::Value;
@@ -171,151 +173,46 @@ impl Numbers {
         Ok(())
     }
 
-    /// Appends each row of a column as `{"observation":…}`, and where it ends.
-    pub(crate) fn print(
+    /// The rows of a column, as observations.
+    pub(crate) fn read(
         &self,
         batch: &Batch<'_>,
         column: usize,
-        out: &mut Vec<u8>,
-        ends: &mut Vec<usize>,
+        to: &mut Vec<Observation>,
     ) -> Result<(), ReadError> {
-        macro_rules! print {
-            ($element:ty) => {{
-                let mut all: Vec<$element> = Vec::new();
-                batch.fixed(column, &mut all)?;
-                self.print_rows(&all, out, ends);
-            }};
-        }
-        match self.dtype {
-            DType::U8 => print!(u8),
-            DType::I8 => print!(i8),
-            DType::U16 => print!(u16),
-            DType::I16 => print!(i16),
-            DType::U32 => print!(u32),
-            DType::I32 => print!(i32),
-            DType::U64 => print!(u64),
-            DType::I64 => print!(i64),
-            DType::F32 => print!(f32),
-            DType::F64 => print!(f64),
-            DType::Bool => {
-                let mut all: Vec<u8> = Vec::new();
-                batch.fixed(column, &mut all)?;
-                let all: Vec<bool> = all.into_iter().map(|it| it != 0).collect();
-                self.print_rows(&all, out, ends);
-            }
-        }
+        let mut all = Vec::new();
+        batch.fixed_bytes(column, self.dtype, &mut all)?;
+        let (rows, all) = (batch.rows(), Bytes::from(all));
+        let bytes = all.len() / rows.max(1);
+        let shape: Arc<[u32]> = self.shape.as_slice().into();
+        to.extend((0..rows).map(|row| {
+            Observation::of_numbers(envmill_protocol::Numbers {
+                dtype: dtype(self.dtype),
+                shape: Arc::clone(&shape),
+                data: all.slice(row * bytes..(row + 1) * bytes),
+            })
+        }));
         Ok(())
     }
-
-    fn print_rows<T: Print>(&self, all: &[T], out: &mut Vec<u8>, ends: &mut Vec<usize>) {
-        let size: usize = self.shape.iter().map(|&extent| extent as usize).product();
-        for row in all.chunks(size.max(1)) {
-            out.extend_from_slice(b"{\"observation\":");
-            print_array(row, &self.shape, out);
-            out.push(b'}');
-            ends.push(out.len());
-        }
-    }
 }
 
-fn print_array<T: Print>(numbers: &[T], shape: &[u32], out: &mut Vec<u8>) {
-    let Some((&extent, rest)) = shape.split_first() else {
-        if let Some(number) = numbers.first() {
-            number.print(out);
-        }
-        return;
-    };
-    out.push(b'[');
-    if rest.is_empty() {
-        T::print_list(numbers, out);
-    } else {
-        let part = numbers.len() / (extent as usize).max(1);
-        for (index, part) in numbers.chunks(part.max(1)).enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            print_array(part, rest, out);
-        }
-    }
-    out.push(b']');
-}
-
-/// A number as JSON; what is no number (NaN, infinity) as `null`, like on OpenEnv's wire.
-trait Print: Sized {
-    fn print(&self, out: &mut Vec<u8>);
-
-    /// Several, with commas between them.
-    fn print_list(numbers: &[Self], out: &mut Vec<u8>) {
-        for (index, number) in numbers.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            number.print(out);
-        }
+/// What the rest of Envmill calls it.
+const fn dtype(dtype: DType) -> envmill_protocol::DType {
+    use envmill_protocol::DType as Theirs;
+    match dtype {
+        DType::U8 => Theirs::U8,
+        DType::I8 => Theirs::I8,
+        DType::U16 => Theirs::U16,
+        DType::I16 => Theirs::I16,
+        DType::U32 => Theirs::U32,
+        DType::I32 => Theirs::I32,
+        DType::U64 => Theirs::U64,
+        DType::I64 => Theirs::I64,
+        DType::F32 => Theirs::F32,
+        DType::F64 => Theirs::F64,
+        DType::Bool => Theirs::Bool,
     }
 }
-
-/// Each byte's number with a comma behind it, and how long that is.
-const BYTES: [([u8; 4], u8); 256] = {
-    let mut all = [([0; 4], 0); 256];
-    let mut number = 0;
-    while number < 256 {
-        let digits = [number / 100, number / 10 % 10, number % 10];
-        let skipped = if number < 10 { 2 } else { (number < 100) as usize };
-        let mut text = [b','; 4];
-        let mut at = skipped;
-        while at < 3 {
-            text[at - skipped] = b'0' + digits[at] as u8;
-            at += 1;
-        }
-        all[number] = (text, 4 - skipped as u8);
-        number += 1;
-    }
-    all
-};
-
-impl Print for u8 {
-    fn print(&self, out: &mut Vec<u8>) {
-        let (text, length) = &BYTES[usize::from(*self)];
-        out.extend_from_slice(&text[..usize::from(*length) - 1]);
-    }
-
-    /// Pixels, mostly, and many of them: four bytes are written for each, and the next is put where its
-    /// text ends.
-    fn print_list(numbers: &[Self], out: &mut Vec<u8>) {
-        let mut at = out.len();
-        out.resize(at + 4 * numbers.len(), 0);
-        for number in numbers {
-            let (text, length) = &BYTES[usize::from(*number)];
-            if let Some(place) = out.get_mut(at..at + 4) {
-                place.copy_from_slice(text);
-            }
-            at += usize::from(*length);
-        }
-        // Without the last comma.
-        out.truncate(at - usize::from(!numbers.is_empty()));
-    }
-}
-
-macro_rules! whole {
-    ($($element:ty)*) => { $(impl Print for $element {
-        fn print(&self, out: &mut Vec<u8>) {
-            // A vector takes all that is written.
-            let _ = write!(out, "{self}");
-        }
-    })* };
-}
-whole!(i8 u16 i16 u32 i32 u64 i64 bool);
-
-macro_rules! float {
-    ($($element:ty)*) => { $(impl Print for $element {
-        fn print(&self, out: &mut Vec<u8>) {
-            // The shortest text that reads as the same number; `null` for what is none.
-            let _ = serde_json::to_writer(out, self);
-        }
-    })* };
-}
-float!(f32 f64);
 
 #[cfg(test)]
 mod tests {
@@ -356,28 +253,5 @@ mod tests {
         ] {
             assert!(numbers.read_action(text.as_bytes()).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn observations_are_nested_like_their_shape() {
-        let (mut out, mut ends) = (Vec::new(), Vec::new());
-        numbers(DType::F32, &[2, 2]).print_rows(
-            &[0.1_f32, 2.0, f32::NAN, -1e-9],
-            &mut out,
-            &mut ends,
-        );
-        numbers(DType::Bool, &[]).print_rows(&[true, false], &mut out, &mut ends);
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "{\"observation\":[[0.1,2.0],[null,-1e-9]]}{\"observation\":true}{\"observation\":false}"
-        );
-        assert_eq!(ends.len(), 3);
-        let all: Vec<u8> = (0..=255).collect();
-        let (mut out, mut ends) = (Vec::new(), Vec::new());
-        numbers(DType::U8, &[2, 128]).print_rows(&all, &mut out, &mut ends);
-        numbers(DType::U8, &[]).print_rows(&[7], &mut out, &mut ends);
-        let rows: Vec<&[u8]> = all.chunks(128).collect();
-        let expected = serde_json::json!({ "observation": rows }).to_string();
-        assert_eq!(String::from_utf8(out).unwrap(), expected + "{\"observation\":7}");
     }
 }

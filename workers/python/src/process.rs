@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use envmill_protocol::{Ended, Observed, Reward};
+use envmill_protocol::{Ended, Observation, Observed, Reward};
 use envmill_ring::{
     Batch, Channel, ColumnSpec, ColumnsReader, ColumnsWriter, DType, Doorbell, Layout, Limits,
     Message, OverflowMessage, Published, RaggedRows, ReadError, Received,
@@ -111,9 +111,7 @@ struct Scratch {
     rewards: Vec<f64>,
     info_numbers: Vec<f64>,
     info_keys: Vec<u32>,
-    /// Observations as JSON, one after another, and where each ends.
-    printed: Bytes,
-    ends: Vec<usize>,
+    observations: Vec<Observation>,
 }
 
 impl Scratch {
@@ -129,20 +127,14 @@ impl Scratch {
         batch.fixed(REWARD, &mut self.rewards)?;
         batch.fixed(INFO_NUMBERS, &mut self.info_numbers)?;
         batch.fixed(INFO_KEYS, &mut self.info_keys)?;
-        self.ends.clear();
-        let mut printed = Vec::new();
+        self.observations.clear();
         match &columns.observation {
-            Some(numbers) => numbers.print(batch, OBSERVATION, &mut printed, &mut self.ends)?,
+            Some(numbers) => numbers.read(batch, OBSERVATION, &mut self.observations)?,
             None => {
-                for text in self.texts.iter() {
-                    printed.extend_from_slice(b"{\"observation\":");
-                    printed.extend_from_slice(&text);
-                    printed.push(b'}');
-                    self.ends.push(printed.len());
-                }
+                let wrapped = |text: Bytes| [b"{\"observation\":", &text[..], b"}"].concat().into();
+                self.observations.extend(self.texts.iter().map(wrapped));
             }
         }
-        self.printed = printed.into();
         Ok(())
     }
 
@@ -150,11 +142,10 @@ impl Scratch {
         self.texts.row(row).unwrap_or_default()
     }
 
-    fn seen(&self, row: usize, keys: &InfoKeys) -> Observed {
-        let begin = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+    fn seen(&mut self, row: usize, keys: &InfoKeys) -> Observed {
         let flags = self.flags[row];
         Observed {
-            observation: self.printed.slice(begin..self.ends[row]),
+            observation: self.observations.get_mut(row).map(std::mem::take).unwrap_or_default(),
             reward: Reward::from_number(self.rewards[row]),
             metadata: keys.print(
                 self.info_keys[row],

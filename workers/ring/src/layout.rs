@@ -282,6 +282,14 @@ impl Layout {
         }
     }
 
+    pub(crate) fn fixed_of(&self, index: usize, asked: DType) -> Result<&Column, ColumnError> {
+        let column = self.columns.get(index).ok_or(ColumnError::Absent(index))?;
+        match &column.spec.kind {
+            ColumnKind::Fixed { dtype, .. } if *dtype == asked => Ok(column),
+            _ => Err(ColumnError::NotFixed { column: index, asked }),
+        }
+    }
+
     pub(crate) fn ragged(&self, index: usize) -> Result<(&Column, u64), ColumnError> {
         let column = self.columns.get(index).ok_or(ColumnError::Absent(index))?;
         let arena = column.arena_bytes().ok_or(ColumnError::NotRagged(index))?;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use envmill_protocol::Observation;
 
 use super::{Decode, Encode, Malformed, Source};
 
@@ -69,6 +70,21 @@ impl Decode for Bytes {
     fn decode(from: &mut Source) -> Result<Self, Malformed> {
         let length = decode_length(1, from)?;
         from.take(length)
+    }
+}
+
+/// As text: what the numbers of one become is decided by them.
+impl Encode for Observation {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.text().encode(out);
+    }
+}
+
+impl Decode for Observation {
+    const BYTES_MIN: usize = Bytes::BYTES_MIN;
+
+    fn decode(from: &mut Source) -> Result<Self, Malformed> {
+        Bytes::decode(from).map(Self::from)
     }
 }
 

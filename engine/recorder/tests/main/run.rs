@@ -128,10 +128,7 @@ fn others() -> Vec<Input> {
 fn answer(command: Command, chance: &mut Chance) -> Input {
     let Command { slot, generation, request } = command;
     let observed = |chance: &mut Chance, ended| Observed {
-        observation: Bytes::from(format!(
-            "{{\"seen\":\"{}\"}}",
-            "é".repeat(chance.below(50) as usize)
-        )),
+        observation: format!("{{\"seen\":\"{}\"}}", "é".repeat(chance.below(50) as usize)).into(),
         reward: Reward::from_raw(Bytes::from(format!("{}.5", chance.below(9)))),
         metadata: Bytes::new(),
         ended,

@@ -62,7 +62,12 @@ impl Policy for Random {
         self.ready.reserve(turns.len());
         for turn in turns.drain(..) {
             let action = match self.samplers.get_mut(turn.environment as usize) {
-                Some(sampler) => sampler.draw(turn.seed, turn.step, &turn.observed.observation),
+                Some(sampler) => {
+                    let observation = &turn.observed.observation;
+                    // Numbers list no legal actions, and need not be printed to be looked through.
+                    let text = if observation.numbers().is_some() { &[] } else { &observation[..] };
+                    sampler.draw(turn.seed, turn.step, text)
+                }
                 None => Err(PolicyError {
                     message: format!("no action schema for environment {}", turn.environment),
                 }),

@@ -113,7 +113,7 @@ impl Decoder {
             }
         };
         Ok(Observed {
-            observation: slice(frame, observation),
+            observation: slice(frame, observation).into(),
             reward: parts
                 .reward
                 .map_or_else(Reward::default, |reward| Reward::from_raw(slice(frame, reward))),

@@ -149,7 +149,7 @@ impl HarnessTurn {
         let observation = Bytes::from([br#"{"metadata":"#, &metadata[..], b"}"].concat());
         let metadata = observation.slice(br#"{"metadata":"#.len()..observation.len() - 1);
         let ended = done.then_some(Ended::TerminatedUnmapped);
-        Observed { observation, reward: Reward::default(), metadata, ended }
+        Observed { observation: observation.into(), reward: Reward::default(), metadata, ended }
     }
 }
 

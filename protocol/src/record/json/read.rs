@@ -199,7 +199,7 @@ impl ResetTwin<'_> {
         let reward = if self.reward_missing { Bytes::new() } else { self.reward.slice(line) };
         let ended = self.ended.map(|text| Ended::from_name(&text).ok_or(text)).transpose();
         Ok(Observed {
-            observation: self.observation.slice(line),
+            observation: self.observation.slice(line).into(),
             reward: Reward::from_raw(reward),
             metadata: self.metadata.slice(line),
             ended: ended.map_err(unknown("ended"))?,

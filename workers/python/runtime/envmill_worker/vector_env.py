@@ -219,6 +219,7 @@ class VectorServer(Server):
         seen = self.split(seen)
         # Some give all rows, and some those that were reset.
         is_all = len(seen) == len(self.rows)
+        infos = by_row(infos, len(seen))
         for place, index in enumerate(indices):
             row, (identity, _) = self.rows[index], self.resets.pop(index)
             place = index if is_all else place
@@ -226,7 +227,7 @@ class VectorServer(Server):
             self.live += 1
             self.fresh[index] = False
             # A reset has no reward, which is not 0.
-            self.show(identity, seen[place], info_of(infos, place, len(seen)), float("nan"), 0)
+            self.show(identity, seen[place], infos[place], float("nan"), 0)
 
     def step(self):
         batch, due = self.batch, self.due
@@ -238,6 +239,7 @@ class VectorServer(Server):
         self.ended = (terminated | truncated) & ~self.fresh
         seen, rewards = self.split(seen), rewards.tolist()
         flags = (TERMINATED * terminated | TRUNCATED * truncated).tolist()
+        infos = by_row(infos, len(self.rows))
         self.due = []
         for row in due:
             index, (identity, _) = row.index, row.step
@@ -246,7 +248,7 @@ class VectorServer(Server):
             if flags[index]:
                 row.live = False
                 self.live -= 1
-            info = ending(info_of(infos, index, len(self.rows)) if infos else infos, flags[index])
+            info = ending(infos[index], flags[index])
             self.show(identity, seen[index], info, rewards[index], flags[index])
 
     def show(self, identity, seen, info, reward, flags):
@@ -272,18 +274,23 @@ def refused_reset(parameters):
     return None
 
 
-def info_of(infos, index, count):
-    """What a vectorised environment's infos say of one row."""
-    found = {}
+def by_row(infos, count):
+    """What a vectorised environment's infos say of each of its rows."""
+    rows = [{} for _ in range(count)]
     for key, value in infos.items():
         if key.startswith("_"):
             continue
         has = infos.get(f"_{key}")
-        if has is not None and not has[index]:
-            continue
+        has = has.tolist() if isinstance(has, numpy.ndarray) else has
         if isinstance(value, dict):
-            value = info_of(value, index, count)
-        elif isinstance(value, (numpy.ndarray, list, tuple)) and len(value) == count:
-            value = value[index]
-        found[key] = value
-    return found
+            value = by_row(value, count)
+        elif isinstance(value, numpy.ndarray) and value.ndim and len(value) == count:
+            if value.ndim == 1 and value.dtype.kind in "biuf" and value.itemsize <= 8:
+                # All numbers at once; one by one they would be numpy's.
+                value = value.tolist()
+        elif not (isinstance(value, (list, tuple)) and len(value) == count):
+            value = [value] * count
+        for index, row in enumerate(rows):
+            if has is None or has[index]:
+                row[key] = value[index]
+    return rows

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{overflow::Attached, ragged::RaggedRows};
 use crate::{
-    element::Element,
+    element::{DType, Element},
     error::{ColumnError, OverflowError, ReadError},
     layout::{Column, Layout},
     memory::{Foreign, SmallWord, Word, Words},
@@ -162,6 +162,24 @@ impl Batch<'_> {
         let found = self.reader.layout.fixed::<T>(column)?;
         let elements = self.rows() * found.row_elements;
         self.reader.memory.append(self.data(found), elements, to).ok_or(ReadError::OutOfBounds)
+    }
+
+    /// Copies the rows of a fixed column with elements of type `dtype` to `to`, whose bytes it replaces:
+    /// the elements as they are in memory, little-endian.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::fixed`].
+    pub fn fixed_bytes(
+        &self,
+        column: usize,
+        dtype: DType,
+        to: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        to.clear();
+        let found = self.reader.layout.fixed_of(column, dtype)?;
+        let bytes = self.rows() * found.row_elements * dtype.bytes();
+        self.reader.memory.append(self.data(found), bytes, to).ok_or(ReadError::OutOfBounds)
     }
 
     /// Copies the rows of a fixed column to the beginning of `to`, and says how many elements that
