@@ -9,7 +9,7 @@ mod statistics;
 
 pub use clients::{BENCH_ACTION, Figures, bare_loop, engine, python_client};
 pub use drive::{Cost, Drive, drive, tree_cpu_seconds};
-pub use statistics::{Interval, median, ratio_interval};
+pub use statistics::{Costs, Interval, median, ratio_interval};
 
 /// User and system CPU seconds of this process so far.
 #[must_use]

@@ -11,6 +11,23 @@ pub struct Interval {
     pub high: f64,
 }
 
+/// What a step of one kind cost in each run.
+#[derive(Clone, Debug, Default)]
+pub struct Costs {
+    /// CPU microseconds a step.
+    pub cpu_us: Vec<f64>,
+    /// Steps a second of wall-clock.
+    pub steps_per_s: Vec<f64>,
+}
+
+impl Costs {
+    /// One more run.
+    pub fn push(&mut self, cpu_us: f64, steps_per_s: f64) {
+        self.cpu_us.push(cpu_us);
+        self.steps_per_s.push(steps_per_s);
+    }
+}
+
 /// The median; NaN of an empty list.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {

@@ -14,31 +14,24 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use envmill_benches::{Drive, drive, median, ratio_interval, tree_cpu_seconds};
+use envmill_benches::{Costs, Drive, drive, median, ratio_interval, tree_cpu_seconds};
 use envmill_python_worker::{Gymnasium, Log, Options, Placement, PythonWorker, Target};
 
 const PEERS: [&str; 3] = ["bare", "sync", "async"];
-
-#[derive(Default)]
-struct Figures {
-    cpu_us: Vec<f64>,
-    steps_per_s: Vec<f64>,
-}
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
     let (rounds, sessions): (usize, u32) = (next("10").parse()?, next("64").parse()?);
     let (steps, id) = (next("100000").parse::<u64>()?, next("CartPole-v1"));
-    let mut peers: [Figures; 3] = Default::default();
-    let (mut ours, mut there, mut here) = (Figures::default(), Vec::new(), Vec::new());
+    let mut peers: [Costs; 3] = Default::default();
+    let (mut ours, mut there, mut here) = (Costs::default(), Vec::new(), Vec::new());
     for round in 0..rounds {
         for turn in 0..4 {
             let which = (turn + round) % 4;
             if let Some(how) = PEERS.get(which) {
                 let (cpu, rate) = peer(how, &id, sessions, steps)?;
-                peers[which].cpu_us.push(cpu);
-                peers[which].steps_per_s.push(rate);
+                peers[which].push(cpu, rate);
                 continue;
             }
             let target = Gymnasium { name: format!("gymnasium/{id}"), ..Gymnasium::default() };
@@ -59,8 +52,7 @@ fn main() -> Result<()> {
             let actions = actions.collect();
             let work = Drive { sessions, steps, actions };
             let cost = drive(&mut worker, &work, || tree_cpu_seconds(nursery))?;
-            ours.cpu_us.push(cost.there + cost.here);
-            ours.steps_per_s.push(cost.steps_per_s);
+            ours.push(cost.there + cost.here, cost.steps_per_s);
             there.push(cost.there);
             here.push(cost.here);
         }

@@ -11,14 +11,8 @@
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use envmill_benches::{Drive, drive, median, ratio_interval, tree_cpu_seconds};
+use envmill_benches::{Costs, Drive, drive, median, ratio_interval, tree_cpu_seconds};
 use envmill_python_worker::{Gymnasium, Log, Options, PythonWorker, Target};
-
-#[derive(Default)]
-struct Figures {
-    cpu_us: Vec<f64>,
-    steps_per_s: Vec<f64>,
-}
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -31,7 +25,7 @@ fn main() -> Result<()> {
         Some(python) => PathBuf::from(python),
         None => envmill_testing::python()?,
     };
-    let (mut direct, mut ours) = (Figures::default(), Figures::default());
+    let (mut direct, mut ours) = (Costs::default(), Costs::default());
     let (mut there, mut here) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         for turn in 0..2 {
@@ -44,15 +38,11 @@ fn main() -> Result<()> {
                 let text = String::from_utf8(output.stdout)?;
                 let last = text.lines().last().unwrap_or_default();
                 let (cpu, rate) = last.split_once(' ').context("two figures")?;
-                direct.cpu_us.push(cpu.parse()?);
-                direct.steps_per_s.push(rate.parse()?);
+                direct.push(cpu.parse()?, rate.parse()?);
                 continue;
             }
-            let target = Gymnasium {
-                name: name.clone(),
-                arguments: given.clone(),
-                vector: Some(rows),
-            };
+            let target =
+                Gymnasium { name: name.clone(), arguments: given.clone(), vector: Some(rows) };
             let mut options = Options::new(Target::Gymnasium(target));
             options.python.clone_from(&python);
             options.processes = 1;
@@ -68,8 +58,7 @@ fn main() -> Result<()> {
             });
             let work = Drive { sessions: rows, steps, actions: actions.collect() };
             let cost = drive(&mut worker, &work, || tree_cpu_seconds(nursery))?;
-            ours.cpu_us.push(cost.there + cost.here);
-            ours.steps_per_s.push(cost.steps_per_s);
+            ours.push(cost.there + cost.here, cost.steps_per_s);
             there.push(cost.there);
             here.push(cost.here);
         }

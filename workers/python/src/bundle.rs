@@ -19,6 +19,7 @@ macro_rules! modules {
 /// Every module of the runtime, by its name.
 const MODULES: &[(&str, &str)] = modules! {
     "envmill_worker" = "__init__.py",
+    "envmill_worker.answers" = "answers.py",
     "envmill_worker.channel" = "channel.py",
     "envmill_worker.event_loop" = "event_loop.py",
     "envmill_worker.gymnasium_env" = "gymnasium_env.py",
@@ -27,6 +28,7 @@ const MODULES: &[(&str, &str)] = modules! {
     "envmill_worker.port" = "port.py",
     "envmill_worker.ring" = "ring.py",
     "envmill_worker.rpc" = "rpc.py",
+    "envmill_worker.spaces" = "spaces.py",
     "envmill_worker.target" = "target.py",
     "envmill_worker.threads" = "threads.py",
     "envmill_worker.vector_env" = "vector_env.py",

@@ -14,8 +14,9 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import iterate
 
-from .gymnasium_env import TERMINATED, TRUNCATED, GymnasiumEnv, Server, column, ending
+from .gymnasium_env import TERMINATED, TRUNCATED, GymnasiumEnv, Server, ending
 from .port import CLOSE, CLOSED, FAILED, OPEN, RESET, STATE, STATE_TEXT, STEP
+from .spaces import column
 from .target import TargetError, load_object
 
 
