@@ -3,10 +3,11 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use envmill_testing::{EnvmillCommand, python, script};
+use envmill_testing::{EnvmillCommand, Running, python, script};
 use serde_json::Value;
 
 /// The action that all clients send to `bench_env` and its kin: no sleep, no payload.
@@ -45,6 +46,23 @@ pub fn python_client(url: &str, sessions: u32, seconds: f64) -> Result<Figures> 
     let per_1000 = summary["client_cpu_s_per_1k"].as_f64().context("no CPU figure")?;
     summary["cpu_us_per_step"] = (per_1000 * 1e3).into();
     Figures::from(summary, "cpu_us_per_step", "steps_s")
+}
+
+/// The same, with what it costs the server whose process this is, children included: CPU microseconds a
+/// step.
+///
+/// # Errors
+///
+/// When the client fails, or a session of it did.
+pub fn python_client_of(url: &str, sessions: u32, seconds: f64, server: u32) -> Result<f64> {
+    let mut command = Command::new(python()?);
+    command.arg(script("py_bench.py")).args([url, &sessions.to_string(), &seconds.to_string()]);
+    command.args(["0", "0", &server.to_string()]);
+    let summary = last_line(command)?;
+    let no_errors = summary["errs"].as_object().is_some_and(serde_json::Map::is_empty);
+    ensure!(no_errors && summary["reset_ok"] == sessions, "the client had trouble: {summary}");
+    let per_1000 = summary["server_cpu_s_per_1k"].as_f64().context("no CPU figure")?;
+    Ok(per_1000 * 1e3)
 }
 
 /// The bare tuned WebSocket loop in a closed loop for `seconds`.
@@ -100,4 +118,24 @@ fn last_line(mut command: Command) -> Result<Value> {
     let text = String::from_utf8_lossy(&output.stdout);
     serde_json::from_str(text.lines().last().unwrap_or_default())
         .with_context(|| format!("no JSON from {command:?}: {text}"))
+}
+
+/// `envmill env serve` of an OpenEnv class among the tests' servers, and its URL.
+///
+/// # Errors
+///
+/// When it has not been built, or does not start.
+pub fn front(class: &str) -> Result<(Running, String)> {
+    let port = envmill_testing::free_port()?;
+    let running = EnvmillCommand::built()?
+        .args(["env", "serve", &format!("openenv-class:{class}")])
+        .args(["--port", &port.to_string(), "--python"])
+        .arg(envmill_testing::python()?)
+        .env("PYTHONPATH", envmill_testing::script("servers"))
+        .start()?;
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    envmill_testing::wait_until("the front is up", Duration::from_secs(120), || {
+        envmill_testing::get(address, "/health").is_ok()
+    });
+    Ok((running, format!("http://{address}")))
 }

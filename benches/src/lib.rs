@@ -7,7 +7,9 @@ mod drive;
 pub mod groups;
 mod statistics;
 
-pub use clients::{BENCH_ACTION, Figures, bare_loop, engine, python_client};
+pub use clients::{
+    BENCH_ACTION, Figures, bare_loop, engine, front, python_client, python_client_of,
+};
 pub use drive::{Cost, Drive, drive, tree_cpu_seconds};
 pub use statistics::{Costs, Interval, median, ratio_interval};
 

@@ -9,16 +9,13 @@
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use envmill_benches::{Cost, Drive, drive, median, ratio_interval, tree_cpu_seconds};
+use envmill_benches::{Cost, Drive, drive, front, median, ratio_interval, tree_cpu_seconds};
 use envmill_openenv::{OpenEnvWorker, Server};
 use envmill_python_worker::{Log, OpenEnvClass, Options, Placement, PythonWorker, Target};
-use envmill_testing::{EnvmillCommand, PythonServer, PythonServerOptions, Running};
+use envmill_testing::{PythonServer, PythonServerOptions};
 
 struct Work {
     class: String,
@@ -140,29 +137,13 @@ fn in_processes(work: &Work) -> Result<Cost> {
 }
 
 fn behind_our_front(work: &Work) -> Result<Cost> {
-    let (front, url) = front(work)?;
+    let (front, url) = front(&work.class)?;
     let mut worker = remote(url)?;
     let pid = front.pid();
     let cost = drive(&mut worker, &work.drive, || tree_cpu_seconds(pid));
     front.terminate();
     let _ = front.wait();
     cost
-}
-
-/// `envmill env serve`, and its URL.
-fn front(work: &Work) -> Result<(Running, String)> {
-    let port = envmill_testing::free_port()?;
-    let running = EnvmillCommand::built()?
-        .args(["env", "serve", &format!("openenv-class:{}", work.class)])
-        .args(["--port", &port.to_string(), "--python"])
-        .arg(envmill_testing::python()?)
-        .env("PYTHONPATH", envmill_testing::script("servers"))
-        .start()?;
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    envmill_testing::wait_until("the front is up", Duration::from_secs(120), || {
-        envmill_testing::get(address, "/health").is_ok()
-    });
-    Ok((running, format!("http://{address}")))
 }
 
 fn remote(url: String) -> Result<OpenEnvWorker> {
