@@ -81,17 +81,14 @@ pub fn drive(worker: &mut dyn Worker, work: &Drive, there: impl Fn() -> f64) -> 
                 continue;
             }
             taken += 1;
-            if out < last {
-                let request = if seen.ended.is_some() {
-                    reset(out)
-                } else {
-                    Request::Step {
-                        action: work.actions[out as usize % work.actions.len()].clone(),
-                    }
-                };
-                ask(event.slot, request, &mut batch);
-                out += 1;
-            }
+            // To the end, since rows that step together wait for each other.
+            let request = if seen.ended.is_some() {
+                reset(out)
+            } else {
+                Request::Step { action: work.actions[out as usize % work.actions.len()].clone() }
+            };
+            ask(event.slot, request, &mut batch);
+            out += 1;
         }
         if taken >= warm_up && began.is_none() {
             began = Some((Instant::now(), there(), cpu_seconds(), taken));

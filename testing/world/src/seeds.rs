@@ -327,7 +327,8 @@ fn pauses(seed: u64, jobs: usize) -> Vec<(Duration, Input)> {
     for _ in 0..random.between(1, 4) {
         let job = JobId(random.below(jobs as u64 + 1) as u32);
         let paused = millis(&mut random, 0, 3_000);
-        let goes_on = paused + millis(&mut random, 0, 10_000);
+        // Far enough apart that they come in this order, however late each is.
+        let goes_on = paused + millis(&mut random, 200, 10_000);
         wishes.extend([(paused, Input::Pause(job)), (goes_on, Input::Resume(job))]);
     }
     wishes
