@@ -40,9 +40,7 @@ impl Figures {
 ///
 /// When it cannot be run or prints no figures.
 pub fn python_client(url: &str, sessions: u32, seconds: f64) -> Result<Figures> {
-    let mut command = Command::new(python()?);
-    command.arg(script("py_bench.py")).args([url, &sessions.to_string(), &seconds.to_string()]);
-    let mut summary = last_line(command)?;
+    let mut summary = stock_client(url, sessions, seconds, 0)?;
     let per_1000 = summary["client_cpu_s_per_1k"].as_f64().context("no CPU figure")?;
     summary["cpu_us_per_step"] = (per_1000 * 1e3).into();
     Figures::from(summary, "cpu_us_per_step", "steps_s")
@@ -55,14 +53,19 @@ pub fn python_client(url: &str, sessions: u32, seconds: f64) -> Result<Figures> 
 ///
 /// When the client fails, or a session of it did.
 pub fn python_client_of(url: &str, sessions: u32, seconds: f64, server: u32) -> Result<f64> {
-    let mut command = Command::new(python()?);
-    command.arg(script("py_bench.py")).args([url, &sessions.to_string(), &seconds.to_string()]);
-    command.args(["0", "0", &server.to_string()]);
-    let summary = last_line(command)?;
+    let summary = stock_client(url, sessions, seconds, server)?;
     let no_errors = summary["errs"].as_object().is_some_and(serde_json::Map::is_empty);
     ensure!(no_errors && summary["reset_ok"] == sessions, "the client had trouble: {summary}");
     let per_1000 = summary["server_cpu_s_per_1k"].as_f64().context("no CPU figure")?;
     Ok(per_1000 * 1e3)
+}
+
+/// What the stock client prints; `server` is the process whose CPU it counts, 0 for none.
+fn stock_client(url: &str, sessions: u32, seconds: f64, server: u32) -> Result<Value> {
+    let mut command = Command::new(python()?);
+    command.arg(script("py_bench.py")).args([url, &sessions.to_string(), &seconds.to_string()]);
+    command.args(["0", "0", &server.to_string()]);
+    last_line(command)
 }
 
 /// The bare tuned WebSocket loop in a closed loop for `seconds`.

@@ -30,6 +30,19 @@ pub struct Cost {
     pub steps_per_s: f64,
 }
 
+/// Actions of a discrete space, drawn the same each time. Of a length that few numbers of sessions
+/// divide, so that each session gets all of them in turn.
+#[must_use]
+pub fn discrete_actions(choices: u64) -> Vec<Bytes> {
+    let mut state = 1_u64;
+    let draw = |_| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!(r#"{{"action":{}}}"#, (state >> 33) % choices).into()
+    };
+    (0..257).map(draw).collect()
+}
+
 /// Opens and resets all sessions, steps each as soon as its answer is there and resets it when its episode
 /// ends. `there` tells the CPU seconds of the processes that the environment runs in. Resets count as
 /// steps.

@@ -10,7 +10,7 @@ mod statistics;
 pub use clients::{
     BENCH_ACTION, Figures, bare_loop, engine, front, python_client, python_client_of,
 };
-pub use drive::{Cost, Drive, drive, tree_cpu_seconds};
+pub use drive::{Cost, Drive, discrete_actions, drive, tree_cpu_seconds};
 pub use statistics::{Costs, Interval, median, ratio_interval};
 
 /// User and system CPU seconds of this process so far.

@@ -31,19 +31,6 @@ pub enum DType {
     Bool,
 }
 
-impl DType {
-    /// How large an element is.
-    #[must_use]
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::U8 | Self::I8 | Self::Bool => 1,
-            Self::U16 | Self::I16 => 2,
-            Self::U32 | Self::I32 | Self::F32 => 4,
-            Self::U64 | Self::I64 | Self::F64 => 8,
-        }
-    }
-}
-
 /// An array of numbers, row-major.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbers {

@@ -11,7 +11,9 @@
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use envmill_benches::{Costs, Drive, drive, median, ratio_interval, tree_cpu_seconds};
+use envmill_benches::{
+    Costs, Drive, discrete_actions, drive, median, ratio_interval, tree_cpu_seconds,
+};
 use envmill_python_worker::{Gymnasium, Log, Options, PythonWorker, Target};
 
 fn main() -> Result<()> {
@@ -49,14 +51,7 @@ fn main() -> Result<()> {
             options.log = Log::Nowhere;
             let (mut worker, _) = PythonWorker::start(options)?;
             let nursery = worker.nursery_pid();
-            let mut state = 1_u64;
-            let actions = (0..257).map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                format!(r#"{{"action":{}}}"#, (state >> 33) % actions).into()
-            });
-            let work = Drive { sessions: rows, steps, actions: actions.collect() };
+            let work = Drive { sessions: rows, steps, actions: discrete_actions(actions) };
             let cost = drive(&mut worker, &work, || tree_cpu_seconds(nursery))?;
             ours.push(cost.there + cost.here, cost.steps_per_s);
             there.push(cost.there);

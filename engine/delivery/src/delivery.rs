@@ -261,7 +261,8 @@ impl Delivery {
 
     /// Drops a job and all that is owed of it.
     pub fn forget(&mut self, job: JobKey) {
-        if self.jobs.remove(&job).is_some() {
+        if let Some(gone) = self.jobs.remove(&job) {
+            self.shared.resident_bytes -= gone.resident_bytes();
             self.gone.push(job);
         }
     }

@@ -278,6 +278,12 @@ impl Job {
         }
     }
 
+    /// Bytes of its payloads in memory.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let payloads = self.items.values().filter_map(|item| item.payload.as_ref());
+        payloads.map(|payload| payload.len() as u64).sum()
+    }
+
     pub(crate) fn loaded(&mut self, sequence: u64, payload: Bytes, shared: &mut Shared) {
         if let Some(item) = self.items.get_mut(&sequence)
             && item.is_in_line

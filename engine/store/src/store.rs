@@ -57,16 +57,9 @@ impl Store {
     /// Another process has it, it is newer than this version or damaged, or it cannot be written.
     pub fn open(mut medium: Medium) -> Result<Self, OpenError> {
         let database = medium.open().map_err(redb::Error::from)?;
-        let (incarnation, next_job) = start(&database)?;
-        let mut store = Self {
-            medium,
-            database: Some(database),
-            incarnation,
-            next_job,
-            payload_bytes: 0,
-            applied: 0,
-        };
-        store.payload_bytes = store.count_payload_bytes()?;
+        let Start { incarnation, next_job, payload_bytes } = start(&database)?;
+        let database = Some(database);
+        let mut store = Self { medium, database, incarnation, next_job, payload_bytes, applied: 0 };
         store.compact_if_worth_it();
         Ok(store)
     }
@@ -104,9 +97,8 @@ impl Store {
     /// nothing or all may be there.
     pub fn apply(&mut self, batch: &Batch) -> Result<(), ApplyError> {
         let database = self.reopened()?;
-        let change = write(&database, batch)?;
+        self.payload_bytes = write(&database, batch)?;
         self.database = Some(database);
-        self.payload_bytes = self.payload_bytes.saturating_add_signed(change);
         self.applied += 1;
         if self.applied.is_multiple_of(COMPACTION_EVERY) {
             self.compact_if_worth_it();
@@ -141,12 +133,6 @@ impl Store {
         Some((self.medium.bytes()?, self.payload_bytes))
     }
 
-    fn count_payload_bytes(&mut self) -> Result<u64, OpenError> {
-        let jobs = self.jobs()?;
-        let items = jobs.iter().flat_map(|job| &job.restored.items);
-        Ok(items.filter(|(_, row)| row.has_payload()).map(|(_, row)| row.bytes).sum())
-    }
-
     fn compact_if_worth_it(&mut self) {
         let is_worth_it = self.bytes().is_some_and(|(file, payloads)| {
             file > COMPACTION_BYTES_MIN && file / COMPACTION_FACTOR > payloads
@@ -158,29 +144,33 @@ impl Store {
     }
 }
 
+/// What an opened store begins with.
+struct Start {
+    incarnation: u64,
+    next_job: u64,
+    payload_bytes: u64,
+}
+
 /// Looks at the schema and takes the next incarnation.
-fn start(database: &Database) -> Result<(u64, u64), OpenError> {
+fn start(database: &Database) -> Result<Start, OpenError> {
     let start = || -> Result<_, redb::Error> {
         let transaction = database.begin_write()?;
-        let mut meta = transaction.open_table(META)?;
-        let found = meta.get("schema")?.map(|found| found.value());
-        if found.is_some_and(|found| found > SCHEMA) {
-            return Ok((found, 0, 0));
+        let mut tables = Tables::open(&transaction)?;
+        if let Some(found) = tables.known("schema")?.filter(|found| *found > SCHEMA) {
+            return Ok(Err(found));
         }
-        let incarnation = meta.get("incarnation")?.map_or(0, |last| last.value()) + 1;
-        let next_job = meta.get("next_job")?.map_or(1, |next| next.value());
-        meta.insert("schema", SCHEMA)?;
-        meta.insert("incarnation", incarnation)?;
-        drop(meta);
-        // So that all of them can be read.
-        Tables::open(&transaction)?;
+        let start = Start {
+            incarnation: tables.known("incarnation")?.unwrap_or_default() + 1,
+            next_job: tables.known("next_job")?.unwrap_or(1),
+            payload_bytes: tables.known("payload_bytes")?.unwrap_or_default(),
+        };
+        tables.meta.insert("schema", SCHEMA)?;
+        tables.meta.insert("incarnation", start.incarnation)?;
+        drop(tables);
         transaction.commit()?;
-        Ok((None, incarnation, next_job))
+        Ok(Ok(start))
     };
-    match start()? {
-        (Some(found), ..) => Err(OpenError::Newer { found, known: SCHEMA }),
-        (None, incarnation, next_job) => Ok((incarnation, next_job)),
-    }
+    start()?.map_err(|found| OpenError::Newer { found, known: SCHEMA })
 }
 
 struct Tables<'txn> {
@@ -208,13 +198,17 @@ impl<'txn> Tables<'txn> {
         })
     }
 
+    fn known(&self, name: &str) -> Result<Option<u64>, redb::Error> {
+        Ok(self.meta.get(name)?.map(|known| known.value()))
+    }
+
     /// By how much the bytes of payloads change.
     fn change(&mut self, change: &Change) -> Result<i64, redb::Error> {
         match change {
             Change::Job { job, terms, description } => {
                 self.jobs.insert(job.0, terms.encode().as_slice())?;
                 self.descriptions.insert(job.0, description.as_ref())?;
-                let next = self.meta.get("next_job")?.map_or(1, |next| next.value());
+                let next = self.known("next_job")?.unwrap_or(1);
                 self.meta.insert("next_job", next.max(job.0 + 1))?;
             }
             Change::JobRow { job, row } => {
@@ -268,13 +262,17 @@ impl<'txn> Tables<'txn> {
     }
 }
 
-fn write(database: &Database, batch: &Batch) -> Result<i64, redb::Error> {
+/// The bytes of payloads that there are then.
+fn write(database: &Database, batch: &Batch) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
     let mut tables = Tables::open(&transaction)?;
-    let mut payload_bytes = 0;
+    let mut difference = 0;
     for change in &batch.changes {
-        payload_bytes += tables.change(change)?;
+        difference += tables.change(change)?;
     }
+    let before = tables.known("payload_bytes")?.unwrap_or_default();
+    let payload_bytes = before.saturating_add_signed(difference);
+    tables.meta.insert("payload_bytes", payload_bytes)?;
     drop(tables);
     transaction.commit()?;
     Ok(payload_bytes)

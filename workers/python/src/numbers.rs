@@ -173,23 +173,24 @@ impl Numbers {
         Ok(())
     }
 
-    /// The rows of a column, as observations.
+    /// The rows of a column, as observations. `all` is used again for each batch.
     pub(crate) fn read(
         &self,
         batch: &Batch<'_>,
         column: usize,
+        all: &mut Vec<u8>,
         to: &mut Vec<Observation>,
     ) -> Result<(), ReadError> {
-        let mut all = Vec::new();
-        batch.fixed_bytes(column, self.dtype, &mut all)?;
-        let (rows, all) = (batch.rows(), Bytes::from(all));
+        batch.fixed_bytes(column, self.dtype, all)?;
+        let rows = batch.rows();
         let bytes = all.len() / rows.max(1);
         let shape: Arc<[u32]> = self.shape.as_slice().into();
         to.extend((0..rows).map(|row| {
             Observation::of_numbers(envmill_protocol::Numbers {
                 dtype: dtype(self.dtype),
                 shape: Arc::clone(&shape),
-                data: all.slice(row * bytes..(row + 1) * bytes),
+                // Of its own: an episode that goes on must not keep the others' bytes.
+                data: Bytes::copy_from_slice(&all[row * bytes..(row + 1) * bytes]),
             })
         }));
         Ok(())

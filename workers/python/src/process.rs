@@ -111,6 +111,8 @@ struct Scratch {
     rewards: Vec<f64>,
     info_numbers: Vec<f64>,
     info_keys: Vec<u32>,
+    /// The observations' numbers, and what becomes of them.
+    numbers: Vec<u8>,
     observations: Vec<Observation>,
 }
 
@@ -129,7 +131,9 @@ impl Scratch {
         batch.fixed(INFO_KEYS, &mut self.info_keys)?;
         self.observations.clear();
         match &columns.observation {
-            Some(numbers) => numbers.read(batch, OBSERVATION, &mut self.observations)?,
+            Some(numbers) => {
+                numbers.read(batch, OBSERVATION, &mut self.numbers, &mut self.observations)?;
+            }
             None => {
                 let wrapped = |text: Bytes| [b"{\"observation\":", &text[..], b"}"].concat().into();
                 self.observations.extend(self.texts.iter().map(wrapped));

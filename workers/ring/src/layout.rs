@@ -275,17 +275,22 @@ impl Layout {
     }
 
     pub(crate) fn fixed<T: Element>(&self, index: usize) -> Result<&Column, ColumnError> {
-        let column = self.columns.get(index).ok_or(ColumnError::Absent(index))?;
-        match &column.spec.kind {
-            ColumnKind::Fixed { dtype, .. } if dtype.holds::<T>() => Ok(column),
-            _ => Err(ColumnError::NotFixed { column: index, asked: T::DTYPE }),
-        }
+        self.fixed_if(index, T::DTYPE, DType::holds::<T>)
     }
 
     pub(crate) fn fixed_of(&self, index: usize, asked: DType) -> Result<&Column, ColumnError> {
+        self.fixed_if(index, asked, |dtype| dtype == asked)
+    }
+
+    fn fixed_if(
+        &self,
+        index: usize,
+        asked: DType,
+        fits: impl Fn(DType) -> bool,
+    ) -> Result<&Column, ColumnError> {
         let column = self.columns.get(index).ok_or(ColumnError::Absent(index))?;
         match &column.spec.kind {
-            ColumnKind::Fixed { dtype, .. } if *dtype == asked => Ok(column),
+            ColumnKind::Fixed { dtype, .. } if fits(*dtype) => Ok(column),
             _ => Err(ColumnError::NotFixed { column: index, asked }),
         }
     }

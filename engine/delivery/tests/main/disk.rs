@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use envmill_delivery::{
-    Batch, Change, Content, JobKey, MemoryJournal, RestoredJob, Sent, Stage, StoredJob, Ticket,
-    Verdict,
+    Batch, Change, Content, Delivery, JobKey, MemoryJournal, RestoredJob, Sent, Stage, StoredJob,
+    Ticket, Verdict,
 };
+use envmill_world::Random;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
@@ -16,8 +17,30 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// Takes what the delivery wants written.
+    pub(crate) fn take_a_batch(&mut self, delivery: &mut Delivery) {
+        self.on_their_way.extend(delivery.batch());
+    }
+
+    /// The oldest batch that is on its way arrives, and the delivery hears of it. Whether there was one.
+    pub(crate) fn write_a_batch(&mut self, delivery: &mut Delivery) -> bool {
+        let ticket = self.write_one();
+        if let Some(ticket) = ticket {
+            delivery.committed(ticket);
+        }
+        ticket.is_some()
+    }
+
+    /// What is on its way may arrive, up to any batch, and nobody hears of it; the rest is lost.
+    pub(crate) fn lose_power(&mut self, random: &mut Random) {
+        for _ in 0..random.below(self.on_their_way.len() as u64 + 1) {
+            self.write_one();
+        }
+        self.on_their_way.clear();
+    }
+
     /// The oldest batch that is on its way arrives.
-    pub(crate) fn write_one(&mut self) -> Option<Ticket> {
+    fn write_one(&mut self) -> Option<Ticket> {
         let batch = self.on_their_way.pop_front()?;
         for change in &batch.changes {
             match change {

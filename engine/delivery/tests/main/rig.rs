@@ -73,12 +73,9 @@ impl Rig {
     /// Everything that is to be written is, and everything that is to be read is read.
     pub(crate) fn settle(&mut self) {
         loop {
+            self.disk.take_a_batch(&mut self.delivery);
             let mut is_quiet = true;
-            if let Some(batch) = self.delivery.batch() {
-                self.disk.on_their_way.push_back(batch);
-            }
-            while let Some(ticket) = self.disk.write_one() {
-                self.delivery.committed(ticket);
+            while self.disk.write_a_batch(&mut self.delivery) {
                 is_quiet = false;
             }
             is_quiet &= !self.look();

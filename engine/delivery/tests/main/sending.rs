@@ -272,6 +272,18 @@ fn what_is_beyond_the_memory_is_read_from_the_journal() {
 }
 
 #[test]
+fn a_job_that_is_forgotten_leaves_nothing_in_memory() {
+    let mut rig = Rig::new(TERMS);
+    rig.record(0, 0);
+    rig.settle();
+    rig.record(1, 1);
+    rig.delivery.forget(JOB);
+    assert_eq!(rig.delivery.resident_bytes(), 0);
+    rig.settle();
+    assert!(rig.disk.is_empty());
+}
+
+#[test]
 fn a_note_is_on_disk_with_what_was_recorded_beside_it() {
     let mut rig = Rig::new(TERMS);
     rig.record(0, 0);

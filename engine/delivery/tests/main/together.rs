@@ -87,8 +87,10 @@ impl World {
         let rank = self.random.below(u64::from(self.world)) as usize;
         match self.random.below(100) {
             0..20 => self.a_group_is_decided(),
-            20..40 => self.take_a_batch(),
-            40..60 => self.write_a_batch(),
+            20..40 => self.disk.take_a_batch(&mut self.delivery),
+            40..60 => {
+                self.disk.write_a_batch(&mut self.delivery);
+            }
             60..63 if may_die => self.the_engine_dies(),
             63..66 if may_die => self.a_rank_is_lost(rank),
             66..68 if may_die => self.a_share_is_released(rank),
@@ -126,24 +128,8 @@ impl World {
         self.delivery.record(JOB, finished).unwrap();
     }
 
-    fn take_a_batch(&mut self) {
-        if let Some(batch) = self.delivery.batch() {
-            self.disk.on_their_way.push_back(batch);
-        }
-    }
-
-    fn write_a_batch(&mut self) {
-        if let Some(ticket) = self.disk.write_one() {
-            self.delivery.committed(ticket);
-        }
-    }
-
     fn the_engine_dies(&mut self) {
-        let arrives = self.random.below(self.disk.on_their_way.len() as u64 + 1);
-        for _ in 0..arrives {
-            self.disk.write_one();
-        }
-        self.disk.on_their_way.clear();
+        self.disk.lose_power(&mut self.random);
         self.delivery = Delivery::restore(Options::default(), self.disk.restored());
         if self.disk.is_empty() {
             self.delivery.accept(JOB, self.terms, Bytes::new());

@@ -125,8 +125,10 @@ impl World {
     fn turn(&mut self) {
         match self.random.below(100) {
             0..30 => self.an_episode_ends(),
-            30..45 => self.take_a_batch(),
-            45..56 => self.write_a_batch(),
+            30..45 => self.disk.take_a_batch(&mut self.delivery),
+            45..56 => {
+                self.disk.write_a_batch(&mut self.delivery);
+            }
             56..60 => self.read(),
             60..64 => self.the_engine_dies(),
             64..67 => self.the_trainer_dies(),
@@ -175,18 +177,6 @@ impl World {
         self.delivery.record(JOB, finished).unwrap();
     }
 
-    fn take_a_batch(&mut self) {
-        if let Some(batch) = self.delivery.batch() {
-            self.disk.on_their_way.push_back(batch);
-        }
-    }
-
-    fn write_a_batch(&mut self) {
-        if let Some(ticket) = self.disk.write_one() {
-            self.delivery.committed(ticket);
-        }
-    }
-
     fn read(&mut self) {
         for sequence in std::mem::take(&mut self.to_load) {
             // What was acknowledged meanwhile is not there to be read.
@@ -196,16 +186,11 @@ impl World {
         }
     }
 
-    /// What is on its way to the disk may get there, up to any batch, and nobody hears of it.
     fn the_engine_dies(&mut self) {
         if self.disk.is_empty() && self.disk.on_their_way.is_empty() {
             return;
         }
-        let arrives = self.random.below(self.disk.on_their_way.len() as u64 + 1);
-        for _ in 0..arrives {
-            self.disk.write_one();
-        }
-        self.disk.on_their_way.clear();
+        self.disk.lose_power(&mut self.random);
         self.to_load.clear();
         self.crashes += 1;
         self.life += 1;
@@ -455,8 +440,8 @@ impl World {
             self.an_episode_ends();
             let consumer = self.consumer.unwrap();
             self.delivery.credit(JOB, consumer, 100, 10_000).unwrap();
-            self.take_a_batch();
-            self.write_a_batch();
+            self.disk.take_a_batch(&mut self.delivery);
+            self.disk.write_a_batch(&mut self.delivery);
             self.look();
             self.read();
             self.look();

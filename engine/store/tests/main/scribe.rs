@@ -1,18 +1,20 @@
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 
 use envmill_delivery::{JobKey, MemoryJournal};
 use envmill_store::{ApplyError, News, Scribe, Store};
 
 use crate::{faulty_disk::FaultyDisk, script};
 
+fn scribe(disk: &FaultyDisk) -> (Scribe, Receiver<News>) {
+    let (tell, news) = mpsc::channel();
+    let store = Store::open(disk.medium()).unwrap();
+    (Scribe::start(store, move |it| tell.send(it).unwrap()).unwrap(), news)
+}
+
 #[test]
 fn batches_are_written_in_their_order_and_read_again() {
     let disk = FaultyDisk::default();
-    let (tell, news) = mpsc::channel();
-    let scribe = Scribe::start(Store::open(disk.medium()).unwrap(), move |it| {
-        tell.send(it).unwrap();
-    });
-    let scribe = scribe.unwrap();
+    let (scribe, news) = scribe(&disk);
     let mut journal = MemoryJournal::default();
     for batch in script::batches(3, 200) {
         journal.apply(&batch);
@@ -36,11 +38,7 @@ fn batches_are_written_in_their_order_and_read_again() {
 fn a_full_disk_is_tried_again_until_there_is_room() {
     let batches = script::batches(7, 400);
     let disk = FaultyDisk::default();
-    let (tell, news) = mpsc::channel();
-    let scribe = Scribe::start(Store::open(disk.medium()).unwrap(), move |it| {
-        tell.send(it).unwrap();
-    });
-    let scribe = scribe.unwrap();
+    let (scribe, news) = scribe(&disk);
     disk.room(Some(200 << 10));
     for batch in batches.iter().cloned() {
         scribe.write(batch);
@@ -75,11 +73,7 @@ fn a_full_disk_is_tried_again_until_there_is_room() {
 fn who_does_not_want_to_wait_for_room_gets_what_was_committed() {
     let batches = script::batches(7, 400);
     let disk = FaultyDisk::default();
-    let (tell, news) = mpsc::channel();
-    let scribe = Scribe::start(Store::open(disk.medium()).unwrap(), move |it| {
-        tell.send(it).unwrap();
-    });
-    let scribe = scribe.unwrap();
+    let (scribe, news) = scribe(&disk);
     disk.room(Some(200 << 10));
     let mut journal = MemoryJournal::default();
     for batch in batches {
