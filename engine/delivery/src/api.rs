@@ -179,6 +179,8 @@ pub struct Sent {
     pub version: Version,
     /// The version that was current when it was judged, before it was sent for the first time.
     pub judged_at: Version,
+    /// What it took of the consumer's credit: the bytes of its payload, sent or not.
+    pub bytes: u64,
     /// Whether it may have been sent before.
     pub is_redelivered: bool,
     /// What it holds.
@@ -192,6 +194,23 @@ pub enum Content {
     Payload(Bytes),
     /// It was stale when its turn came: only that is told.
     Stale,
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The current policy version.
+    pub version: Version,
+    /// Items that may go and have not been sent.
+    pub waiting_items: u64,
+    /// Their bytes.
+    pub waiting_bytes: u64,
+    /// The largest number that was given.
+    pub last_number: u64,
+    /// The job's end has been recorded.
+    pub has_ended: bool,
+    /// The ranks whose consumers are attached.
+    pub ranks: Vec<u32>,
 }
 
 /// There is no such job.

@@ -12,6 +12,8 @@ pub(crate) struct Consumer {
     pub(crate) unsent: BTreeSet<Number>,
     /// What goes next, in order: each waits for the journal and for its bytes.
     pub(crate) line: VecDeque<InLine>,
+    /// Bytes in its line, and those that were sent and have not been taken.
+    pub(crate) window: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +21,7 @@ pub(crate) enum InLine {
     Item {
         number: Number,
         sequence: u64,
+        bytes: u64,
         /// The batch of changes that has to be on disk first.
         after: Ticket,
     },
@@ -41,19 +44,31 @@ impl InLine {
             | Self::NoMoreBatches { after } => after,
         }
     }
+
+    pub(crate) const fn bytes(self) -> u64 {
+        match self {
+            Self::Item { bytes, .. } => bytes,
+            Self::Batch { .. } | Self::NoMoreBatches { .. } => 0,
+        }
+    }
 }
 
 impl Consumer {
     pub(crate) const fn new(id: ConsumerId, credit: Credit) -> Self {
-        Self { id, credit, unsent: BTreeSet::new(), line: VecDeque::new() }
+        Self { id, credit, unsent: BTreeSet::new(), line: VecDeque::new(), window: 0 }
     }
 
     /// It was acknowledged: nothing of it needs to be sent.
     pub(crate) fn forget(&mut self, acknowledged: Number) {
         self.unsent.remove(&acknowledged);
-        self.line.retain(
-            |waiting| !matches!(waiting, InLine::Item { number, .. } if *number == acknowledged),
-        );
+        let window = &mut self.window;
+        self.line.retain(|waiting| match waiting {
+            InLine::Item { number, bytes, .. } if *number == acknowledged => {
+                *window = window.saturating_sub(*bytes);
+                false
+            }
+            _ => true,
+        });
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     AcknowledgeError, AttachError, Batch, BatchError, CheckpointError, ConsumerId, Finished, Ids,
-    JobKey, Kind, Output, RecordError, RestoredJob, Terms, Ticket, UnknownJob, Version,
+    JobKey, Kind, Output, RecordError, RestoredJob, Standing, Terms, Ticket, UnknownJob, Version,
     VersionError, job::Job,
 };
 
@@ -23,11 +23,15 @@ pub struct Options {
     /// Episodes of all jobs pause while payloads of so many bytes are not yet in the journal. The
     /// default of 64 MiB is what a disk that writes 64 MB/s takes a second for.
     pub unwritten_bytes_max: u64,
+    /// However much credit a stream has, no more is lined up for it while payloads of so many bytes are
+    /// in its line or were sent and have not been [`taken`](Delivery::taken) by its socket. The default
+    /// of 4 MiB is some 10 ms of a network of 4 Gbit/s. Batches are lined up as a whole: they were asked for.
+    pub window_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { memory_bytes_max: 256 << 20, unwritten_bytes_max: 64 << 20 }
+        Self { memory_bytes_max: 256 << 20, unwritten_bytes_max: 64 << 20, window_bytes: 4 << 20 }
     }
 }
 
@@ -172,6 +176,25 @@ impl Delivery {
         self.with(job, |job, _| {
             if let Some(consumer) = job.consumers.values_mut().find(|it| it.id == consumer) {
                 consumer.credit.grant(items, bytes);
+            }
+        })
+    }
+
+    /// So many [bytes](crate::Sent::bytes) of what was sent to a stream have left for its socket: as many
+    /// more may be lined up.
+    ///
+    /// # Errors
+    ///
+    /// There is no such job. A stream that is not attached is ignored.
+    pub fn taken(
+        &mut self,
+        job: JobKey,
+        consumer: ConsumerId,
+        bytes: u64,
+    ) -> Result<(), UnknownJob> {
+        self.with(job, |job, _| {
+            if let Some(consumer) = job.consumers.values_mut().find(|it| it.id == consumer) {
+                consumer.window = consumer.window.saturating_sub(bytes);
             }
         })
     }
@@ -328,6 +351,12 @@ impl Delivery {
     #[must_use]
     pub fn version(&self, job: JobKey) -> Option<Version> {
         self.jobs.get(&job).map(|job| job.row.version)
+    }
+
+    /// Where a job stands.
+    #[must_use]
+    pub fn standing(&self, job: JobKey) -> Option<Standing> {
+        self.jobs.get(&job).map(Job::standing)
     }
 
     /// Items that are recorded and still owed or kept.

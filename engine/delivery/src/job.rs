@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     Change, ConsumerId, Finished, Ids, ItemRow, JobKey, JobRow, Kind, Number, Order, Output,
-    RecordError, RestoredJob, Stage, Terms, Ticket, Version, VersionError, consumer::Consumer,
-    delivery::Shared, item::Item,
+    RecordError, RestoredJob, Stage, Standing, Terms, Ticket, Version, VersionError,
+    consumer::Consumer, delivery::Shared, item::Item,
 };
 
 #[derive(Debug)]
@@ -327,6 +327,17 @@ impl Job {
             shared.outputs.push(Output::Settled(job));
         }
         self.is_settled = is_settled;
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            version: self.row.version,
+            waiting_items: self.waiting_items,
+            waiting_bytes: self.waiting_bytes,
+            last_number: self.row.last_number,
+            has_ended: self.row.has_ended,
+            ranks: self.consumers.keys().copied().collect(),
+        }
     }
 
     /// Once stopped, episodes go on when half of what waited has gone.

@@ -47,7 +47,10 @@ impl Job {
     /// Nothing of what was about to be sent is. Its turn may come much later, and the journal has it.
     fn clear_line(&mut self, rank: u32, shared: &mut Shared) {
         let Some(consumer) = self.consumers.get_mut(&rank) else { return };
-        for waiting in std::mem::take(&mut consumer.line) {
+        let line = std::mem::take(&mut consumer.line);
+        let bytes: u64 = line.iter().map(|waiting| waiting.bytes()).sum();
+        consumer.window = consumer.window.saturating_sub(bytes);
+        for waiting in line {
             let InLine::Item { sequence, after, .. } = waiting else { continue };
             if let Some(item) = self.items.get_mut(&sequence) {
                 item.is_in_line = false;
@@ -89,6 +92,7 @@ impl Job {
     fn pump_stream(&mut self, shared: &mut Shared) {
         while let Some(consumer) = self.consumers.get_mut(&0)
             && consumer.credit.is_open()
+            && consumer.window < shared.options.window_bytes
         {
             if let Some(number) = consumer.unsent.pop_first() {
                 self.line_up(0, number, shared);
@@ -156,8 +160,10 @@ impl Job {
         let Some(issue) = item.row.stage.owed() else { return };
         let Some(consumer) = self.consumers.get_mut(&rank) else { return };
         item.is_in_line = true;
-        consumer.credit.take(item.row.bytes);
-        consumer.line.push_back(InLine::Item { number, sequence, after: item.written_in });
+        let bytes = item.row.bytes;
+        consumer.credit.take(bytes);
+        consumer.window += bytes;
+        consumer.line.push_back(InLine::Item { number, sequence, bytes, after: item.written_in });
         if item.payload.is_none() && issue.verdict == Verdict::Fresh {
             shared.outputs.push(Output::Load { job: self.key, sequence });
         }
@@ -204,6 +210,7 @@ impl Job {
                         group: item.row.group,
                         version: item.row.version,
                         judged_at: issue.judged_at,
+                        bytes: item.row.bytes,
                         is_redelivered: std::mem::replace(&mut item.was_sent, true),
                         content,
                     }));

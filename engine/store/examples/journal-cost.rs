@@ -114,7 +114,10 @@ fn deliver(delivery: &mut Delivery, store: &mut Store) -> Result<Vec<u64>> {
         }
         for output in outputs {
             match output {
-                Output::Send(it) => sent.push(it.number.0),
+                Output::Send(it) => {
+                    sent.push(it.number.0);
+                    delivery.taken(it.job, it.consumer, it.bytes)?;
+                }
                 Output::Load { job, sequence } => {
                     if let Some(payload) = store.payload(job, sequence)? {
                         delivery.loaded(job, sequence, payload);

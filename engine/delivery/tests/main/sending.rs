@@ -272,6 +272,27 @@ fn what_is_beyond_the_memory_is_read_from_the_journal() {
 }
 
 #[test]
+fn credit_does_not_fill_the_memory_for_a_slow_socket() {
+    let options = Options { window_bytes: 40, ..Options::default() };
+    let mut rig = Rig::with(TERMS, options);
+    for id in 0..10 {
+        rig.record(id, id);
+    }
+    rig.attach(0, 1, 0);
+    rig.credit(1, 10);
+    // Twelve bytes each: the one that reaches the window still goes.
+    assert_eq!(rig.numbers(1), [1, 2, 3, 4]);
+    rig.acknowledge(1, 1, 2, None);
+    assert_eq!(rig.numbers(1), [0; 0]);
+    rig.delivery.taken(JOB, ConsumerId(1), 24).unwrap();
+    assert_eq!(rig.numbers(1), [5, 6]);
+    // Another socket begins anew.
+    rig.attach(0, 2, 4);
+    rig.credit(2, 10);
+    assert_eq!(rig.numbers(2), [5, 6, 7, 8]);
+}
+
+#[test]
 fn a_job_that_is_forgotten_leaves_nothing_in_memory() {
     let mut rig = Rig::new(TERMS);
     rig.record(0, 0);

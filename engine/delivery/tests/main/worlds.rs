@@ -59,10 +59,12 @@ struct World {
     crashes: u64,
     /// What is to be read from the journal, for some later turn.
     to_load: Vec<u64>,
+    /// Bytes that were sent to the consumer and that its socket has not taken.
+    untaken: u64,
 }
 
 fn options() -> Options {
-    Options { memory_bytes_max: 200, unwritten_bytes_max: 2_000 }
+    Options { memory_bytes_max: 200, unwritten_bytes_max: 2_000, window_bytes: 100 }
 }
 
 impl World {
@@ -108,6 +110,7 @@ impl World {
             is_settled: false,
             crashes: 0,
             to_load: Vec::new(),
+            untaken: 0,
         }
     }
 
@@ -178,6 +181,10 @@ impl World {
     }
 
     fn read(&mut self) {
+        let taken = std::mem::take(&mut self.untaken);
+        if let Some(consumer) = self.consumer {
+            self.delivery.taken(JOB, consumer, taken).unwrap();
+        }
         for sequence in std::mem::take(&mut self.to_load) {
             // What was acknowledged meanwhile is not there to be read.
             if let Some(payload) = self.disk.payload(JOB, sequence) {
@@ -192,6 +199,7 @@ impl World {
         }
         self.disk.lose_power(&mut self.random);
         self.to_load.clear();
+        self.untaken = 0;
         self.crashes += 1;
         self.life += 1;
         self.delivery = Delivery::restore(options(), self.disk.restored());
@@ -222,7 +230,7 @@ impl World {
             Err(AttachError::Cursor { .. }) => panic!("what was received has a number for ever"),
             Err(other) => panic!("{other}"),
         }
-        self.last_number = 0;
+        (self.last_number, self.untaken) = (0, 0);
         // What the engine may have forgotten is said again.
         for (token, word) in std::mem::take(&mut self.unconfirmed) {
             self.say_as(token, word);
@@ -380,6 +388,8 @@ impl World {
         if Some(sent.consumer) != self.consumer {
             return;
         }
+        self.untaken += sent.bytes;
+        assert!(self.untaken < 100 + sent.bytes, "more than the window at once");
         assert!(number > self.last_number, "in order");
         self.last_number = number;
         assert!(!self.confirmed.contains(&number), "{number} was acknowledged");

@@ -87,6 +87,7 @@ pub(crate) fn batches(seed: u64, turns: u64) -> Vec<Batch> {
                     Output::Send(it) => {
                         assert!(it.content == Content::Stale || it.kind == Kind::Trajectory);
                         sent.push((it.job, it.number.0));
+                        let _ = delivery.taken(it.job, it.consumer, it.bytes);
                     }
                     Output::Load { job, sequence } => {
                         if let Some(payload) = journal.payload(job, sequence) {
