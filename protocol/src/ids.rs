@@ -59,3 +59,28 @@ id! {
     /// something is announced.
     PolicyVersion(u64)
 }
+
+impl PolicyVersion {
+    const STEP_BITS: u32 = 48;
+
+    /// The version `step` of a lineage; `None` if the step does not fit in 48 bits.
+    #[must_use]
+    pub const fn new(lineage: u16, step: u64) -> Option<Self> {
+        if step >> Self::STEP_BITS != 0 {
+            return None;
+        }
+        Some(Self((lineage as u64) << Self::STEP_BITS | step))
+    }
+
+    /// How often the trainer had gone back to a checkpoint.
+    #[must_use]
+    pub const fn lineage(self) -> u16 {
+        (self.0 >> Self::STEP_BITS) as u16
+    }
+
+    /// The version within its lineage.
+    #[must_use]
+    pub const fn step(self) -> u64 {
+        self.0 & ((1 << Self::STEP_BITS) - 1)
+    }
+}
