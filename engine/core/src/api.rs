@@ -28,8 +28,16 @@ pub enum Input {
     ServerReady(ServerId),
     /// A scorer's word on an episode that was handed out in [`Outputs::to_score`].
     Scored(Scored),
-    /// The trainer has a new policy version; smaller ones than before are ignored.
-    PolicyVersion(PolicyVersion),
+    /// The trainer has a new policy version for a job. One that is no larger than the job's, or than
+    /// the one that it waits for, is ignored.
+    PolicyVersion {
+        /// The job.
+        job: JobId,
+        /// The version.
+        version: PolicyVersion,
+        /// What becomes of the episodes under way.
+        in_flight: InFlight,
+    },
     /// Let this job's episodes go no further than their next turn, and start none: who takes its records
     /// has no room for more. A session is kept for as long as a policy may take for a turn; then the
     /// attempt is given up with [`FailureKind::Paused`](envmill_protocol::FailureKind::Paused), and the
@@ -43,6 +51,21 @@ pub enum Input {
     Drain(JobId),
     /// Finish nothing more of this job: all that is unfinished is cancelled.
     Cancel(JobId),
+}
+
+/// What becomes of a job's episodes in flight when a new policy version is announced. In flight is an
+/// episode that was started and has neither been recorded nor got its score: it waits to be tried again,
+/// holds a session or is with the scorer. One that only waits for its group's filter is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InFlight {
+    /// They go on, and the version is the job's at once.
+    #[default]
+    Keep,
+    /// They end first. Until then no episode of the job is started that was not before, members of groups
+    /// that have begun included, while started ones are tried again as ever. Once none is in flight, the
+    /// version is the job's and starts go on. A larger version that comes meanwhile takes the place of
+    /// the one waited for, and with [`Keep`](Self::Keep) ends the waiting.
+    Drain,
 }
 
 /// News from whoever drives an episode of a job with [`Driver::External`](crate::Driver::External).
@@ -214,6 +237,14 @@ pub enum Note {
     ServerReturned(ServerId),
     /// A task is not tried again, since servers died while they were at it.
     Quarantined(Failure),
+    /// A version that was announced for a job is now the job's. Told of each that was not replaced by a
+    /// larger one while it waited.
+    VersionCurrent {
+        /// The job.
+        job: JobId,
+        /// Its version.
+        version: PolicyVersion,
+    },
 }
 
 /// In what a server does unlike the rest of its pool.

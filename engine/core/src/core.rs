@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use envmill_protocol::{JobId, PolicyVersion, ServerId, Slot, record::Cancellation};
+use envmill_protocol::{JobId, ServerId, Slot, record::Cancellation};
 
 use crate::{
     AdmissionStatus, Counts, FingerprintChange, Input, JobOptions, Note, Options, OptionsError,
@@ -58,7 +58,6 @@ pub struct Core {
     /// Episodes to be tried again at a time of their own.
     pub(crate) delayed: BinaryHeap<Reverse<(Time, EpisodeKey)>>,
     pub(crate) counts: Counts,
-    pub(crate) policy_version: PolicyVersion,
     pub(crate) session_serial: u64,
     /// When there may be room for a waiting episode, as far as time alone decides.
     pub(crate) wake_at: Time,
@@ -103,7 +102,6 @@ impl Core {
             timers: Timers::default(),
             delayed: BinaryHeap::new(),
             counts: Counts::default(),
-            policy_version: PolicyVersion(0),
             session_serial: 0,
             wake_at: Time::NEVER,
             judge_at: Time::NEVER,
@@ -187,8 +185,8 @@ impl Core {
                     self.wake_at = Time::ZERO;
                 }
             }
-            Input::PolicyVersion(version) => {
-                self.policy_version = self.policy_version.max(version);
+            Input::PolicyVersion { job, version, in_flight } => {
+                self.on_policy_version(job, version, in_flight, outputs);
             }
             Input::Pause(job) => self.pause(job),
             Input::Resume(job) => self.resume(job, outputs),
@@ -224,11 +222,11 @@ impl Core {
         self.jobs.iter().map(|job| job.unstarted).sum()
     }
 
-    /// Whether every running job has as many admitted sessions as it can use: as many as it asked
-    /// for, or as its servers were seen to hold.
+    /// Whether every job that has something to start and may has as many admitted sessions as it can
+    /// use: as many as it asked for, or as its servers were seen to hold.
     #[must_use]
     pub fn admission_settled(&self) -> bool {
-        self.jobs.iter().filter(|job| job.has_work()).all(|job| {
+        self.jobs.iter().filter(|job| job.has_startable()).all(|job| {
             let admitted: u32 = self
                 .pool(job.options.environment)
                 .map(|server| server.admission.status().admitted)

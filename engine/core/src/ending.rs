@@ -54,6 +54,9 @@ impl Core {
     pub(crate) fn record(&mut self, key: EpisodeKey, end: End, outputs: &mut Outputs) {
         let Some(mut episode) = self.episodes[key.0 as usize].take() else { return };
         self.free_episodes.push(key);
+        if self.jobs[episode.job].versions.pending.is_some() {
+            self.wake_at = Time::ZERO; // it may have been the last one in flight
+        }
         let state = episode.state();
         self.counts.episodes_by_state[state as usize] -= 1;
         let counts = &mut self.counts;
@@ -75,7 +78,6 @@ impl Core {
             &self.jobs,
             self.now,
             self.options.run_started_unix_us,
-            self.policy_version,
         );
         if self.jobs[job].options.group.is_none() {
             outputs.records.push(trajectory);

@@ -29,8 +29,9 @@ pub(crate) struct Episode {
     /// Sampled tokens of each of these.
     pub(crate) tokens: Vec<u64>,
     pub(crate) started_at: Time,
-    /// When it was played to its end; scorers and groups may keep it longer.
-    pub(crate) ended_at: Option<Time>,
+    /// When it was played to its end, and the job's policy version then; scorers and groups may keep it
+    /// longer.
+    pub(crate) ended_at: Option<(Time, PolicyVersion)>,
     pub(crate) play: Play,
     /// The same episode a second time, beside this one; whichever ends first is recorded.
     pub(crate) twin: Option<EpisodeKey>,
@@ -187,10 +188,10 @@ impl Episode {
         jobs: &[Job],
         now: Time,
         run_started_unix_us: u64,
-        policy_version: PolicyVersion,
     ) -> Trajectory {
         let job = &jobs[self.job];
         let reward = self.reward();
+        let (ended_at, ended_on) = self.ended_at.unwrap_or((now, job.versions.current));
         let play = self.play;
         let (server, fingerprint) = server.unwrap_or_default();
         let mut trajectory = Trajectory {
@@ -230,9 +231,9 @@ impl Episode {
                 run_started_unix_us,
                 started_us: self.started_at.as_micros(),
                 reset_us: play.reset_at.as_micros(),
-                ended_us: self.ended_at.unwrap_or(now).as_micros(),
+                ended_us: ended_at.as_micros(),
                 policy_version_started: play.policy_version_started,
-                policy_version_ended: policy_version,
+                policy_version_ended: ended_on,
             },
             content_hash: ContentHash::default(),
         };

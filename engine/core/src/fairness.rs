@@ -42,12 +42,14 @@ impl Job {
         share.since = now;
     }
 
-    /// Whether it has something to start and may.
+    /// Whether it has something to start and may, if it gets a session.
+    pub(crate) fn has_startable(&self) -> bool {
+        self.ending.is_none() && !self.is_paused && (!self.queue.is_empty() || self.may_start_new())
+    }
+
+    /// Whether it has something to start and may have one more session.
     pub(crate) fn wants_session(&self) -> bool {
-        self.ending.is_none()
-            && !self.is_paused
-            && self.active < self.options.sessions_max
-            && (!self.queue.is_empty() || self.may_start_new())
+        self.active < self.options.sessions_max && self.has_startable()
     }
 
     fn virtual_time(&mut self, now: Time) -> u128 {

@@ -149,7 +149,7 @@ impl Core {
         let Some(options) = state.options.group else { return };
         let Some(group) = state.groups.get_mut(&number) else { return };
         group.usable += 1;
-        let ended_at = episode.ended_at.unwrap_or(self.now);
+        let ended_at = episode.ended_at.map_or(self.now, |(at, _)| at);
         group.slowest = group.slowest.max(ended_at.since(episode.play.began_at));
         let is_enough = group.usable >= options.target();
         if options.filter == GroupFilter::None {

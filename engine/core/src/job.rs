@@ -10,7 +10,7 @@ use envmill_protocol::{
 
 use crate::{
     JobOptions, OptionsError, Task, Time, budget::Budget, episode::EpisodeKey, fairness::Share,
-    groups::Group, random,
+    groups::Group, random, versions::Versions,
 };
 
 #[derive(Debug)]
@@ -46,8 +46,9 @@ pub(crate) struct Job {
     pub(crate) is_paused: bool,
     /// Turns that wait for the job to go on. May hold some that have been given up since.
     pub(crate) paused: Vec<(Slot, Generation)>,
-    /// Since when it waits for a sign of life from its pool.
-    pub(crate) waiting_since: Time,
+    /// Since when it waits for a sign of life from its pool; `None` while it may start nothing.
+    pub(crate) waiting_since: Option<Time>,
+    pub(crate) versions: Versions,
     /// Set when nothing more is to be started, and what becomes of what was not.
     pub(crate) ending: Option<Ending>,
 }
@@ -113,7 +114,8 @@ impl Job {
             deadline,
             is_paused: false,
             paused: Vec::new(),
-            waiting_since: now,
+            waiting_since: Some(now),
+            versions: Versions::default(),
             ending: None,
         };
         job.unstarted = job.take_all_up(now);

@@ -45,12 +45,13 @@ mod tasks;
 mod time;
 mod timers;
 mod turns;
+mod versions;
 
 pub use crate::core::Core;
 pub use admission::{Admission, AdmissionOptions, AdmissionStatus, Room, Standing};
 pub use api::{
-    External, ExternalTurn, Input, Latency, Note, Outlier, Outputs, Score, ScoreTicket, Scored,
-    ToScore,
+    External, ExternalTurn, InFlight, Input, Latency, Note, Outlier, Outputs, Score, ScoreTicket,
+    Scored, ToScore,
 };
 pub use counts::Counts;
 pub use episode_set::EpisodeSet;

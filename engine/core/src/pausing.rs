@@ -17,7 +17,7 @@ impl Core {
             return;
         }
         // Its servers were not asked for anything meanwhile.
-        job.waiting_since = self.now;
+        job.waiting_since = Some(self.now);
         self.wake_at = Time::ZERO;
         for (slot, generation) in std::mem::take(&mut job.paused) {
             let session = &self.sessions[slot.0 as usize];

@@ -43,6 +43,7 @@ impl Core {
         self.compare_servers(outputs);
         for job in 0..self.jobs.len() {
             self.check_deadline(job, outputs);
+            self.look_at_version(job, outputs);
         }
         self.share_out(outputs);
         for job in 0..self.jobs.len() {
@@ -164,12 +165,17 @@ impl Core {
 
     /// Gives the job up if its pool has shown no sign of life for too long, or can never serve it.
     fn check_pool(&mut self, job: usize) {
-        let state = &self.jobs[job];
-        if !state.has_work() || state.is_paused {
+        let now = self.now;
+        let state = &mut self.jobs[job];
+        if !state.has_startable() {
+            if state.active == 0 && state.delayed == 0 {
+                state.waiting_since = None; // nothing is asked of its servers meanwhile
+            }
             return;
         }
+        let mut alive_at = *state.waiting_since.get_or_insert(now);
+        let state = &self.jobs[job];
         let environment = state.options.environment;
-        let mut alive_at = state.waiting_since;
         let mut hopeless = true;
         let mut failure = None;
         for server in self.pool(environment) {

@@ -12,12 +12,10 @@ impl Core {
     pub(crate) fn played(&mut self, key: EpisodeKey, end: End, outputs: &mut Outputs) {
         let now = self.now;
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
-        episode.ended_at = Some(now);
+        episode.ended_at = Some((now, self.jobs[episode.job].versions.current));
         let server = episode.play.server.map(|server| &self.servers[server.0 as usize].options);
         episode.close_attempt(now, server.map_or("", |server| &server.name), None);
         let job = &mut self.jobs[episode.job];
-        let server = episode.play.server.map(|server| &self.servers[server.0 as usize].options);
-        episode.close_attempt(now, server.map_or("", |server| &server.name), None);
         let Scoring::External { deadline, .. } = job.options.scoring else {
             return self.scored(key, end, outputs);
         };
@@ -34,7 +32,6 @@ impl Core {
             &self.jobs,
             now,
             self.options.run_started_unix_us,
-            self.policy_version,
         );
         outputs.to_score.push(ToScore { ticket, trajectory: Box::new(trajectory) });
         self.alarms.set(deadline.map_or(Time::NEVER, |limit| now + limit), Alarm::Score(ticket));

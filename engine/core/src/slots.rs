@@ -15,7 +15,7 @@ const CLOSE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 impl Core {
     /// Gives a waiting episode its session, which has been opened or is to be.
     pub(crate) fn assign(&mut self, key: EpisodeKey, slot: Slot, outputs: &mut Outputs) {
-        let (now, version) = (self.now, self.policy_version);
+        let now = self.now;
         let session = &mut self.sessions[slot.0 as usize];
         session.episode = Some(key);
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
@@ -28,7 +28,7 @@ impl Core {
             episode_in_session: session.played,
             began_at: now,
             deadline: job.options.deadlines.episode.map(|episode| now + episode),
-            policy_version_started: version,
+            policy_version_started: job.versions.current,
             ..Play::default()
         };
         session.played += 1;

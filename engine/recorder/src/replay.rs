@@ -229,7 +229,7 @@ const fn name(input: &Input) -> &'static str {
         Input::External(_) => "external",
         Input::Fingerprint { .. } => "fingerprint",
         Input::ServerReady(_) => "server_ready",
-        Input::PolicyVersion(_) => "policy_version",
+        Input::PolicyVersion { .. } => "policy_version",
         Input::Drain(_) => "drain",
         Input::Cancel(_) => "cancel",
         Input::Scored(_) => "scored",
@@ -251,5 +251,6 @@ const fn note_name(note: &Note) -> &'static str {
         Note::ServerEjected { .. } => "server_ejected",
         Note::ServerReturned(_) => "server_returned",
         Note::Quarantined(_) => "quarantined",
+        Note::VersionCurrent { .. } => "version_current",
     }
 }

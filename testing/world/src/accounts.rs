@@ -110,7 +110,10 @@ fn is_cut_short(job: &JobOptions, records: &[&Trajectory], plan: &Plan) -> bool 
     let ends_jobs = |wish: &Input| {
         !matches!(
             wish,
-            Input::PolicyVersion(_) | Input::ServerReady(_) | Input::Pause(_) | Input::Resume(_)
+            Input::PolicyVersion { .. }
+                | Input::ServerReady(_)
+                | Input::Pause(_)
+                | Input::Resume(_)
         )
     };
     let found_none =

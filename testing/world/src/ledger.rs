@@ -4,10 +4,12 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use envmill_core::{Input, Outputs, ScoreTicket, Time};
+use envmill_core::{Input, Note, Outputs, ScoreTicket, Time};
 use envmill_protocol::{
     Command, EpisodeIndex, Event, Generation, JobId, Outcome, Request, SessionFate, Slot, Turn,
 };
+
+use crate::versions::Versions;
 
 /// Whether the core has to take what comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,9 @@ pub(crate) struct Ledger {
     reuse_max: Option<u32>,
     /// Jobs that may not go on.
     paused: HashSet<JobId>,
+    pub(crate) versions: Versions,
+    /// How many jobs there are.
+    jobs: u32,
     /// The latest time that the core was told.
     pub(crate) told: Time,
     violations: Vec<String>,
@@ -80,8 +85,8 @@ const CLOSE_PATIENCE_S: u64 = 10;
 const VIOLATIONS_MAX: usize = 20;
 
 impl Ledger {
-    pub(crate) fn new(reuse_max: Option<u32>) -> Self {
-        Self { reuse_max, ..Self::default() }
+    pub(crate) fn new(jobs: u32, reuse_max: Option<u32>) -> Self {
+        Self { jobs, reuse_max, ..Self::default() }
     }
 
     pub(crate) fn violation(&mut self, what: impl FnOnce() -> String) {
@@ -197,17 +202,21 @@ impl Ledger {
         self.turns.len() - 1
     }
 
-    /// Follows what the core wants done.
     /// What the core is about to be told, as far as more follows from it than the core may see.
     pub(crate) fn told(&mut self, input: &Input) {
         match input {
             Input::Pause(job) => drop(self.paused.insert(*job)),
             Input::Resume(job) => drop(self.paused.remove(job)),
+            &Input::PolicyVersion { job, version, in_flight } if job.0 < self.jobs => {
+                self.versions.announced(job, version, in_flight, self.told);
+            }
             _ => {}
         }
     }
 
+    /// Follows what the core wants done.
     pub(crate) fn observe(&mut self, outputs: &Outputs) {
+        self.noted(&outputs.notes);
         for &(slot, generation) in &outputs.cancelled_turns {
             self.cancelled(slot, generation);
         }
@@ -231,6 +240,18 @@ impl Ledger {
         }
         for turn in &outputs.handed {
             self.places[turn.slot.0 as usize].is_handed = true;
+        }
+    }
+
+    fn noted(&mut self, notes: &[Note]) {
+        for note in notes {
+            let &Note::VersionCurrent { job, version } = note else { continue };
+            if let Err(what) = self.versions.is_current(job, version, self.told) {
+                self.violation(|| what);
+            }
+        }
+        if let Some(what) = self.versions.overdue() {
+            self.violation(|| what);
         }
     }
 

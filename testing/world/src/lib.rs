@@ -25,6 +25,7 @@ mod resumed;
 mod seeds;
 mod server;
 mod shape;
+mod versions;
 mod world;
 
 pub use plan::{ClockPlan, ExternalPlan, Plan, ServerPlan, Spell};

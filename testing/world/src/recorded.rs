@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use envmill_core::{Driver, GroupFilter, Input, JobOptions, OnEnvironmentError, Scoring};
 use envmill_protocol::{
-    FailureKind, Phase, Retry, Trajectory,
+    FailureKind, JobId, Phase, Retry, Trajectory,
     record::{Cancellation, End, Truncation},
 };
 
@@ -28,6 +28,7 @@ pub(crate) fn check(record: &Trajectory, plan: &Plan, slack: Duration, ledger: &
         attempts(record, job),
         end(record, job, plan),
         times(record, job, slack),
+        ledger.versions.check(JobId(number as u32), record),
     ];
     for what in checks.into_iter().filter_map(Result::err) {
         ledger.violation(|| format!("{id}: {what}"));

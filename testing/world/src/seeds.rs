@@ -11,8 +11,8 @@ use std::{
 };
 
 use envmill_core::{
-    Deadlines, Driver, FingerprintChange, GroupFilter, GroupOptions, GroupPlacement, Input,
-    JobOptions, OnEnvironmentError, Options, RetryBudget, Scoring, SessionReuse,
+    Deadlines, Driver, FingerprintChange, GroupFilter, GroupOptions, GroupPlacement, InFlight,
+    Input, JobOptions, OnEnvironmentError, Options, RetryBudget, Scoring, SessionReuse,
 };
 use envmill_protocol::{JobId, PolicyVersion, ServerId};
 
@@ -113,6 +113,7 @@ pub fn plan_of(seed: u64) -> Plan {
         (0..jobs).map(|index| job(index, environments, random)).collect();
     let mut wishes = wishes(jobs.len(), servers.len(), random);
     wishes.extend(pauses(seed, jobs.len()));
+    wishes.extend(versions(seed, jobs.len()));
     let job = jobs.remove(0);
     let late = if rarely(random) { millis(random, 1, 50) } else { Duration::ZERO };
     let plan = Plan {
@@ -298,7 +299,9 @@ fn wishes(jobs: usize, servers: usize, random: &mut Random) -> Vec<(Duration, In
     let mut wishes = Vec::new();
     for version in 0..random.below(4) {
         let when = millis(random, 0, 3_000);
-        wishes.push((when, Input::PolicyVersion(PolicyVersion(version * 7 % 4))));
+        let job = JobId((version % jobs as u64) as u32);
+        let version = PolicyVersion(version * 7 % 4);
+        wishes.push((when, Input::PolicyVersion { job, version, in_flight: InFlight::Keep }));
     }
     if random.chance(300) {
         let job = JobId(random.below(jobs as u64 + 1) as u32);
@@ -330,6 +333,31 @@ fn pauses(seed: u64, jobs: usize) -> Vec<(Duration, Input)> {
         // Far enough apart that they come in this order, however late each is.
         let goes_on = paused + millis(&mut random, 200, 10_000);
         wishes.extend([(paused, Input::Pause(job)), (goes_on, Input::Resume(job))]);
+    }
+    wishes
+}
+
+/// Drawn apart, too: what a trainer announces for each job, in its order or almost.
+fn versions(seed: u64, jobs: usize) -> Vec<(Duration, Input)> {
+    let random = &mut Random::new(seed.rotate_left(32) ^ 0x0000_7EE5_10D5);
+    let mut wishes = Vec::new();
+    if !random.chance(400) {
+        return wishes;
+    }
+    for job in 0..=jobs as u32 {
+        let (mut lineage, mut step, mut when) = (0, 0, Duration::ZERO);
+        for _ in 0..random.below(6) {
+            if random.chance(150) {
+                // Back to a checkpoint.
+                (lineage, step) = (lineage + 1, random.below(step + 1));
+            } else {
+                step += random.below(4);
+            }
+            when += millis(random, 0, 1_500);
+            let Some(version) = PolicyVersion::new(lineage, step) else { continue };
+            let in_flight = if random.chance(500) { InFlight::Drain } else { InFlight::Keep };
+            wishes.push((when, Input::PolicyVersion { job: JobId(job), version, in_flight }));
+        }
     }
     wishes
 }

@@ -117,7 +117,7 @@ impl World {
             random: Random::new(plan.seed),
             clock: Clock::new(plan.clock),
             servers: Servers::new(plan.servers.clone()),
-            ledger: Ledger::new(reuse_max),
+            ledger: Ledger::new(1 + plan.more_jobs.len() as u32, reuse_max),
             queue: BinaryHeap::new(),
             serial: 0,
             outputs: Outputs::default(),
@@ -215,7 +215,7 @@ impl World {
 
     /// Puts something into the core from outside, now.
     pub fn input(&mut self, input: Input) {
-        if !matches!(input, Input::PolicyVersion(_) | Input::ServerReady(_)) {
+        if !matches!(input, Input::PolicyVersion { .. } | Input::ServerReady(_)) {
             self.plan.wishes.push((self.now.since(Time::ZERO), input.clone()));
         }
         self.put(input, Verdict::Either);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use envmill_core::{
-    Core, Driver, External, ExternalTurn, Input, JobOptions, Note, Options, Outputs, ServerOptions,
-    SessionReuse, Time,
+    Core, Driver, External, ExternalTurn, InFlight, Input, JobOptions, Note, Options, Outputs,
+    ServerOptions, SessionReuse, Time,
 };
 use envmill_protocol::{
     Command, Decision, Ended, Event, Failure, FailureKind, Generation, JobId, Observed, Outcome,
@@ -405,7 +405,11 @@ fn a_silent_close_does_not_hold_the_run() {
 #[test]
 fn an_external_driver_opens_and_closes_its_own_turns() {
     let mut bench = Bench::new(JobOptions { driver: Driver::External, ..job(2, 1) });
-    bench.tell(Input::PolicyVersion(PolicyVersion(3)));
+    bench.tell(Input::PolicyVersion {
+        job: JobId(0),
+        version: PolicyVersion(3),
+        in_flight: InFlight::Keep,
+    });
     let mut play = |end: Option<End>, wait: Duration| {
         if bench.outputs.commands.first().is_some_and(|c| c.request.name() == "open") {
             bench.begin();

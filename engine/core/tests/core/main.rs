@@ -12,6 +12,7 @@ mod metastability;
 mod pausing;
 mod seeds;
 mod table;
+mod versions;
 mod worlds;
 
 use envmill_core::JobOptions;

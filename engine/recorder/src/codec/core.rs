@@ -2,9 +2,9 @@
 
 use envmill_core::{
     AdmissionOptions, Deadlines, Driver, EjectionOptions, EpisodeSet, External, ExternalTurn,
-    FingerprintChange, GroupFilter, GroupOptions, GroupPlacement, Input, JobOptions, Latency, Note,
-    OnEnvironmentError, Options, Outlier, Outputs, RecordedGroups, RetryBudget, Score, ScoreTicket,
-    Scored, Scoring, ServerOptions, SessionReuse, Task, Tasks, Time, ToScore,
+    FingerprintChange, GroupFilter, GroupOptions, GroupPlacement, InFlight, Input, JobOptions,
+    Latency, Note, OnEnvironmentError, Options, Outlier, Outputs, RecordedGroups, RetryBudget,
+    Score, ScoreTicket, Scored, Scoring, ServerOptions, SessionReuse, Task, Tasks, Time, ToScore,
 };
 
 use super::{
@@ -100,13 +100,14 @@ enums! {
         2: External(external),
         3: Fingerprint { server, fingerprint },
         4: ServerReady(server),
-        5: PolicyVersion(version),
+        5: PolicyVersion { job, version, in_flight },
         6: Drain(job),
         7: Cancel(job),
         8: Scored(scored),
         9: Pause(job),
         10: Resume(job),
     }
+    InFlight { 0: Keep, 1: Drain }
     ExternalTurn {
         0: Opened,
         1: Closed { steps, generations },
@@ -132,5 +133,6 @@ enums! {
         8: ServerEjected { server, why, rest },
         9: ServerReturned(server),
         10: Quarantined(failure),
+        11: VersionCurrent { job, version },
     }
 }

@@ -7,10 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use envmill_core::{Core, Input, JobOptions, Options, Outputs, ServerOptions, Time};
+use envmill_core::{Core, InFlight, Input, JobOptions, Options, Outputs, ServerOptions, Time};
 use envmill_protocol::{
     Command, Decision, Ended, Event, Failure, FailureKind, JobId, Observed, Outcome, PolicyError,
-    Request, Reward, ServerId, Trajectory,
+    PolicyVersion, Request, Reward, ServerId, Trajectory,
 };
 use envmill_recorder::{Recorded, Recorder};
 
@@ -114,10 +114,17 @@ pub(crate) fn play_into(
 
 /// Inputs of the kinds that the run itself has none of.
 fn others() -> Vec<Input> {
+    let version = |version, in_flight| Input::PolicyVersion {
+        job: JobId(0),
+        version: PolicyVersion(version),
+        in_flight,
+    };
     vec![
         Input::ServerReady(ServerId(1)),
         Input::Fingerprint { server: ServerId(2), fingerprint: "the same".into() },
-        Input::PolicyVersion(envmill_protocol::PolicyVersion(7)),
+        version(7, InFlight::Keep),
+        version(8, InFlight::Drain),
+        version(8, InFlight::Keep),
         Input::Pause(JobId(0)),
         Input::Resume(JobId(0)),
         Input::Pause(JobId(77)),
