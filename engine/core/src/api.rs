@@ -29,7 +29,7 @@ pub enum Input {
     /// A scorer's word on an episode that was handed out in [`Outputs::to_score`].
     Scored(Scored),
     /// The trainer has a new policy version for a job. One that is no larger than the job's, or than
-    /// the one that it waits for, is ignored.
+    /// the one that it waits for, is ignored, and so is one for a job that has ended.
     PolicyVersion {
         /// The job.
         job: JobId,
@@ -245,6 +245,9 @@ pub enum Note {
         /// Its version.
         version: PolicyVersion,
     },
+    /// A job has ended: its last record, and the last one of its groups, came out before or come out with
+    /// this. Told once of each job, also of one that had nothing left to play.
+    JobEnded(JobId),
 }
 
 /// In what a server does unlike the rest of its pool.

@@ -37,6 +37,8 @@ pub struct Core {
     pub(crate) now: Time,
     pub(crate) servers: Vec<Server>,
     pub(crate) jobs: Vec<Job>,
+    /// The jobs that have not ended, in the order of their ids.
+    pub(crate) live: Vec<usize>,
     pub(crate) sessions: Vec<Session>,
     pub(crate) free_slots: Vec<Slot>,
     /// Sessions without an episode, by environment. May hold slots that have gone since.
@@ -87,6 +89,7 @@ impl Core {
             now: Time::ZERO,
             servers: Vec::new(),
             jobs: Vec::new(),
+            live: Vec::new(),
             sessions: Vec::new(),
             free_slots: Vec::new(),
             idle: Vec::new(),
@@ -120,7 +123,7 @@ impl Core {
         }
         self.pools[environment].push(id.0);
         let mut admission = Admission::new(self.options.admission);
-        for job in self.jobs.iter().filter(|job| job.options.environment == server.environment) {
+        for job in self.live_jobs().filter(|job| job.options.environment == server.environment) {
             admission.serve(&job.options.deadlines);
         }
         self.servers.push(Server {
@@ -160,6 +163,7 @@ impl Core {
         self.jobs.push(job);
         self.now = self.now.max(now);
         let index = self.jobs.len() - 1;
+        self.live.push(index);
         for group in self.jobs[index].groups.keys().copied().collect::<Vec<_>>() {
             self.look_at_taken_up(index, group);
         }
@@ -204,10 +208,10 @@ impl Core {
         slots.min(self.wake_at).min(self.judge_at)
     }
 
-    /// Whether every requested episode has been recorded and every session is closed.
+    /// Whether every job has ended ([`Note::JobEnded`]) and every session is closed.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.counts.sessions == 0 && self.jobs.iter().all(Job::is_finished)
+    pub const fn is_idle(&self) -> bool {
+        self.counts.sessions == 0 && self.live.is_empty()
     }
 
     /// Figures about the run.
@@ -219,14 +223,14 @@ impl Core {
     /// Episodes of unfinished jobs that have not been started yet.
     #[must_use]
     pub fn unstarted(&self) -> u64 {
-        self.jobs.iter().map(|job| job.unstarted).sum()
+        self.live_jobs().map(|job| job.unstarted).sum()
     }
 
     /// Whether every job that has something to start and may has as many admitted sessions as it can
     /// use: as many as it asked for, or as its servers were seen to hold.
     #[must_use]
     pub fn admission_settled(&self) -> bool {
-        self.jobs.iter().filter(|job| job.has_startable()).all(|job| {
+        self.live_jobs().filter(|job| job.has_startable()).all(|job| {
             let admitted: u32 = self
                 .pool(job.options.environment)
                 .map(|server| server.admission.status().admitted)
@@ -242,7 +246,9 @@ impl Core {
         &self.options
     }
 
-    /// What was submitted, in the order of the jobs' ids.
+    /// What was submitted, in the order of the jobs' ids. Of a job that has ended
+    /// ([`Note::JobEnded`]), the reset parameters, the tasks and what earlier runs had recorded are not
+    /// kept.
     pub fn jobs(&self) -> impl Iterator<Item = &JobOptions> {
         self.jobs.iter().map(|job| &job.options)
     }
@@ -265,6 +271,10 @@ impl Core {
         &self.task_statistics
     }
 
+    pub(crate) fn live_jobs(&self) -> impl Iterator<Item = &Job> {
+        self.live.iter().map(|&job| &self.jobs[job])
+    }
+
     pub(crate) fn pool(&self, environment: u32) -> impl Iterator<Item = &Server> {
         self.servers.iter().filter(move |server| server.options.environment == environment)
     }
@@ -280,7 +290,8 @@ impl Core {
             return;
         }
         outputs.notes.push(Note::FingerprintChanged { server, before, after });
-        for job in 0..self.jobs.len() {
+        for at in 0..self.live.len() {
+            let job = self.live[at];
             let options = &self.jobs[job].options;
             if options.environment == environment
                 && options.on_fingerprint_change == FingerprintChange::Stop

@@ -54,8 +54,9 @@ impl Core {
     pub(crate) fn record(&mut self, key: EpisodeKey, end: End, outputs: &mut Outputs) {
         let Some(mut episode) = self.episodes[key.0 as usize].take() else { return };
         self.free_episodes.push(key);
-        if self.jobs[episode.job].versions.pending.is_some() {
-            self.wake_at = Time::ZERO; // it may have been the last one in flight
+        let state = &self.jobs[episode.job];
+        if state.versions.pending.is_some() || state.is_finished() {
+            self.wake_at = Time::ZERO; // it may have been the last one in flight, or at all
         }
         let state = episode.state();
         self.counts.episodes_by_state[state as usize] -= 1;

@@ -71,7 +71,8 @@ impl Core {
     /// priority that wants a session, the one with the smallest virtual time.
     pub(crate) fn next_job(&mut self) -> Option<usize> {
         let mut best: Option<(i32, u128, usize)> = None;
-        for index in 0..self.jobs.len() {
+        for at in 0..self.live.len() {
+            let index = self.live[at];
             let job = &mut self.jobs[index];
             let environment = job.options.environment as usize;
             if self.full[environment] || !job.wants_session() {
@@ -95,7 +96,8 @@ impl Core {
 
     /// Notes which jobs were left wanting.
     pub(crate) fn note_contention(&mut self) {
-        for job in &mut self.jobs {
+        for &job in &self.live {
+            let job = &mut self.jobs[job];
             job.share.contends = job.wants_session();
         }
     }

@@ -43,6 +43,8 @@ pub(crate) struct Job {
     /// Episodes that hold a session.
     pub(crate) active: u32,
     pub(crate) deadline: Time,
+    /// Whether all of it is recorded and that has been told.
+    pub(crate) is_ended: bool,
     pub(crate) is_paused: bool,
     /// Turns that wait for the job to go on. May hold some that have been given up since.
     pub(crate) paused: Vec<(Slot, Generation)>,
@@ -112,6 +114,7 @@ impl Job {
             delayed: 0,
             active: 0,
             deadline,
+            is_ended: false,
             is_paused: false,
             paused: Vec::new(),
             waiting_since: Some(now),

@@ -33,6 +33,7 @@ mod placement;
 mod poison;
 mod random;
 mod recorded_groups;
+mod retiring;
 mod retrying;
 mod schedule;
 mod scoring;

@@ -6,14 +6,14 @@ use crate::{Core, Outputs, Time, Trigger, episode::EpisodeKey};
 
 impl Core {
     pub(crate) fn pause(&mut self, job: JobId) {
-        if let Some(job) = self.jobs.get_mut(job.0 as usize) {
+        if let Some(job) = self.jobs.get_mut(job.0 as usize).filter(|job| !job.is_ended) {
             job.is_paused = true;
         }
     }
 
     pub(crate) fn resume(&mut self, job: JobId, outputs: &mut Outputs) {
         let Some(job) = self.jobs.get_mut(job.0 as usize) else { return };
-        if !std::mem::replace(&mut job.is_paused, false) {
+        if !std::mem::replace(&mut job.is_paused, false) || job.is_ended {
             return;
         }
         // Its servers were not asked for anything meanwhile.

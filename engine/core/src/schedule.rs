@@ -41,14 +41,16 @@ impl Core {
 
     fn start_what_can_be(&mut self, outputs: &mut Outputs) {
         self.compare_servers(outputs);
-        for job in 0..self.jobs.len() {
+        for at in 0..self.live.len() {
+            let job = self.live[at];
             self.check_deadline(job, outputs);
             self.look_at_version(job, outputs);
         }
         self.share_out(outputs);
-        for job in 0..self.jobs.len() {
-            self.look_after(job, outputs);
+        for at in 0..self.live.len() {
+            self.look_after(self.live[at], outputs);
         }
+        self.retire(outputs);
         for environment in 0..self.idle.len() {
             if !self.idle[environment].is_empty() && !self.has_work(environment as u32) {
                 for slot in std::mem::take(&mut self.idle[environment]) {
@@ -147,7 +149,7 @@ impl Core {
 
     /// Has the alarms swept that have nothing to say any more, if they are many.
     pub(crate) fn sweep_alarms(&mut self) {
-        let groups: usize = self.jobs.iter().map(|job| job.groups.len()).sum();
+        let groups: usize = self.live_jobs().map(|job| job.groups.len()).sum();
         if !self.alarms.is_crowded(self.counts.scoring as usize + 2 * groups) {
             return;
         }

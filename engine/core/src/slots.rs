@@ -124,7 +124,7 @@ impl Core {
     }
 
     pub(crate) fn has_work(&self, environment: u32) -> bool {
-        self.jobs.iter().any(|job| {
+        self.live_jobs().any(|job| {
             job.options.environment == environment && job.ending.is_none() && job.has_work()
         })
     }

@@ -38,7 +38,7 @@ impl Core {
     ) {
         let job = id.0 as usize;
         let Some(state) = self.jobs.get_mut(job) else { return };
-        if !state.versions.is_news(version) {
+        if state.is_ended || !state.versions.is_news(version) {
             return;
         }
         state.versions.pending = Some(version);

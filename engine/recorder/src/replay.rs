@@ -252,5 +252,6 @@ const fn note_name(note: &Note) -> &'static str {
         Note::ServerReturned(_) => "server_returned",
         Note::Quarantined(_) => "quarantined",
         Note::VersionCurrent { .. } => "version_current",
+        Note::JobEnded(_) => "job_ended",
     }
 }

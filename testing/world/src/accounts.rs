@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use envmill_core::{Input, JobOptions};
 use envmill_protocol::{
-    Failure, FailureKind, Retry, Trajectory,
+    Failure, FailureKind, JobId, Retry, Trajectory,
     record::{End, GroupRecord},
 };
 
@@ -24,9 +24,11 @@ pub(crate) fn check_group(
     ledger: &mut Ledger,
 ) {
     let name = || format!("group {} of {}", group.group_id, group.job_id);
-    let Some(job) = plan.jobs().find(|job| job.name == group.job_id) else {
+    let Some((number, job)) = plan.jobs().enumerate().find(|(_, job)| job.name == group.job_id)
+    else {
         return ledger.violation(|| format!("{} belongs to no job", name()));
     };
+    ledger.came_out(JobId(number as u32), "a group");
     if members.len() as u64 != members_of(job) || group.members.len() != members.len() {
         return ledger.violation(|| format!("{} comes after {} records", name(), members.len()));
     }

@@ -44,6 +44,8 @@ pub(crate) struct Ledger {
     pub(crate) versions: Versions,
     /// How many jobs there are.
     jobs: u32,
+    /// Those that have ended.
+    ended: HashSet<JobId>,
     /// The latest time that the core was told.
     pub(crate) told: Time,
     violations: Vec<String>,
@@ -93,6 +95,18 @@ impl Ledger {
         if self.violations.len() < VIOLATIONS_MAX {
             let what = what();
             self.violations.push(format!("at {}: {what}", self.told));
+        }
+    }
+
+    /// Whether all jobs have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended.len() == self.jobs as usize
+    }
+
+    /// Something of a job came out.
+    pub(crate) fn came_out(&mut self, job: JobId, what: &str) {
+        if self.ended.contains(&job) {
+            self.violation(|| format!("{what} of job {job} after its end"));
         }
     }
 
@@ -207,7 +221,9 @@ impl Ledger {
         match input {
             Input::Pause(job) => drop(self.paused.insert(*job)),
             Input::Resume(job) => drop(self.paused.remove(job)),
-            &Input::PolicyVersion { job, version, in_flight } if job.0 < self.jobs => {
+            &Input::PolicyVersion { job, version, in_flight }
+                if job.0 < self.jobs && !self.ended.contains(&job) =>
+            {
                 self.versions.announced(job, version, in_flight, self.told);
             }
             _ => {}
@@ -216,7 +232,6 @@ impl Ledger {
 
     /// Follows what the core wants done.
     pub(crate) fn observe(&mut self, outputs: &Outputs) {
-        self.noted(&outputs.notes);
         for &(slot, generation) in &outputs.cancelled_turns {
             self.cancelled(slot, generation);
         }
@@ -243,10 +258,25 @@ impl Ledger {
         }
     }
 
-    fn noted(&mut self, notes: &[Note]) {
+    /// Follows what the core has to tell, after the records that came with it.
+    pub(crate) fn noted(&mut self, notes: &[Note]) {
         for note in notes {
-            let &Note::VersionCurrent { job, version } = note else { continue };
-            if let Err(what) = self.versions.is_current(job, version, self.told) {
+            let outcome = match *note {
+                Note::VersionCurrent { job, .. } | Note::JobEnded(job)
+                    if self.ended.contains(&job) =>
+                {
+                    Err(format!("job {job} has ended before: {note:?}"))
+                }
+                Note::VersionCurrent { job, version } => {
+                    self.versions.is_current(job, version, self.told)
+                }
+                Note::JobEnded(job) => {
+                    self.ended.insert(job);
+                    self.versions.is_over(job)
+                }
+                _ => Ok(()),
+            };
+            if let Err(what) = outcome {
                 self.violation(|| what);
             }
         }

@@ -17,6 +17,7 @@ pub(crate) fn check(record: &Trajectory, plan: &Plan, slack: Duration, ledger: &
     else {
         return ledger.violation(|| format!("{id} belongs to no job"));
     };
+    ledger.came_out(JobId(number as u32), "a record");
     let told = format!("{:?} after {:?}", record.end, record.attempts);
     if let Some(before) = ledger.recorded.insert(id.clone(), told.clone()) {
         ledger.violation(|| format!("{id} is recorded again: {before}, and now {told}"));

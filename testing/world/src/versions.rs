@@ -80,6 +80,20 @@ impl Versions {
         Some(format!("job {job} does not take its version at once"))
     }
 
+    /// The core says that a job has ended.
+    ///
+    /// # Errors
+    ///
+    /// It has not told of a version before.
+    pub(crate) fn is_over(&self, job: JobId) -> Result<(), String> {
+        match self.0.get(&job).and_then(|job| job.awaited.as_ref()) {
+            Some(Awaited { version, .. }) => {
+                Err(format!("job {job} ends and was never on version {version}"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether a record can be, as far as its job's versions go.
     ///
     /// # Errors

@@ -430,6 +430,7 @@ impl World {
             let members: Vec<&Trajectory> = before.chain(recent).filter(own).collect();
             accounts::check_group(group, &members, &self.plan, slack, &mut self.ledger);
         }
+        self.ledger.noted(&self.fresh.notes);
         let (fresh, outputs) = (&mut self.fresh, &mut self.outputs);
         outputs.commands.append(&mut fresh.commands);
         outputs.turns.append(&mut fresh.turns);
@@ -592,6 +593,7 @@ impl World {
         expect(counts.failed == ended("failed"), "failed ones are miscounted");
         expect(counts.cancelled == ended("cancelled"), "cancelled ones are miscounted");
         expect(counts.requests_in_flight == 0, "requests are in flight");
+        expect(self.ledger.is_over(), "a job has not ended");
         expect(counts.sessions == 0 && counts.sessions_admitted == 0, "a session leaked");
         expect(counts.episodes_by_state.iter().all(|&n| n == 0), "an episode leaked");
         // Sessions being closed take up slots beside those that play; how many depends on how long

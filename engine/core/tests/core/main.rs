@@ -5,6 +5,7 @@
 mod budgets;
 mod decisions;
 mod ejection;
+mod ended;
 mod fairness;
 mod groups;
 mod holding;

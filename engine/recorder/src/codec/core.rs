@@ -134,5 +134,6 @@ enums! {
         9: ServerReturned(server),
         10: Quarantined(failure),
         11: VersionCurrent { job, version },
+        12: JobEnded(job),
     }
 }
