@@ -25,6 +25,7 @@ mod group_end;
 mod groups;
 mod holding;
 mod job;
+mod job_status;
 mod limits;
 mod members;
 mod options;
@@ -57,6 +58,7 @@ pub use api::{
 pub use counts::Counts;
 pub use episode_set::EpisodeSet;
 pub use job::episode_of;
+pub use job_status::JobStatus;
 pub use options::{
     Deadlines, Driver, EjectionOptions, FingerprintChange, GroupFilter, GroupOptions,
     GroupPlacement, JobOptions, OnEnvironmentError, Options, OptionsError, RetryBudget, Scoring,

@@ -9,6 +9,7 @@ mod ended;
 mod fairness;
 mod groups;
 mod holding;
+mod job_status;
 mod metastability;
 mod pausing;
 mod seeds;
