@@ -10,12 +10,13 @@ use crate::{
     episode::{Episode, EpisodeKey},
     group_end::member,
     job::Ending,
+    stragglers::DUPLICATE,
 };
 
 impl Core {
     /// Ends an episode and frees its session, if it has one. One that was played goes on to its score.
     pub(crate) fn finish(&mut self, key: EpisodeKey, end: End, outputs: &mut Outputs) {
-        self.drop_twin(key, outputs);
+        self.drop_twin(key, DUPLICATE, outputs);
         self.leave_scoring(key);
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
         let (job, server) = (episode.job, episode.play.server);
@@ -38,7 +39,8 @@ impl Core {
                 self.attempt_ended(server, slot, None, outputs);
             }
             // A session that was cut off between two steps is as good as one that was played out.
-            let healthy = was_played || end == End::Cancelled(Cancellation::Cut);
+            let was_cut = matches!(end, End::Cancelled(Cancellation::Cut | Cancellation::Stale));
+            let healthy = was_played || was_cut;
             self.release(slot, healthy, outputs);
         }
         if was_played {

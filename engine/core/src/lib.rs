@@ -40,6 +40,7 @@ mod schedule;
 mod scoring;
 mod session;
 mod slots;
+mod staleness;
 mod state;
 mod stragglers;
 mod task_statistics;

@@ -8,8 +8,17 @@ use crate::{
     episode::{Episode, EpisodeKey},
 };
 
-/// The cause of an attempt that another one was faster than.
-const DUPLICATE: &str = "duplicate";
+/// Why one of two attempts at an episode is given up, as it stands in the record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dropped {
+    pub(crate) cause: &'static str,
+    pub(crate) message: &'static str,
+}
+
+/// Another attempt was faster.
+pub(crate) const DUPLICATE: Dropped =
+    Dropped { cause: "duplicate", message: "another attempt at it was faster" };
+
 /// An attempt is a straggler when it has taken so many times as long as the slowest usable member.
 const SLOWER: u32 = 2;
 
@@ -88,7 +97,7 @@ impl Core {
     }
 
     /// Drops the other attempt at the same episode, if there is one, and keeps what it took.
-    pub(crate) fn drop_twin(&mut self, winner: EpisodeKey, outputs: &mut Outputs) {
+    pub(crate) fn drop_twin(&mut self, winner: EpisodeKey, why: Dropped, outputs: &mut Outputs) {
         let Some(loser) = self.episode(winner).and_then(|episode| episode.twin) else { return };
         let Some(episode) = self.episodes[loser.0 as usize].as_ref() else { return };
         let slot = episode.play.slot;
@@ -100,11 +109,11 @@ impl Core {
         if let Some(episode) = self.episodes[loser.0 as usize].as_mut() {
             let server = episode.play.server.unwrap_or_default();
             let name = &self.servers[server.0 as usize].options.name;
-            let failure = Failure::kept(FailureKind::Limit, "another attempt at it was faster");
+            let failure = Failure::kept(FailureKind::Limit, why.message);
             if episode.close_attempt(now, name, Some(&failure))
                 && let Some(attempt) = episode.attempts.last_mut()
             {
-                attempt.cause = DUPLICATE.into();
+                attempt.cause = why.cause.into();
             }
             episode.play.slot = None;
         }

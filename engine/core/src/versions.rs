@@ -58,6 +58,7 @@ impl Core {
         let versions = &mut self.jobs[job].versions;
         let Some(version) = versions.pending.take() else { return };
         versions.current = version;
+        self.end_stale(job, outputs);
         // What was not started may be now.
         self.wake_at = Time::ZERO;
         let job = JobId(u32::try_from(job).unwrap_or(u32::MAX));

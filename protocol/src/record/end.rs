@@ -146,17 +146,20 @@ pub enum Cancellation {
     Cut,
     /// Its group's deadline passed.
     GroupDeadline,
+    /// The policy went on to a version for which it had begun on too old a one.
+    Stale,
 }
 
 impl Cancellation {
     /// Every cause.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Drained,
         Self::Cancelled,
         Self::JobDeadline,
         Self::Stopped,
         Self::Cut,
         Self::GroupDeadline,
+        Self::Stale,
     ];
 
     /// The cause that [`name`](Self::name) calls so, if there is one.
@@ -175,6 +178,7 @@ impl Cancellation {
             Self::Stopped => "stopped",
             Self::Cut => "cut",
             Self::GroupDeadline => "group_deadline",
+            Self::Stale => "stale",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use envmill_core::{Driver, GroupFilter, Input, JobOptions, OnEnvironmentError, Scoring};
 use envmill_protocol::{
-    FailureKind, JobId, Phase, Retry, Trajectory,
+    FailureKind, JobId, Phase, PolicyVersion, Retry, Trajectory,
     record::{Cancellation, End, Truncation},
 };
 
@@ -29,6 +29,7 @@ pub(crate) fn check(record: &Trajectory, plan: &Plan, slack: Duration, ledger: &
         attempts(record, job),
         end(record, job, plan),
         times(record, job, slack),
+        staleness(record, job),
         ledger.versions.check(JobId(number as u32), record),
     ];
     for what in checks.into_iter().filter_map(Result::err) {
@@ -195,10 +196,32 @@ fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String>
         End::Cancelled(Cancellation::GroupDeadline) => {
             job.group.is_some_and(|group| group.deadline.is_some())
         }
+        End::Cancelled(Cancellation::Stale) => {
+            let timing = &record.timing;
+            record.reset.is_some()
+                && is_behind(timing.policy_version_started, timing.policy_version_ended, job)
+        }
         End::Filtered(_) => job.group.is_some_and(|group| group.filter != GroupFilter::None),
         End::Stale => false,
     };
     if fits { Ok(()) } else { Err(format!("it cannot have ended as {:?}", record.end)) }
+}
+
+/// What was played to its end did not begin too far behind the version that it ended on.
+fn staleness(record: &Trajectory, job: &JobOptions) -> Result<(), String> {
+    let is_played =
+        matches!(record.end, End::Completed { .. } | End::Truncated(_) | End::Filtered(_));
+    let (began, ended) = (record.timing.policy_version_started, record.timing.policy_version_ended);
+    if is_played && is_behind(began, ended, job) {
+        return Err(format!("it began on version {began} and went on to {ended}"));
+    }
+    Ok(())
+}
+
+/// Whether what began on one version was not to go on with the other.
+fn is_behind(began: PolicyVersion, other: PolicyVersion, job: &JobOptions) -> bool {
+    let largest = job.staleness_max.map_or(PolicyVersion::STEP_MAX, |most| began.step() + most);
+    began.lineage() != other.lineage() || other.step() > largest
 }
 
 /// Nothing outlives its deadline by more than the driver may be late and the clock may have jumped.

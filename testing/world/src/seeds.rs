@@ -111,6 +111,7 @@ pub fn plan_of(seed: u64) -> Plan {
     let jobs = 1 + random.below(3) as usize;
     let mut jobs: Vec<JobOptions> =
         (0..jobs).map(|index| job(index, environments, random)).collect();
+    bound_staleness(seed, &mut jobs);
     let mut wishes = wishes(jobs.len(), servers.len(), random);
     wishes.extend(pauses(seed, jobs.len()));
     wishes.extend(versions(seed, jobs.len()));
@@ -360,6 +361,14 @@ fn versions(seed: u64, jobs: usize) -> Vec<(Duration, Input)> {
         }
     }
     wishes
+}
+
+/// Drawn apart, too.
+fn bound_staleness(seed: u64, jobs: &mut [JobOptions]) {
+    let random = &mut Random::new(seed.rotate_left(16) ^ 0x0057_A1E0);
+    for job in jobs {
+        job.staleness_max = random.chance(500).then(|| random.below(5));
+    }
 }
 
 /// A share of a thousand in three of ten cases, and otherwise none.

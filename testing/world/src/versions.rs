@@ -127,7 +127,7 @@ impl Versions {
         // Of attempts beside each other, the one that was played to the end.
         let last = record.attempts.iter().rfind(|attempt| attempt.cause.is_empty());
         let Some(last) = last.filter(|_| is_played) else { return Ok(()) };
-        if !versions.was_current(started, last.started_us, last.started_us) {
+        if !versions.was_current(started, last.started_us, timing.reset_us) {
             return Err(format!("it cannot have begun on version {started}"));
         }
         if !versions.was_current(ended, last.ended_us, last.ended_us) {

@@ -117,6 +117,13 @@ pub struct JobOptions {
     pub retry_budget: RetryBudget,
     /// Who says what an episode was worth.
     pub scoring: Scoring,
+    /// How far behind a new policy version episodes under way may have begun, in steps of the trainer
+    /// within one lineage; `None`: as far as they like. What began further behind ends with
+    /// [`Cancellation::Stale`](envmill_protocol::record::Cancellation::Stale) when the version takes
+    /// effect, and so does what began on an older lineage, whatever stands here. An attempt without its
+    /// first observation goes on and counts as begun on the new version. What was played to its end is
+    /// never judged here.
+    pub staleness_max: Option<u64>,
     /// The job's share of the sessions of its pool, in proportion to those of the other jobs of its
     /// priority; at least 1.
     pub weight: u32,
@@ -151,6 +158,7 @@ impl Default for JobOptions {
             idempotent: false,
             retry_budget: RetryBudget::default(),
             scoring: Scoring::Environment,
+            staleness_max: None,
             weight: 1,
             priority: 0,
         }

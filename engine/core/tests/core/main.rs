@@ -13,6 +13,7 @@ mod job_status;
 mod metastability;
 mod pausing;
 mod seeds;
+mod staleness;
 mod table;
 mod versions;
 mod worlds;

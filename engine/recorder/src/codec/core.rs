@@ -74,7 +74,7 @@ structs! {
         name, environment, environment_name, episodes, sessions_max, seed, send_seed,
         reset_parameters, max_steps, deadlines, attempts_max, session_reuse, driver,
         on_fingerprint_change, group, production, on_environment_error, idempotent, retry_budget,
-        scoring, weight, priority, tasks, recorded, recorded_groups
+        scoring, staleness_max, weight, priority, tasks, recorded, recorded_groups
     }
     RecordedGroups { filtered, open }
     GroupOptions {

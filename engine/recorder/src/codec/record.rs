@@ -58,5 +58,5 @@ enums! {
     Truncation {
         0: Environment, 1: MaxSteps, 2: EpisodeDeadline, 3: EnvironmentError, 4: MaxBytes
     }
-    Cancellation { 0: Drained, 1: Cancelled, 2: JobDeadline, 3: Stopped, 4: Cut, 5: GroupDeadline }
+    Cancellation { 0: Drained, 1: Cancelled, 2: JobDeadline, 3: Stopped, 4: Cut, 5: GroupDeadline, 6: Stale }
 }
