@@ -47,6 +47,9 @@ pub enum Input {
     Pause(JobId),
     /// Let a paused job go on.
     Resume(JobId),
+    /// Start no more episodes of this job, for good, and record nothing of those that wait: the engine is
+    /// about to end, and its next life goes on with them. Those under way finish.
+    Hold(JobId),
     /// Start no more episodes of this job: those waiting are cancelled, those under way finish.
     Drain(JobId),
     /// Finish nothing more of this job: all that is unfinished is cancelled.

@@ -194,6 +194,7 @@ impl Core {
             }
             Input::Pause(job) => self.pause(job),
             Input::Resume(job) => self.resume(job, outputs),
+            Input::Hold(job) => self.hold(job),
             Input::Drain(job) => self.end_job(job, Cancellation::Drained, outputs),
             Input::Cancel(job) => self.end_job(job, Cancellation::Cancelled, outputs),
         }

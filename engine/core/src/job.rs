@@ -46,6 +46,8 @@ pub(crate) struct Job {
     /// Whether all of it is recorded and that has been told.
     pub(crate) is_ended: bool,
     pub(crate) is_paused: bool,
+    /// Nothing is started any more.
+    pub(crate) is_held: bool,
     /// Turns that wait for the job to go on. May hold some that have been given up since.
     pub(crate) paused: Vec<(Slot, Generation)>,
     /// Since when it waits for a sign of life from its pool; `None` while it may start nothing.
@@ -71,28 +73,40 @@ impl Ending {
     }
 }
 
-impl Job {
-    pub(crate) fn new(options: JobOptions, now: Time) -> Result<Self, OptionsError> {
-        if options.sessions_max == 0 {
+impl JobOptions {
+    /// Whether a core would take the job on, as far as that does not depend on the core.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError`] says what to change.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        if self.sessions_max == 0 {
             return Err(OptionsError::Zero("the number of sessions"));
         }
-        if options.attempts_max == 0 {
+        if self.attempts_max == 0 {
             return Err(OptionsError::Zero("the number of attempts"));
         }
-        if options.max_steps == Some(0) {
+        if self.max_steps == Some(0) {
             return Err(OptionsError::Zero("the number of steps"));
         }
-        if options.weight == 0 {
+        if self.weight == 0 {
             return Err(OptionsError::Zero("the weight"));
         }
-        if let Some(group) = &options.group {
-            group.check(options.episodes)?;
+        if let Some(group) = &self.group {
+            group.check(self.episodes)?;
         }
-        let parameters = options.reset_parameters.trim_ascii();
+        let parameters = self.reset_parameters.trim_ascii();
         let is_object = parameters.starts_with(b"{") && parameters.ends_with(b"}");
         if !parameters.is_empty() && !is_object {
             return Err(OptionsError::ResetParameters);
         }
+        Ok(())
+    }
+}
+
+impl Job {
+    pub(crate) fn new(options: JobOptions, now: Time) -> Result<Self, OptionsError> {
+        options.check()?;
         let deadline = options.deadlines.job.map_or(Time::NEVER, |job| now + job);
         let members = options.group.map_or(1, |group| group.members());
         let samples = options.group.map_or(1, |group| group.samples);
@@ -116,6 +130,7 @@ impl Job {
             deadline,
             is_ended: false,
             is_paused: false,
+            is_held: false,
             paused: Vec::new(),
             waiting_since: Some(now),
             versions: Versions::default(),

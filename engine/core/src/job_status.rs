@@ -20,8 +20,8 @@ pub struct JobStatus {
     pub scoring: u64,
     /// Whether it was paused and has not been resumed.
     pub is_paused: bool,
-    /// Whether it starts nothing until nothing is in flight, since a version waits for that
-    /// ([`InFlight::Drain`](crate::InFlight::Drain)).
+    /// Whether it starts nothing: for good ([`Input::Hold`](crate::Input::Hold)), or until nothing is in
+    /// flight, since a version waits for that ([`InFlight::Drain`](crate::InFlight::Drain)).
     pub starts_held: bool,
     /// The policy version that attempts begin on.
     pub version: PolicyVersion,
@@ -46,7 +46,7 @@ impl Job {
             active: self.active.into(),
             scoring: self.scoring.into(),
             is_paused: self.is_paused,
-            starts_held: self.versions.pending.is_some(),
+            starts_held: self.versions.pending.is_some() || self.is_held,
             version: self.versions.current,
             is_ended: self.is_ended,
         }

@@ -15,7 +15,7 @@ impl Job {
             Scoring::Environment => true,
             Scoring::External { most, .. } => self.scoring < most.max(1),
         };
-        self.unstarted > 0 && scorer_has_room && self.versions.pending.is_none()
+        self.unstarted > 0 && scorer_has_room && self.versions.pending.is_none() && !self.is_held
     }
 
     /// The group of the next member to start, and whether it was opened for that. There is one:

@@ -11,6 +11,12 @@ impl Core {
         }
     }
 
+    pub(crate) fn hold(&mut self, job: JobId) {
+        if let Some(job) = self.jobs.get_mut(job.0 as usize) {
+            job.is_held = true;
+        }
+    }
+
     pub(crate) fn resume(&mut self, job: JobId, outputs: &mut Outputs) {
         let Some(job) = self.jobs.get_mut(job.0 as usize) else { return };
         if !std::mem::replace(&mut job.is_paused, false) || job.is_ended {

@@ -234,6 +234,7 @@ const fn name(input: &Input) -> &'static str {
         Input::Cancel(_) => "cancel",
         Input::Scored(_) => "scored",
         Input::Pause(_) => "pause",
+        Input::Hold(_) => "hold",
         Input::Resume(_) => "resume",
     }
 }

@@ -116,6 +116,7 @@ fn is_cut_short(job: &JobOptions, records: &[&Trajectory], plan: &Plan) -> bool 
                 | Input::ServerReady(_)
                 | Input::Pause(_)
                 | Input::Resume(_)
+                | Input::Hold(_)
         )
     };
     let found_none =

@@ -44,6 +44,22 @@ fn a_paused_job_stops_at_its_next_turns_and_goes_on() {
 }
 
 #[test]
+fn a_held_job_finishes_what_is_under_way_and_records_nothing_else() {
+    let mut world = world(job(200, 32));
+    world.run_until(Time::ZERO + Duration::from_secs(1));
+    world.input(Input::Hold(JobId(0)));
+    after(&mut world, Duration::from_secs(600));
+    let status = world.core.job_status(JobId(0)).unwrap();
+    assert!(status.starts_held && status.unstarted > 100 && status.active == 0, "{status:?}");
+    assert_eq!(world.records.len() as u64 + status.unstarted, 200);
+    assert!(world.records.iter().all(|record| record.end.name() == "completed"));
+    // It can be ended all the same.
+    world.input(Input::Drain(JobId(0)));
+    world.run();
+    world.check();
+}
+
+#[test]
 fn an_episode_does_not_grow_old_while_its_job_is_paused() {
     let episode = Some(Duration::from_secs(30));
     let deadlines = Deadlines { episode, ..Deadlines::default() };

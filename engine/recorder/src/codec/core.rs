@@ -106,6 +106,7 @@ enums! {
         8: Scored(scored),
         9: Pause(job),
         10: Resume(job),
+        11: Hold(job),
     }
     InFlight { 0: Keep, 1: Drain }
     ExternalTurn {
