@@ -179,7 +179,7 @@ pub struct Sent {
     pub version: Version,
     /// The version that was current when it was judged, before it was sent for the first time.
     pub judged_at: Version,
-    /// What it took of the consumer's credit: the bytes of its payload, sent or not.
+    /// What it took of the consumer's credit: the bytes of its content.
     pub bytes: u64,
     /// Whether it may have been sent before.
     pub is_redelivered: bool,

@@ -42,6 +42,15 @@ impl Ids {
         self.len() == 0
     }
 
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = u64> {
+        let bits = |word: u64| (0..64).filter(move |bit| word & (1 << bit) != 0);
+        self.chunks.iter().flat_map(move |(&chunk, words)| {
+            let words = words.iter().zip(chunk * WORDS as u64..);
+            words.flat_map(move |(&word, at)| bits(word).map(move |bit| at * 64 + bit))
+        })
+    }
+
     /// The words of one chunk, 64 ids each, the smallest in the lowest bit.
     #[must_use]
     pub fn chunk(&self, chunk: u64) -> [u64; WORDS] {
@@ -76,6 +85,8 @@ mod tests {
             assert!(ids.contains(id));
         }
         assert_eq!(ids.len(), 6);
+        let all = [0, 63, 64, Ids::CHUNK - 1, Ids::CHUNK, u64::MAX];
+        assert!(ids.iter().eq(all));
         let mut copy = Ids::default();
         for chunk in [0, 1, u64::MAX / Ids::CHUNK] {
             copy.set_chunk(chunk, ids.chunk(chunk));

@@ -78,6 +78,16 @@ impl ItemRow {
     }
 }
 
+impl Item {
+    /// Bytes of payload that go to the consumer.
+    pub(crate) const fn bytes_sent(&self, verdict: Verdict) -> u64 {
+        match verdict {
+            Verdict::Fresh => self.row.bytes,
+            Verdict::Stale => 0,
+        }
+    }
+}
+
 impl Stage {
     /// How the item is sent, if it is owed and was given a number.
     pub(crate) const fn owed(self) -> Option<Issue> {

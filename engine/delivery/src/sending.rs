@@ -160,7 +160,7 @@ impl Job {
         let Some(issue) = item.row.stage.owed() else { return };
         let Some(consumer) = self.consumers.get_mut(&rank) else { return };
         item.is_in_line = true;
-        let bytes = item.row.bytes;
+        let bytes = item.bytes_sent(issue.verdict);
         consumer.credit.take(bytes);
         consumer.window += bytes;
         consumer.line.push_back(InLine::Item { number, sequence, bytes, after: item.written_in });
@@ -210,7 +210,7 @@ impl Job {
                         group: item.row.group,
                         version: item.row.version,
                         judged_at: issue.judged_at,
-                        bytes: item.row.bytes,
+                        bytes: item.bytes_sent(issue.verdict),
                         is_redelivered: std::mem::replace(&mut item.was_sent, true),
                         content,
                     }));

@@ -7,6 +7,8 @@ use std::{
 
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 
+use crate::OpenError;
+
 /// Pages that are kept in memory; payloads that are read again are rarely read twice.
 const CACHE_BYTES: usize = 32 << 20;
 
@@ -39,6 +41,14 @@ impl Medium {
                 builder.open(path)
             }
             Self::Backend(open) => builder.create_with_backend(Opened(open())),
+        }
+    }
+
+    /// Whether there is anything: opening would make it.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        match self {
+            Self::File(path) => fs::metadata(path).map(drop).map_err(OpenError::Io),
+            Self::Backend(_) => Ok(()),
         }
     }
 

@@ -64,6 +64,17 @@ impl Store {
         Ok(store)
     }
 
+    /// Everything that is in a store, which is looked at and left as it is: its incarnation stays.
+    ///
+    /// # Errors
+    ///
+    /// There is none, another process has it, or it makes no sense.
+    pub fn look(mut medium: Medium) -> Result<Vec<StoredJob>, OpenError> {
+        medium.check()?;
+        let database = medium.open().map_err(redb::Error::from)?;
+        read_jobs(&database)?.into_iter().map(RawJob::decoded).collect()
+    }
+
     /// How often this store has been opened, this time included.
     #[must_use]
     pub const fn incarnation(&self) -> u64 {
