@@ -357,7 +357,9 @@ fn named(numbers: Vec<(String, f64)>) -> Vec<wire::NamedNumber> {
     numbers.into_iter().map(|(name, value)| wire::NamedNumber { name, value }).collect()
 }
 
-fn member(member: record::MemberRecord) -> wire::Member {
+/// A member of a group as a message.
+#[must_use]
+pub fn member(member: record::MemberRecord) -> wire::Member {
     let record::MemberRecord {
         trajectory_id,
         sample_index,

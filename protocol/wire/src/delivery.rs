@@ -58,6 +58,19 @@ pub enum Content {
     Part(Part),
 }
 
+impl Content {
+    /// Bytes of the record in it, as credit counts them.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Trajectory(bytes) | Self::Group(bytes) | Self::End(bytes) => bytes.len(),
+            Self::Part(part) => part.data.len(),
+            Self::Stale(_) => 0,
+        };
+        bytes as u64
+    }
+}
+
 /// What a delivery holds, decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {

@@ -2,12 +2,13 @@
 //!
 //! The messages and the service are generated from `protocol/proto`, where each field has its
 //! documentation. [`Delivery`] is written by hand, so that records stay encoded on their way;
-//! [`trajectory`] and [`group`] make messages of records.
+//! [`trajectory`] and [`group`] make messages of records, [`read_trajectory`] a record of a message.
 //!
 //! Deliberately absent: sockets, and everything that the service does.
 
 mod convert;
 mod delivery;
+mod read;
 
 #[expect(missing_docs, reason = "enums' conversions and the service's plumbing have none")]
 #[allow(
@@ -22,9 +23,10 @@ mod generated {
     tonic::include_proto!("envmill.v1");
 }
 
-pub use convert::{decision, group, policy_version, trajectory, version};
+pub use convert::{decision, group, member, policy_version, trajectory, version};
 pub use delivery::{Content, Delivery, Record};
 pub use generated::*;
+pub use read::read_trajectory;
 
 /// The descriptors of the service's files, for reflection: an encoded `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,170 @@
+//! Carrying out what the delivery wants done.
+
+use bytes::Bytes;
+use envmill_delivery::{Content, Kind, Output, Sent};
+use envmill_wire::{self as wire, drive_response::Response, part};
+
+use super::{Hub, StreamId};
+use crate::outflow::{Outbox, Taken};
+
+/// What is said to a stream when what it asked for is on disk.
+#[derive(Debug)]
+pub(crate) struct Promise {
+    pub(crate) stream: StreamId,
+    pub(crate) response: Response,
+}
+
+impl Hub {
+    pub(super) fn carry_out(&mut self) {
+        loop {
+            let outputs = self.delivery.outputs();
+            if outputs.is_empty() {
+                return;
+            }
+            for output in outputs {
+                self.carry_out_one(output);
+            }
+        }
+    }
+
+    fn carry_out_one(&mut self, output: Output) {
+        match output {
+            Output::Send(sent) => self.send(sent),
+            Output::Batch { consumer, index, items, is_short } => {
+                if let Some((outbox, job_id)) = self.consumer(consumer) {
+                    outbox.send(Response::Batch(wire::Batch {
+                        job_id,
+                        index,
+                        deliveries: items,
+                        short: is_short,
+                    }));
+                }
+            }
+            Output::NoMoreBatches(consumer) => {
+                if let Some((outbox, job_id)) = self.consumer(consumer) {
+                    outbox.send(Response::NoMoreBatches(wire::NoMoreBatches { job_id }));
+                }
+            }
+            Output::Load { job, sequence } => self.scribe.read(job, sequence),
+            // The hub keeps its promises itself: a stream may leave a job before they are due.
+            Output::Confirm { .. } => {}
+            Output::Replaced(consumer) => {
+                let Some((stream, key)) = self.consumers.remove(&consumer) else { return };
+                let Some(stream) = self.streams.get_mut(&stream) else { return };
+                stream.attached.remove(&key);
+                if let Some(job) = self.jobs.get(&key) {
+                    let job_id = job.id.clone();
+                    stream.outbox.send(Response::Replaced(wire::Replaced { job_id }));
+                }
+            }
+            Output::Pace { job: key, may_go_on } => {
+                if let Some(job) = self.jobs.get_mut(&key) {
+                    job.may_go_on = may_go_on;
+                    self.pace(key);
+                }
+            }
+            Output::Settled(key) => {
+                if let Some(job) = self.jobs.get_mut(&key) {
+                    job.settled_at = Some(std::time::Instant::now());
+                    let settled = wire::Settled { job_id: job.id.clone() };
+                    self.tell_job(key, &Response::Settled(settled));
+                }
+            }
+        }
+    }
+
+    /// Says something when what was done so far is on disk.
+    pub(super) fn promise(&mut self, stream: StreamId, response: Response) {
+        self.promises.push(Promise { stream, response });
+    }
+
+    pub(super) fn keep_promises(&self, promises: Vec<Promise>) {
+        for Promise { stream, response } in promises {
+            if let Some(stream) = self.streams.get(&stream) {
+                stream.outbox.send(response);
+            }
+        }
+    }
+
+    fn consumer(&self, consumer: envmill_delivery::ConsumerId) -> Option<(&Outbox, String)> {
+        let (stream, key) = self.consumers.get(&consumer)?;
+        let job_id = self.jobs.get(key)?.id.clone();
+        Some((&self.streams.get(stream)?.outbox, job_id))
+    }
+
+    fn send(&self, sent: Sent) {
+        let Some((outbox, job_id)) = self.consumer(sent.consumer) else { return };
+        let Sent { consumer, job, bytes, kind, .. } = sent;
+        let taken = Some(Taken { job, consumer, bytes });
+        let counted = match (&sent.content, sent.is_redelivered) {
+            (_, true) => &self.metrics.redelivered,
+            (Content::Stale, false) => &self.metrics.stale,
+            (Content::Payload(_), false) => &self.metrics.delivered,
+        };
+        counted.inc();
+        let delivery = wire::Delivery {
+            number: sent.number.0,
+            redelivered: sent.is_redelivered,
+            group_id: sent.group,
+            version: Some(version(sent.version)),
+            judged_at: Some(version(sent.judged_at)),
+            index: sent.id,
+            content: None,
+            job_id,
+        };
+        let payload = match sent.content {
+            Content::Payload(payload) => payload,
+            Content::Stale => {
+                let trajectory_id = format!("{}-{:08}", delivery.job_id, sent.id);
+                let content = Some(wire::Content::Stale(wire::Stale { trajectory_id }));
+                outbox.deliver(wire::Delivery { content, ..delivery }, taken);
+                return;
+            }
+        };
+        let part_bytes = self.options.part_bytes;
+        if payload.len() <= part_bytes {
+            let content = match kind {
+                Kind::Trajectory => wire::Content::Trajectory(payload),
+                Kind::Group => wire::Content::Group(payload),
+                Kind::End => wire::Content::End(payload),
+            };
+            outbox.deliver(wire::Delivery { content: Some(content), ..delivery }, taken);
+            return;
+        }
+        send_parts(outbox, &delivery, kind, &payload, part_bytes, taken);
+    }
+}
+
+/// A record that is too large for one message, in parts: slices of it, which are not copied.
+fn send_parts(
+    outbox: &Outbox,
+    delivery: &wire::Delivery,
+    kind: Kind,
+    payload: &Bytes,
+    part_bytes: usize,
+    taken: Option<Taken>,
+) {
+    let content = match kind {
+        Kind::Trajectory => part::Content::Trajectory,
+        Kind::Group => part::Content::Group,
+        Kind::End => part::Content::End,
+    };
+    let parts = payload.len().div_ceil(part_bytes);
+    for index in 0..parts {
+        let range = index * part_bytes..((index + 1) * part_bytes).min(payload.len());
+        let part = wire::Part {
+            index: index as u32,
+            parts: parts as u32,
+            data: payload.slice(range),
+            content: content.into(),
+        };
+        let content = Some(wire::Content::Part(part));
+        let last = taken.filter(|_| index + 1 == parts);
+        outbox.deliver(wire::Delivery { content, ..delivery.clone() }, last);
+    }
+}
+
+/// A delivery's version as a message.
+pub(super) const fn version(version: envmill_delivery::Version) -> wire::Version {
+    wire::Version { lineage: version.lineage, step: version.step }
+}

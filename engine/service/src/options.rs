@@ -1,0 +1,66 @@
+//! What a service is told at its start.
+
+use std::{fs, io, path::PathBuf, time::Duration};
+
+use envmill_store::OpenError;
+
+/// Settings of a service.
+#[derive(Clone, Debug)]
+pub struct ServiceOptions {
+    /// The journal's file; made where there is none.
+    pub store: PathBuf,
+    /// The largest message that is taken from a trainer, in bytes. Default 64 MiB.
+    pub message_bytes_max: usize,
+    /// Records whose encoding is longer go in parts of at most so many bytes. Default 1 MiB: clients of
+    /// gRPC take 4 MiB where they are not told otherwise.
+    pub part_bytes: usize,
+    /// Bytes of records in memory, beyond which they are read back from the journal. Default 256 MiB.
+    pub memory_bytes_max: u64,
+    /// A job of which nothing is owed is forgotten after so long. Default one hour.
+    pub forget_after: Duration,
+    /// A job whose trainer has not been there for so long is given up. Default one day.
+    pub abandon_after: Duration,
+}
+
+impl ServiceOptions {
+    /// The defaults, with a journal in this file.
+    #[must_use]
+    pub fn new(store: impl Into<PathBuf>) -> Self {
+        Self {
+            store: store.into(),
+            message_bytes_max: 64 << 20,
+            part_bytes: 1 << 20,
+            memory_bytes_max: 256 << 20,
+            forget_after: Duration::from_hours(1),
+            abandon_after: Duration::from_hours(24),
+        }
+    }
+
+    pub(crate) fn delivery(&self) -> envmill_delivery::Options {
+        envmill_delivery::Options {
+            memory_bytes_max: self.memory_bytes_max,
+            ..envmill_delivery::Options::default()
+        }
+    }
+
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        fs::metadata(&self.store).map_or(0, |it| it.len())
+    }
+}
+
+/// Why a service does not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The journal holds what this version cannot read.
+    #[error("the store is damaged: {0} cannot be read")]
+    Damaged(String),
+    /// The system refused something.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+    /// The certificate or its key cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
+}

@@ -1,0 +1,115 @@
+//! The seam to whoever plays.
+
+use std::fmt;
+
+use bytes::Bytes;
+use envmill_core::{AdmissionStatus, InFlight, JobOptions, JobStatus};
+use envmill_delivery::JobKey;
+use envmill_protocol::{PolicyVersion, Trajectory, record::GroupRecord};
+
+use crate::Desk;
+
+/// An environment of the engine's configuration, with whoever plays its jobs.
+pub struct Environment {
+    /// Its name, as jobs give it.
+    pub name: String,
+    /// The most sessions at one time.
+    pub sessions_max: u32,
+    /// What a job gets where it does not say.
+    pub defaults: JobOptions,
+    /// The JSON Schema of an action.
+    pub action_schema: Bytes,
+    /// Plays its jobs.
+    pub player: Box<dyn Player>,
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Plays the jobs of one environment.
+///
+/// # Contract
+///
+/// * Orders are carried out in the order of the calls. No call blocks.
+/// * Of every job that was submitted one [`Played::Refused`] is told and nothing else, or the records of
+///   all its episodes and groups, each group's after those of its members, and then one
+///   [`Played::Ended`].
+/// * What is told is told in order, to whom it was promised when the player was made.
+pub trait Player: Send {
+    /// Takes a job on. Its name ([`JobOptions::name`]) is the job's id, and no other job's.
+    fn submit(&self, job: JobKey, options: JobOptions, policy: JobPolicy);
+
+    /// Passes on a wish. One about a job that has ended is ignored.
+    fn order(&self, job: JobKey, order: Order);
+
+    /// How things stand. Cheap; it may be a moment old.
+    fn snapshot(&self) -> Snapshot;
+}
+
+/// Who decides on a job's actions.
+#[derive(Clone, Debug)]
+pub enum JobPolicy {
+    /// Valid actions drawn from the environment's schema.
+    Random,
+    /// Always this action: the text of one JSON object.
+    Constant(Bytes),
+    /// A trainer, at this desk.
+    Trainer(Desk),
+}
+
+/// A wish about a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The policy has a new version.
+    Version(PolicyVersion, InFlight),
+    /// Let episodes go no further than their next turn.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Begin no more episodes for now: the engine is about to stop, and its next life goes on.
+    Hold,
+    /// Begin no more episodes, and record those that have not begun as cancelled.
+    Drain,
+    /// Finish nothing more.
+    Cancel,
+}
+
+/// What a player tells.
+#[derive(Debug)]
+pub enum Played {
+    /// A job was not taken on, and why, for people.
+    Refused(JobKey, String),
+    /// Episodes are over.
+    Records(Vec<Trajectory>),
+    /// Groups are over.
+    Groups(Vec<GroupRecord>),
+    /// A job is over.
+    Ended(JobKey),
+    /// A version that was announced is now the one that episodes are begun on.
+    VersionCurrent(JobKey, PolicyVersion),
+    /// Something that trainers should know.
+    Warning {
+        /// The job; `None`: every job of the environment.
+        job: Option<JobKey>,
+        /// One stable word, as the service's documentation lists them.
+        kind: &'static str,
+        /// What, for people.
+        message: String,
+    },
+}
+
+/// How things stand with an environment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Its servers, with their names.
+    pub servers: Vec<(String, AdmissionStatus)>,
+    /// Its jobs that have not ended.
+    pub jobs: Vec<(JobKey, JobStatus)>,
+    /// Sessions that are open.
+    pub sessions: u32,
+    /// Steps taken so far.
+    pub steps: u64,
+}

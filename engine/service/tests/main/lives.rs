@@ -1,0 +1,109 @@
+//! The engine ends and begins again.
+
+use envmill_client::Event;
+use envmill_protocol::EpisodeIndex;
+use envmill_service::Order;
+use envmill_wire as wire;
+
+use crate::rig::{Rig, episodes, groups, id_of};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_goes_on_where_it_was_and_its_trainer_notices_little() {
+    let rig = Rig::new().await;
+    let mut trainer = rig.submit(episodes(6)).await;
+    let job = rig.puppet.job().await;
+    rig.puppet.finish(&job, [0, 1, 2]);
+    assert_eq!(trainer.take_numbers(3).await, [1, 2, 3]);
+    trainer.acknowledge(1, 2).await;
+    let rig = rig.again().await;
+    let job = rig.puppet.job().await;
+    let recorded: Vec<_> = job.options.recorded.iter().collect();
+    assert_eq!(recorded, [0, 1, 2].map(EpisodeIndex), "they are not played again");
+    rig.puppet.finish(&job, [5, 4, 3]);
+    rig.puppet.end(&job);
+    // The third was received and not acknowledged: it came again, and the client has dropped it.
+    let taken = trainer.take(4).await;
+    assert_eq!(taken.iter().map(|it| it.number).collect::<Vec<_>>(), [4, 5, 6, 7]);
+    let wire::Record::End(end) = &taken[3].record else { panic!() };
+    assert_eq!((end.requested, end.completed), (6, 6), "counts of both lives");
+    trainer.acknowledge(3, 7).await;
+    trainer.wait_for(|event| matches!(event, Event::Settled).then_some(())).await;
+    assert_eq!(rig.client().status().await.unwrap().incarnation, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_group_is_gone_on_with() {
+    let rig = Rig::new().await;
+    let trainer = rig.submit(groups(3, wire::Order::ByGroup)).await;
+    let job = rig.puppet.job().await;
+    rig.puppet.finish_group(&job, 0);
+    rig.puppet.finish(&job, [3]);
+    // It is in the journal when the group before it was delivered.
+    let mut trainer = trainer;
+    trainer.take(3).await;
+    let rig = rig.again().await;
+    let job = rig.puppet.job().await;
+    let open = &job.options.recorded_groups.open;
+    assert_eq!(open.keys().copied().collect::<Vec<_>>(), [1]);
+    assert_eq!(open[&1][0].reward, Some(3.0));
+    rig.puppet.finish(&job, [2]);
+    rig.puppet.tell(envmill_service::Played::Groups(vec![crate::rig::group_record(&job, 1)]));
+    let taken = trainer.take(3).await;
+    assert!(taken.iter().all(|it| it.group_id == 1), "{taken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wishes_outlive_the_engine() {
+    let rig = Rig::new().await;
+    let mut trainer = rig.submit(episodes(6)).await;
+    rig.puppet.job().await;
+    trainer.rollouts.wishes().pause().await.unwrap();
+    trainer.rollouts.wishes().announce(wire::Version { lineage: 1, step: 3 }, None).await.unwrap();
+    let rig = rig.again().await;
+    rig.puppet.told(Order::Pause).await;
+    let job = rig.puppet.job().await;
+    assert_eq!((job.version.lineage(), job.version.step()), (1, 3));
+    trainer.rollouts.wishes().cancel().await.unwrap();
+    let rig = rig.again().await;
+    rig.puppet.told(Order::Cancel).await;
+    let job = rig.puppet.job().await;
+    rig.puppet.end(&job);
+    assert_eq!(id_of(&trainer.next().await), "end");
+    // A job that has ended is not played, and is owed all the same.
+    let rig = rig.again().await;
+    let mut trainer = rig.attach(&trainer.id(), 0, 0).await;
+    assert_eq!(id_of(&trainer.next().await), "end");
+    assert!(rig.puppet.jobs(0).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_engines_do_not_share_a_store() {
+    let rig = Rig::new().await;
+    let options = envmill_service::ServiceOptions::new(rig.directory.path().join("store.redb"));
+    let error = envmill_service::Opened::open(options).unwrap_err();
+    assert!(error.to_string().contains("another process"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_can_be_gone_back_to() {
+    let rig = Rig::new().await;
+    let mut job = episodes(4);
+    job.delivery = Some(wire::DeliveryTerms {
+        retention: wire::Retention::UntilDurable.into(),
+        ..wire::DeliveryTerms::default()
+    });
+    let mut trainer = rig.submit(job).await;
+    let job = rig.puppet.job().await;
+    rig.puppet.finish(&job, 0..3);
+    trainer.take(3).await;
+    let wishes = trainer.rollouts.wishes();
+    wishes.acknowledge(&[1..=1], "a").await.unwrap();
+    wishes.acknowledge(&[2..=3], "b").await.unwrap();
+    wishes.durable("a".into()).await.unwrap();
+    let rig = rig.again().await;
+    trainer.rollouts.wishes().rewind("a".into()).await.unwrap();
+    assert_eq!(trainer.take_numbers(2).await, [2, 3]);
+    let wishes = trainer.rollouts.wishes();
+    assert!(wishes.rewind(String::new()).await.is_err(), "what was durable is gone");
+    drop(rig);
+}
