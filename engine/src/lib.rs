@@ -23,5 +23,6 @@ pub mod replay;
 pub mod report;
 mod resume;
 pub mod run;
+pub mod serve;
 pub mod sink;
 pub mod tasks;

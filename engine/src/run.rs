@@ -19,7 +19,7 @@ use crate::{
     replay::{Recording, RecordingError, Replay},
     report::Summary,
     resume::Earlier,
-    sink::{self, DirectoryError, OutputDirectory, SinkError},
+    sink::{self, DirectoryError, GroupSink, OutputDirectory, SinkError},
     tasks::{self, TasksError},
 };
 
@@ -167,7 +167,9 @@ fn play(
     };
     let mut earlier = Earlier::read(options, directory)?;
     let recorded_before = earlier.recorded.len();
-    let (mut fleet, mut worker) = Fleet::start(options, control, directory)?;
+    let is_interrupted = || control.interrupts() > 0;
+    let (mut fleet, mut worker) =
+        Fleet::start(options, control, &directory.server_logs(), &is_interrupted)?;
     let tasks = tasks(options, &fleet, &mut worker)?;
     if !tasks.is_empty() {
         job_json["tasks-digest"] = tasks::digest(&tasks).into();
@@ -175,7 +177,14 @@ fn play(
     }
     let policy = policy(options, &fleet, &mut worker, recording.as_ref())?;
     let group_lines = std::mem::take(&mut earlier.group_lines);
-    let (core, job) = core(options, &fleet.members, Tasks::new(tasks), earlier)?;
+    let mut core = core(options, &fleet.members);
+    let job = JobOptions {
+        tasks: Tasks::new(tasks),
+        recorded: earlier.recorded.into(),
+        recorded_groups: earlier.groups.into(),
+        ..job(options)
+    };
+    let job = core.submit(Time::ZERO, job)?;
     directory.write_job(&format!("{job_json:#}\n"))?;
     let sink = directory.sink()?;
     let recorder = flight::recorder(options, &core)?;
@@ -183,7 +192,7 @@ fn play(
     let driver =
         Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?
             .recorded_by(recorder)
-            .with_groups(groups.transpose()?);
+            .with_groups(groups.transpose()?.map(|groups| Box::new(groups) as Box<dyn GroupSink>));
     let finished = driver.run(|mut at| {
         fleet.look_after(&mut at, options, control);
         for note in at.notes {
@@ -226,7 +235,8 @@ fn tasks(
     }
 }
 
-fn check_descriptors(sessions: u32) -> Result<(), RunError> {
+/// Raises the limit on descriptors as far as it goes, which must do for this many sessions.
+pub(crate) fn check_descriptors(sessions: u32) -> Result<(), RunError> {
     let limit = envmill_openenv::raise_descriptor_limit()?;
     let needed = u64::from(sessions) + DESCRIPTORS_APART;
     if needed > limit {
@@ -248,28 +258,23 @@ fn policy(
         PolicySpec::Constant(action) => Box::new(Constant::new(action.clone())),
         // A replay has its recording and was returned above.
         PolicySpec::Random | PolicySpec::Replay(_) => {
-            let schema = &fleet.action_schema;
-            let tools =
-                if Sampler::takes_tools(schema) { fleet.tools(worker)? } else { Vec::new() };
-            let compiled = Sampler::compile_with_tools(schema, &tools);
-            let sampler = compiled.map_err(|source| RunError::Schema {
-                url: fleet.members.first().map(|server| server.name.clone()).unwrap_or_default(),
-                source,
-            })?;
-            Box::new(Random::new(vec![sampler]))
+            Box::new(Random::new(vec![sampler(fleet, worker)?]))
         }
     })
 }
 
-fn core(
-    options: &RunOptions,
-    servers: &[Member],
-    tasks: Tasks,
-    earlier: Earlier,
-) -> Result<(Core, envmill_protocol::JobId), RunError> {
-    let rules = &options.rules;
-    let retry_budget =
-        RetryBudget { percent: rules.retry_budget_percent, ..RetryBudget::default() };
+/// What draws actions for the environment of a fleet.
+pub(crate) fn sampler(fleet: &Fleet, worker: &mut FleetWorker) -> Result<Sampler, RunError> {
+    let schema = &fleet.action_schema;
+    let tools = if Sampler::takes_tools(schema) { fleet.tools(worker)? } else { Vec::new() };
+    Sampler::compile_with_tools(schema, &tools).map_err(|source| RunError::Schema {
+        url: fleet.members.first().map(|server| server.name.clone()).unwrap_or_default(),
+        source,
+    })
+}
+
+/// A core with the servers of a fleet, and no jobs.
+pub(crate) fn core(options: &RunOptions, servers: &[Member]) -> Core {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut core = Core::new(Options {
         run_started_unix_us: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX),
@@ -279,7 +284,7 @@ fn core(
             percent_max: options.rules.ejected_percent_max,
             ..EjectionOptions::default()
         },
-        server_retry_budget: retry_budget,
+        server_retry_budget: retry_budget(options),
         steps_bytes_max: match options.episodes_mib_max {
             Some(mib) => mib.saturating_mul(1 << 20),
             None => envmill_python_worker::machine_memory().map_or(u64::MAX, |bytes| bytes / 2),
@@ -293,35 +298,37 @@ fn core(
             fingerprint: server.fingerprint.clone(),
         });
     }
-    let environment = options.sources.first().map(ToString::to_string).unwrap_or_default();
-    let job = core.submit(
-        Time::ZERO,
-        JobOptions {
-            name: options.name.clone(),
-            environment: 0,
-            environment_name: environment,
-            episodes: options.episodes,
-            sessions_max: options.limits.sessions,
-            seed: options.seed,
-            send_seed: options.send_seed,
-            reset_parameters: options.reset_parameters.clone(),
-            tasks,
-            recorded: earlier.recorded.into(),
-            recorded_groups: earlier.groups.into(),
-            max_steps: options.limits.max_steps,
-            deadlines: options.limits.deadlines,
-            attempts_max: options.limits.attempts,
-            session_reuse: options.limits.session_reuse,
-            on_fingerprint_change: options.on_fingerprint_change,
-            group: rules.group,
-            on_environment_error: rules.on_environment_error,
-            production: rules.production,
-            idempotent: rules.idempotent,
-            retry_budget,
-            ..JobOptions::default()
-        },
-    )?;
-    Ok((core, job))
+    core
+}
+
+/// A job as the options describe it, without its tasks and what is recorded of it.
+pub(crate) fn job(options: &RunOptions) -> JobOptions {
+    let rules = &options.rules;
+    JobOptions {
+        name: options.name.clone(),
+        environment: 0,
+        environment_name: options.sources.first().map(ToString::to_string).unwrap_or_default(),
+        episodes: options.episodes,
+        sessions_max: options.limits.sessions,
+        seed: options.seed,
+        send_seed: options.send_seed,
+        reset_parameters: options.reset_parameters.clone(),
+        max_steps: options.limits.max_steps,
+        deadlines: options.limits.deadlines,
+        attempts_max: options.limits.attempts,
+        session_reuse: options.limits.session_reuse,
+        on_fingerprint_change: options.on_fingerprint_change,
+        group: rules.group,
+        on_environment_error: rules.on_environment_error,
+        production: rules.production,
+        idempotent: rules.idempotent,
+        retry_budget: retry_budget(options),
+        ..JobOptions::default()
+    }
+}
+
+fn retry_budget(options: &RunOptions) -> RetryBudget {
+    RetryBudget { percent: options.rules.retry_budget_percent, ..RetryBudget::default() }
 }
 
 fn tell(note: &Note, options: &RunOptions) {

@@ -31,6 +31,12 @@ fn a_policy_of_ones_own_balances_the_pole() {
 }
 
 #[test]
+fn the_service_runs_within_another_program() {
+    let told = output(env!("CARGO_BIN_EXE_embed"), &[]);
+    assert!(told.ends_with("50 groups\n") && told.contains("group 49: ["), "{told}");
+}
+
+#[test]
 fn a_loop_of_ones_own_plays_every_episode() {
     let told = output(env!("CARGO_BIN_EXE_own-loop"), &[]);
     assert!(told.starts_with("1000 episodes, 5000 steps\n"), "{told}");

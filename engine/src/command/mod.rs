@@ -1,9 +1,11 @@
 //! The `envmill` command.
 
+mod audit;
 mod env;
 mod play;
 mod pool;
 mod replay;
+mod serve;
 mod signals;
 mod starter;
 
@@ -30,6 +32,10 @@ enum Command {
     /// Play episodes and keep their trajectories. Without flags: a default job on an embedded
     /// server.
     Run(Box<play::Arguments>),
+    /// Play environments for trainers, which drive it over gRPC.
+    Serve(serve::Arguments),
+    /// Hold what a trainer has received against what it was promised.
+    Audit(audit::Arguments),
     /// Take every decision of a flight recording again, and compare.
     ReplayCore(replay::Arguments),
     /// Environments: serve one, or several servers of one; list the native ones.
@@ -70,6 +76,8 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, host: &Host) -> 
     };
     let result = match arguments.command {
         Command::Run(arguments) => play::run(*arguments, host),
+        Command::Serve(arguments) => serve::run(arguments, host),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::ReplayCore(arguments) => replay::run(&arguments),
         Command::Env { command } => env::run(command, host),
     };

@@ -7,18 +7,40 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{driver::Control, progress::say};
+use crate::{driver::Control, progress::say, serve::Stop};
+
+/// The exit status of a service that is not let end in good order.
+const CUT: i32 = 130;
 
 /// Passes interrupts on to a run for as long as this process lives.
 pub(super) fn pass_on(control: Control) -> std::io::Result<()> {
+    on_each(move || {
+        control.interrupt();
+        tell_interrupt(control.interrupts());
+    })
+}
+
+/// Has a service end in good order with the first interrupt, and at once with the second: what it has
+/// not finished then, it does when it is started again.
+pub(super) fn stop(stop: Stop) -> std::io::Result<()> {
+    on_each(move || {
+        if stop.is_asked() {
+            std::process::exit(CUT);
+        }
+        say("ending: what is unfinished goes on when the service is started again");
+        stop.ask();
+    })
+}
+
+/// Calls this with each interrupt, on a thread of its own.
+fn on_each(mut interrupted: impl FnMut() + Send + 'static) -> std::io::Result<()> {
     // A file that may not grow any further is an error of its write, like a full disk, where the
     // signal's default would end the process in the middle of a line.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in signals.forever() {
-            control.interrupt();
-            tell_interrupt(control.interrupts());
+            interrupted();
         }
     })?;
     Ok(())

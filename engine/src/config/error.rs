@@ -26,7 +26,7 @@ pub enum ConfigError {
         problem: String,
     },
     /// The file has a key that there is not.
-    #[error("{}: there is no setting `{key}`{}", .path.display(), suggestion(.nearest.as_deref()))]
+    #[error("{}: there is no setting `{key}`{}", .path.display(), suggestion(.nearest.as_deref(), .listed))]
     UnknownKey {
         /// The file.
         path: PathBuf,
@@ -34,6 +34,8 @@ pub enum ConfigError {
         key: String,
         /// The setting whose name is most like it.
         nearest: Option<String>,
+        /// What lists the settings.
+        listed: &'static str,
     },
     /// A key has a value of another type.
     #[error("{}: `{key}`: {problem}", .path.display())]
@@ -70,9 +72,9 @@ impl ConfigError {
     }
 }
 
-fn suggestion(nearest: Option<&str>) -> String {
+fn suggestion(nearest: Option<&str>, listed: &str) -> String {
     nearest.map_or_else(
-        || "; `envmill run --help` lists them".into(),
+        || format!("; `{listed}` lists them"),
         |nearest| format!("; did you mean `{nearest}`?"),
     )
 }

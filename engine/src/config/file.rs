@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, path::Path};
 
-use serde::Deserializer;
+use serde::{Deserialize, Deserializer};
 
 use super::{ConfigError, Settings};
 
@@ -24,11 +24,31 @@ pub fn read(path: &Path) -> Result<Settings, ConfigError> {
 ///
 /// As [`read`], but for the reading.
 pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
+    parse_as(text, path, RUN)
+}
+
+/// What an unknown key is compared with.
+#[derive(Clone, Copy)]
+pub(crate) struct Known {
+    /// The keys that there are beside this one, given with those above it and points in between.
+    pub(crate) keys: fn(&str) -> Vec<String>,
+    /// Who lists them all.
+    pub(crate) listed: &'static str,
+}
+
+const RUN: Known = Known { keys: |_| Settings::names(), listed: "envmill run --help" };
+
+/// What the text of a TOML file says; `path` names it in errors.
+pub(crate) fn parse_as<'de, T: Deserialize<'de>>(
+    text: &'de str,
+    path: &Path,
+    known: Known,
+) -> Result<T, ConfigError> {
     let deserializer = toml::Deserializer::parse(text).map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
         problem: error.to_string().trim_end().into(),
     })?;
-    deserialize(deserializer, path)
+    deserialize(deserializer, path, known)
 }
 
 /// Settings from a JSON object whose keys are the settings' names; `origin` stands for it in errors.
@@ -38,12 +58,13 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
 /// It has an unknown key (the error names the nearest) or a value of another type (the error names
 /// the key).
 pub fn from_json(object: serde_json::Value, origin: &Path) -> Result<Settings, ConfigError> {
-    deserialize(object, origin)
+    deserialize(object, origin, RUN)
 }
 
-fn deserialize<'de, D>(deserializer: D, path: &Path) -> Result<Settings, ConfigError>
+fn deserialize<'de, D, T>(deserializer: D, path: &Path, known: Known) -> Result<T, ConfigError>
 where
     D: Deserializer<'de, Error: fmt::Display>,
+    T: Deserialize<'de>,
 {
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(deserializer, &mut track);
@@ -52,8 +73,10 @@ where
         unknown.get_or_insert_with(|| key.to_string());
     });
     if let Some(key) = unknown {
-        let nearest = nearest(&key, Settings::names());
-        return Err(ConfigError::UnknownKey { path: path.to_owned(), key, nearest });
+        let (_, last) = key.rsplit_once('.').unwrap_or(("", &key));
+        let nearest = nearest(last, (known.keys)(&key));
+        let (path, listed) = (path.to_owned(), known.listed);
+        return Err(ConfigError::UnknownKey { path, key, nearest, listed });
     }
     settings.map_err(|error| ConfigError::Type {
         path: path.to_owned(),

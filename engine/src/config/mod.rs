@@ -14,6 +14,7 @@ mod source;
 mod stamp;
 
 pub use error::ConfigError;
+pub(crate) use file::{Known, parse_as};
 pub use file::{from_json, parse, read};
 pub(crate) use options::headers;
 pub use options::{Limits, RunOptions};

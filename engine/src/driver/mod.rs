@@ -8,6 +8,7 @@ mod meter;
 mod turn;
 
 pub use control::Control;
+pub(crate) use control::Errand;
 pub(crate) use meter::cpu;
 pub use meter::{Meter, Steady};
 pub use turn::{Driver, Finished, Look};

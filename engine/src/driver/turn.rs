@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use envmill_core::{Core, Input, Note, Outputs, Time};
+use envmill_core::{Core, Input, JobOptions, Note, OptionsError, Outputs, Time};
 use envmill_protocol::{Decision, Event, JobId, record::End};
 use envmill_recorder::{Recorded, Recorder};
 use envmill_workers::Worker;
 
 use crate::{
-    driver::{Control, Meter},
+    driver::{Control, Errand, Meter},
     policy::Policy,
     run::Failures,
-    sink::{GroupLines, Sink, SinkError},
+    sink::{GroupSink, Sink, SinkError},
 };
 
 /// The longest wait, so that displays move and interrupts are seen.
@@ -25,10 +25,13 @@ pub struct Driver<W: Worker> {
     policies: Vec<Box<dyn Policy>>,
     sink: Box<dyn Sink>,
     /// Where records of groups go, if anywhere.
-    groups: Option<GroupLines>,
+    groups: Option<Box<dyn GroupSink>>,
     /// Records that the sink was given.
     submitted: u64,
+    /// The jobs that interrupts end.
     jobs: Vec<JobId>,
+    /// Whether it waits for more when there is nothing to do.
+    stays: bool,
     control: Control,
     recorder: Option<Recorder>,
     meter: Meter,
@@ -44,6 +47,17 @@ enum Told {
     Nothing,
     Drain,
     Cancel,
+}
+
+impl Told {
+    /// What a job is told.
+    const fn about(self, job: JobId) -> Option<Input> {
+        match self {
+            Self::Nothing => None,
+            Self::Drain => Some(Input::Drain(job)),
+            Self::Cancel => Some(Input::Cancel(job)),
+        }
+    }
 }
 
 /// What a display or a watcher sees after each batch.
@@ -86,8 +100,8 @@ pub struct Finished<W> {
 }
 
 impl<W: Worker> Driver<W> {
-    /// A driver for the `jobs` of `core`, which have been submitted at [`Time::ZERO`]. `policies`
-    /// holds one for each environment. What `control` was told before counts.
+    /// A driver for the `jobs` of `core`, which have been submitted at [`Time::ZERO`]; others may be
+    /// submitted through `control`. `policies` holds one for each environment. What `control` was told before counts.
     ///
     /// # Errors
     ///
@@ -109,6 +123,7 @@ impl<W: Worker> Driver<W> {
             groups: None,
             submitted: 0,
             jobs,
+            stays: false,
             control,
             recorder: None,
             meter: Meter::new()?,
@@ -127,24 +142,31 @@ impl<W: Worker> Driver<W> {
 
     /// Keeps records of groups, too.
     #[must_use]
-    pub fn with_groups(mut self, groups: Option<GroupLines>) -> Self {
+    pub fn with_groups(mut self, groups: Option<Box<dyn GroupSink>>) -> Self {
         self.groups = groups;
         self
     }
 
-    /// Plays until every requested episode is recorded and every session closed. `look` is called
-    /// after each batch and at least ten times a second.
+    /// Waits for more jobs when there is nothing to do, until it is told to [stop](Control::stop).
+    #[must_use]
+    pub const fn stays(mut self) -> Self {
+        self.stays = true;
+        self
+    }
+
+    /// Plays until every requested episode is recorded and every session closed, or until it is told to
+    /// [stop](Control::stop). `look` is called after each batch and at least ten times a second.
     pub fn run(mut self, mut look: impl FnMut(Look<'_, W>)) -> Finished<W> {
         let mut outputs = Outputs::default();
         let mut events: Vec<Event> = Vec::new();
-        let mut inputs = Vec::new();
+        let mut errands = Vec::new();
         let mut decisions = Vec::new();
         self.began = Instant::now();
         loop {
             let now = self.now();
-            self.control.take(&mut inputs);
-            for input in inputs.drain(..) {
-                self.handle(now, input, &mut outputs);
+            self.control.take(&mut errands);
+            for errand in errands.drain(..) {
+                self.run_errand(now, errand, &mut outputs);
             }
             self.pass_on_interrupts(now, &mut outputs);
             self.settle(now, &mut outputs);
@@ -170,11 +192,15 @@ impl<W: Worker> Driver<W> {
                 failures: &self.failures,
                 elapsed: self.began.elapsed(),
             });
-            outputs.notes.clear();
+            for note in outputs.notes.drain(..) {
+                if let Note::JobEnded(job) = note {
+                    self.jobs.retain(|&it| it != job);
+                }
+            }
             // External drivers come with the service; until then nothing is handed out.
             outputs.handed.clear();
             outputs.to_score.clear();
-            if self.core.is_idle() {
+            if self.control.is_stopped() || (self.core.is_idle() && !self.stays) {
                 return self.finish();
             }
             let wait = self.core.next_deadline().since(self.now()).min(WAIT_MAX);
@@ -184,6 +210,35 @@ impl<W: Worker> Driver<W> {
                 self.handle(now, Input::Event(event), &mut outputs);
             }
         }
+    }
+
+    fn run_errand(&mut self, now: Time, errand: Errand, outputs: &mut Outputs) {
+        match errand {
+            Errand::Input(input) => self.handle(now, input, outputs),
+            Errand::Later(input) => {
+                if let Some(input) = input() {
+                    self.handle(now, input, outputs);
+                }
+            }
+            Errand::Submit(options, then) => then(self.submit(now, *options, outputs)),
+        }
+    }
+
+    fn submit(
+        &mut self,
+        now: Time,
+        options: JobOptions,
+        outputs: &mut Outputs,
+    ) -> Result<JobId, OptionsError> {
+        if self.recorder.take().is_some() {
+            tracing::warn!("the flight recording is cut off where a job is submitted");
+        }
+        let job = self.core.submit(now, options)?;
+        self.jobs.push(job);
+        if let Some(input) = self.told.about(job) {
+            self.handle(now, input, outputs);
+        }
+        Ok(job)
     }
 
     /// The one way of an input into the core.
@@ -218,8 +273,7 @@ impl<W: Worker> Driver<W> {
             return;
         }
         self.told = wanted;
-        for job in self.jobs.clone() {
-            let input = if wanted == Told::Drain { Input::Drain(job) } else { Input::Cancel(job) };
+        for input in self.jobs.iter().filter_map(|&job| wanted.about(job)).collect::<Vec<_>>() {
             self.handle(now, input, outputs);
         }
     }
@@ -265,12 +319,12 @@ impl<W: Worker> Driver<W> {
         let mut sink_failure = self.sink.finish().err();
         if let Some(groups) = &mut self.groups {
             groups.finish(self.sink.written());
-            sink_failure = sink_failure.or_else(|| groups.failure().cloned());
+            sink_failure = sink_failure.or_else(|| groups.failure());
         }
         Finished {
             wall: self.began.elapsed(),
             written: self.sink.written(),
-            groups_written: self.groups.as_ref().map(GroupLines::written),
+            groups_written: self.groups.as_ref().map(|groups| groups.written()),
             sink_failure,
             recorded: self.recorder.map(Recorder::finish),
             core: self.core,

@@ -17,7 +17,6 @@ use super::{Fleet, FleetWorker, Member};
 use crate::{
     config::{Local, Native, RunOptions},
     run::RunError,
-    sink::OutputDirectory,
 };
 
 /// How long an environment may take to tell of its tasks or tools, its making included.
@@ -46,7 +45,7 @@ pub(super) fn native(native: &Native, copies: usize) -> Result<(Fleet, FleetWork
 pub(super) fn python(
     source: &Local,
     options: &RunOptions,
-    directory: &OutputDirectory,
+    logs: &Path,
 ) -> Result<(Fleet, FleetWorker), RunError> {
     let python = python_options(source, options.python.as_deref(), &options.python_path);
     let Some(mut python) = python else {
@@ -54,7 +53,7 @@ pub(super) fn python(
     };
     python.production = options.rules.production;
     python.truncated_from.clone_from(&options.truncated_from);
-    python.log = Log::File(directory.server_log(0));
+    python.log = Log::File(super::log(logs, 0));
     if let Some(processes) = options.replicas {
         python.set_processes(processes);
     }

@@ -7,6 +7,8 @@ mod local;
 mod remote;
 mod worker;
 
+use std::path::{Path, PathBuf};
+
 use bytes::Bytes;
 use envmill_core::Task;
 use envmill_openenv::Tool;
@@ -19,9 +21,13 @@ use crate::{
     driver::{Control, Look},
     report,
     run::RunError,
-    sink::OutputDirectory,
     tasks,
 };
+
+/// Where the output of server or worker number `index` goes.
+fn log(logs: &Path, index: usize) -> PathBuf {
+    logs.join(format!("{index}.log"))
+}
 
 /// What the core is told of a server.
 #[derive(Clone, Debug)]
@@ -44,17 +50,22 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Starts what is to be started, and asks it what it serves.
+    ///
+    /// What it starts writes to `logs/0.log` and so on, in a directory that is made if need be.
+    /// `is_interrupted` is asked while servers start, and news of them go to `control`. To be called on
+    /// the thread that will step the worker.
     pub(crate) fn start(
         options: &RunOptions,
         control: &Control,
-        directory: &OutputDirectory,
+        logs: &Path,
+        is_interrupted: &dyn Fn() -> bool,
     ) -> Result<(Self, FleetWorker), RunError> {
         match options.sources.first() {
             Some(Source::Local(Local::Native(native))) => {
                 local::native(native, options.sources.len())
             }
-            Some(Source::Local(source)) => local::python(source, options, directory),
-            _ => Remote::start(options, control, directory),
+            Some(Source::Local(source)) => local::python(source, options, logs),
+            _ => Remote::start(options, control, logs, is_interrupted),
         }
     }
 

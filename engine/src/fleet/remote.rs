@@ -1,5 +1,7 @@
 //! Servers that are spoken with over sockets, and those among them that a run starts.
 
+use std::path::Path;
+
 use envmill_core::{Input, Note, Task};
 use envmill_openenv::{Description, OpenEnvWorker, Options, Server, Tool, describe, num_tasks};
 use envmill_protocol::{ServerId, openenv::FieldPath};
@@ -12,7 +14,6 @@ use crate::{
     fingerprints::Fingerprints,
     report,
     run::RunError,
-    sink::OutputDirectory,
     tasks,
 };
 
@@ -27,9 +28,10 @@ impl Remote {
     pub(super) fn start(
         options: &RunOptions,
         control: &Control,
-        directory: &OutputDirectory,
+        logs: &Path,
+        is_interrupted: &dyn Fn() -> bool,
     ) -> Result<(Fleet, FleetWorker), RunError> {
-        let (children, servers) = servers(options, control, directory)?;
+        let (children, servers) = servers(options, logs, is_interrupted)?;
         let mut worker_options = Options::new(servers);
         worker_options.ca_file.clone_from(&options.ca);
         worker_options.message_bytes_max = options.message_bytes_max;
@@ -114,8 +116,8 @@ fn truncated_from(options: &RunOptions) -> Option<FieldPath> {
 /// The servers of the run, those that it starts among them.
 fn servers(
     options: &RunOptions,
-    control: &Control,
-    directory: &OutputDirectory,
+    logs: &Path,
+    is_interrupted: &dyn Fn() -> bool,
 ) -> Result<(Option<Children>, Vec<Server>), RunError> {
     let (program, first) = match options.program.split_first() {
         Some((program, first)) => (program.into(), first),
@@ -144,7 +146,7 @@ fn servers(
             Source::Command(command) => Launch::Shell(command.clone()),
         };
         let server = ServerId(u32::try_from(number).unwrap_or(u32::MAX));
-        launches.push((server, launch, directory.server_log(number)));
+        launches.push((server, launch, super::log(logs, number)));
     }
     let children = if launches.is_empty() {
         None
@@ -155,7 +157,7 @@ fn servers(
             headers: options.headers.clone(),
             start_deadline: options.limits.start,
         };
-        Some(Children::start(settings, || control.interrupts() > 0)?)
+        Some(Children::start(settings, is_interrupted)?)
     };
     let mut started = children.as_ref().map(Children::urls).unwrap_or_default().into_iter();
     let servers = options

@@ -293,10 +293,10 @@ impl OutputDirectory {
         self.path.join(GROUPS)
     }
 
-    /// Where the output of server number `index` goes.
+    /// The directory in which the output of servers goes, one file for each.
     #[must_use]
-    pub fn server_log(&self, index: usize) -> PathBuf {
-        self.path.join(SERVERS).join(format!("{index}.log"))
+    pub fn server_logs(&self) -> PathBuf {
+        self.path.join(SERVERS)
     }
 
     pub(super) const fn episode_records(&self) -> &'static str {

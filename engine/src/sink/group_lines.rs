@@ -9,7 +9,7 @@ use std::{
 
 use envmill_protocol::record::{GroupRecord, write_group_line};
 
-use crate::sink::SinkError;
+use crate::sink::{GroupSink, SinkError};
 
 /// Writes each group's record as one line of JSON (see `docs/record.md`), and not before the records
 /// of its members are known to be kept: a group that is in the file has its members in the sink.
@@ -41,15 +41,14 @@ impl GroupLines {
             failure: None,
         }
     }
+}
 
-    /// Takes all records, leaving the list empty. The last record of any of their members was number
-    /// `submitted` of those that the sink has been given.
-    pub fn submit(&mut self, groups: &mut Vec<GroupRecord>, submitted: u64) {
+impl GroupSink for GroupLines {
+    fn submit(&mut self, groups: &mut Vec<GroupRecord>, submitted: u64) {
         self.waiting.extend(groups.drain(..).map(|group| (submitted, group)));
     }
 
-    /// Writes the groups whose members are among the first `kept` records.
-    pub fn advance(&mut self, kept: u64) {
+    fn advance(&mut self, kept: u64) {
         if self.waiting.front().is_none_or(|(after, _)| *after > kept) {
             return;
         }
@@ -76,20 +75,15 @@ impl GroupLines {
         }
     }
 
-    /// How many groups are in the file.
-    #[must_use]
-    pub const fn written(&self) -> u64 {
+    fn written(&self) -> u64 {
         self.written
     }
 
-    /// Why nothing more is written, if so.
-    #[must_use]
-    pub const fn failure(&self) -> Option<&SinkError> {
-        self.failure.as_ref()
+    fn failure(&self) -> Option<SinkError> {
+        self.failure.clone()
     }
 
-    /// Writes what may be written now that the sink has kept `kept` records, and waits for the disk.
-    pub fn finish(&mut self, kept: u64) {
+    fn finish(&mut self, kept: u64) {
         self.advance(kept);
         if let Err(error) = self.file.sync_data()
             && self.failure.is_none()

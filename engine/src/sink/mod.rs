@@ -1,7 +1,7 @@
 //! Where finished episodes go, and how they are read back.
 //!
 //! Start at [`Sink`], the seam. [`FileSink`] writes them into the [`OutputDirectory`] of a run, in one
-//! of the [`Format`]s, and [`GroupLines`] puts the records of groups beside them; [`close()`] makes
+//! of the [`Format`]s, and [`GroupLines`], a [`GroupSink`], puts the records of groups beside them; [`close()`] makes
 //! what follows from them at the end, and [`Records`] reads them.
 
 mod arrow_stream;
@@ -24,4 +24,4 @@ pub use file::FileSink;
 pub use format::Format;
 pub use group_lines::GroupLines;
 pub use read::{Records, RecordsError, Why};
-pub use seam::Sink;
+pub use seam::{GroupSink, Sink};

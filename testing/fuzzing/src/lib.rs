@@ -37,6 +37,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "group", run: record::group },
     Target { name: "record", run: record::record },
     Target { name: "recording", run: recording::recording },
+    #[cfg(feature = "service")]
+    Target { name: "requests", run: envmill_service::fuzzing::requests },
     Target { name: "server_decode", run: codec::server_decode },
     #[cfg(feature = "worker")]
     Target { name: "websocket", run: envmill_openenv::fuzzing::websocket },

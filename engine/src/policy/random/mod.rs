@@ -35,6 +35,7 @@ mod rng;
 mod sampler;
 mod tools;
 
+use bytes::Bytes;
 use envmill_protocol::{Decision, Generation, PolicyError, Slot, Turn};
 
 use crate::policy::Policy;
@@ -57,17 +58,22 @@ impl Random {
     }
 }
 
+impl Sampler {
+    /// Draws an action for a turn.
+    pub(crate) fn act(&mut self, turn: &Turn) -> Result<Bytes, PolicyError> {
+        let observation = &turn.observed.observation;
+        // Numbers list no legal actions, and need not be printed to be looked through.
+        let text = if observation.numbers().is_some() { &[] } else { &observation[..] };
+        self.draw(turn.seed, turn.step, text)
+    }
+}
+
 impl Policy for Random {
     fn submit(&mut self, turns: &mut Vec<Turn>) {
         self.ready.reserve(turns.len());
         for turn in turns.drain(..) {
             let action = match self.samplers.get_mut(turn.environment as usize) {
-                Some(sampler) => {
-                    let observation = &turn.observed.observation;
-                    // Numbers list no legal actions, and need not be printed to be looked through.
-                    let text = if observation.numbers().is_some() { &[] } else { &observation[..] };
-                    sampler.draw(turn.seed, turn.step, text)
-                }
+                Some(sampler) => sampler.act(&turn),
                 None => Err(PolicyError {
                     message: format!("no action schema for environment {}", turn.environment),
                 }),

@@ -1,0 +1,501 @@
+//! Whoever plays the jobs of one environment: a fleet and a driver on a thread of their own.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{self, SyncSender},
+    },
+    thread::{self, JoinHandle, Thread},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use envmill_core::{Input, JobOptions, Note, OptionsError, SessionReuse};
+use envmill_delivery::JobKey;
+use envmill_protocol::{JobId, Trajectory, record::GroupRecord};
+use envmill_service::{Environment, JobPolicy, Order, Played, Player, Snapshot};
+use envmill_workers::{Wake, Waker, Worker as _};
+
+use super::{EnvironmentOptions, JobPolicies, ServeError, Stop, warnings::warning};
+use crate::{
+    config::RunOptions,
+    driver::{Control, Driver, Errand, Look},
+    fleet::{Fleet, FleetWorker},
+    run::{self, RunError},
+    sink::{GroupSink, Sink, SinkError},
+};
+
+/// How long a snapshot is good for.
+const SNAPSHOT_PERIOD: Duration = Duration::from_millis(100);
+
+/// Plays the jobs of one environment: its servers, a core and a driver, on a thread that has the
+/// environment's name. Dropping it stops them: what is unfinished is neither recorded nor told.
+///
+/// A panic of that thread ends the environment and nothing else: it is logged and told as the warning
+/// `player_failed`, jobs that were under way are told of no more, and new ones are refused.
+pub struct FleetPlayer {
+    control: Control,
+    shared: Arc<Shared>,
+    defaults: JobOptions,
+    action_schema: Bytes,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for FleetPlayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FleetPlayer").field("name", &self.shared.name).finish_non_exhaustive()
+    }
+}
+
+/// What the player's handle and its thread have in common.
+struct Shared {
+    name: String,
+    jobs: Mutex<Jobs>,
+    policies: JobPolicies,
+    tell: Mutex<Box<dyn FnMut(Played) + Send>>,
+    snapshot: Mutex<Snapshot>,
+    rounds: AtomicU64,
+    has_failed: AtomicBool,
+}
+
+/// The names of jobs that have not ended, both ways.
+#[derive(Default)]
+struct Jobs {
+    ids: BTreeMap<JobKey, JobId>,
+    keys: BTreeMap<JobId, JobKey>,
+}
+
+/// What the thread says once everything stands.
+struct Begun {
+    shared: Arc<Shared>,
+    action_schema: Bytes,
+}
+
+impl FleetPlayer {
+    /// Starts the servers of an environment, as far as they are to be started, asks them what they
+    /// serve, and waits for jobs. What is started writes its output into `logs`. `tell` is called on the
+    /// player's thread, and delays its episodes while it blocks.
+    ///
+    /// # Errors
+    ///
+    /// The environment cannot be used, or `stop` was asked for meanwhile. Nothing is left running.
+    pub fn start(
+        environment: &EnvironmentOptions,
+        logs: &Path,
+        stop: &Stop,
+        tell: impl FnMut(Played) + Send + 'static,
+    ) -> Result<Self, ServeError> {
+        let named = |source: RunError| ServeError::Environment {
+            name: environment.name.clone(),
+            source: Box::new(source),
+        };
+        let control = Control::new();
+        let (begun, has_begun) = mpsc::sync_channel(1);
+        let thread = {
+            let (environment, control, stop) = (environment.clone(), control.clone(), stop.clone());
+            let logs = logs.to_owned();
+            thread::Builder::new()
+                .name(environment.name.clone())
+                .spawn(move || {
+                    play(&environment, &control, &logs, &stop, Box::new(tell), &begun);
+                })
+                .map_err(|error| named(error.into()))?
+        };
+        let begun = has_begun.recv().unwrap_or_else(|_| {
+            let why = "its thread has panicked at the start";
+            Err(RunError::Io(std::io::Error::other(why)))
+        });
+        match begun {
+            Ok(Begun { shared, action_schema }) => Ok(Self {
+                control,
+                shared,
+                defaults: environment.defaults(),
+                action_schema,
+                thread: Some(thread),
+            }),
+            Err(error) => {
+                // Its panic, if it was one, was shown when it happened.
+                let _ = thread.join();
+                Err(named(error))
+            }
+        }
+    }
+
+    /// The environment with this player, as the service takes it.
+    #[must_use]
+    pub fn into_environment(self) -> Environment {
+        Environment {
+            name: self.shared.name.clone(),
+            sessions_max: self.defaults.sessions_max,
+            defaults: self.defaults.clone(),
+            action_schema: self.action_schema.clone(),
+            player: Box::new(self),
+        }
+    }
+
+    /// The JSON Schema of an action.
+    #[must_use]
+    pub fn action_schema(&self) -> &Bytes {
+        &self.action_schema
+    }
+
+    /// How often its loop has gone round: some ten times a second when there is nothing to do.
+    #[must_use]
+    pub fn rounds(&self) -> u64 {
+        self.shared.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Ends it without waiting for that; [dropping](Drop) it does wait.
+    pub(super) fn stopper(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// What the service cannot know of a job.
+    fn complete(&self, options: &mut JobOptions) {
+        let ours = &self.defaults;
+        options.environment = 0;
+        options.environment_name.clone_from(&self.shared.name);
+        options.sessions_max = match options.sessions_max {
+            0 => ours.sessions_max,
+            asked => asked.min(ours.sessions_max),
+        };
+        options.on_fingerprint_change = ours.on_fingerprint_change;
+        options.production |= ours.production;
+        options.idempotent |= ours.idempotent;
+        if ours.session_reuse == SessionReuse::Never {
+            options.session_reuse = SessionReuse::Never;
+        }
+    }
+}
+
+impl Player for FleetPlayer {
+    fn submit(&self, job: JobKey, mut options: JobOptions, policy: JobPolicy) {
+        let shared = Arc::clone(&self.shared);
+        if let Some(problem) = shared.policies.problem(&policy) {
+            // In its turn, and on the thread that tells everything else.
+            self.control.send_later(move || {
+                shared.tell(Played::Refused(job, problem));
+                None
+            });
+            return;
+        }
+        self.complete(&mut options);
+        self.control.submit(options, move |submitted| shared.submitted(job, policy, submitted));
+    }
+
+    fn order(&self, job: JobKey, order: Order) {
+        let shared = Arc::clone(&self.shared);
+        self.control.send_later(move || {
+            let job = *shared.jobs().ids.get(&job)?;
+            Some(match order {
+                Order::Version(version, in_flight) => {
+                    Input::PolicyVersion { job, version, in_flight }
+                }
+                Order::Pause => Input::Pause(job),
+                Order::Resume => Input::Resume(job),
+                Order::Hold => Input::Hold(job),
+                Order::Drain => Input::Drain(job),
+                Order::Cancel => Input::Cancel(job),
+            })
+        });
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        lock(&self.shared.snapshot).clone()
+    }
+}
+
+impl Drop for FleetPlayer {
+    fn drop(&mut self) {
+        self.control.stop();
+        if let Some(thread) = self.thread.take() {
+            // Whatever became of it was told.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The player's thread.
+fn play(
+    environment: &EnvironmentOptions,
+    control: &Control,
+    logs: &Path,
+    stop: &Stop,
+    tell: Box<dyn FnMut(Played) + Send>,
+    begun: &SyncSender<Result<Begun, RunError>>,
+) {
+    let EnvironmentOptions { name, run: options } = environment;
+    let (mut fleet, shared, driver) = match begin(environment, control, logs, stop, tell) {
+        Ok(all) => all,
+        Err(error) => {
+            let _ = begun.send(Err(error));
+            return;
+        }
+    };
+    let action_schema = fleet.action_schema.clone();
+    if begun.send(Ok(Begun { shared: Arc::clone(&shared), action_schema })).is_err() {
+        return;
+    }
+    let servers: Vec<String> = fleet.members.iter().map(|member| member.name.clone()).collect();
+    let mut published: Option<Instant> = None;
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        driver.run(|mut at| {
+            shared.rounds.fetch_add(1, Ordering::Relaxed);
+            fleet.look_after(&mut at, options, control);
+            for note in at.notes {
+                shared.note(note, &servers, options);
+            }
+            if published.is_none_or(|at| at.elapsed() >= SNAPSHOT_PERIOD) {
+                published = Some(Instant::now());
+                shared.publish(&at);
+            }
+        })
+    }));
+    match played {
+        Ok(finished) => {
+            fleet.stop(&finished.worker);
+        }
+        Err(panic) => {
+            let why = message(&*panic);
+            tracing::error!(
+                environment = name,
+                why,
+                "the thread that plays an environment has panicked"
+            );
+            drop(fleet);
+            shared.has_failed.store(true, Ordering::Release);
+            shared.tell(Played::Warning {
+                job: None,
+                kind: "player_failed",
+                message: format!(
+                    "the environment {name} is played no more, until the service is started again: {why}"
+                ),
+            });
+            refuse_all(control);
+        }
+    }
+}
+
+/// Starts everything that a player needs.
+fn begin(
+    environment: &EnvironmentOptions,
+    control: &Control,
+    logs: &Path,
+    stop: &Stop,
+    tell: Box<dyn FnMut(Played) + Send>,
+) -> Result<(Fleet, Arc<Shared>, Driver<FleetWorker>), RunError> {
+    let EnvironmentOptions { name, run: options } = environment;
+    let (fleet, mut worker) = Fleet::start(options, control, logs, &|| stop.is_asked())?;
+    let sampler = run::sampler(&fleet, &mut worker).map_err(|error| {
+        let why = match error {
+            RunError::Schema { source, .. } => source.to_string(),
+            other => other.to_string(),
+        };
+        tracing::info!(environment = name, why, "no random actions can be drawn");
+        format!(
+            "policy: random actions cannot be drawn for {name}: {why}; use a constant one, or be the \
+             policy yourself"
+        )
+    });
+    let policies = JobPolicies::new(sampler, worker.waker());
+    let shared = Arc::new(Shared {
+        name: name.clone(),
+        jobs: Mutex::default(),
+        policies: policies.clone(),
+        tell: Mutex::new(tell),
+        snapshot: Mutex::default(),
+        rounds: AtomicU64::new(0),
+        has_failed: AtomicBool::new(false),
+    });
+    let core = run::core(options, &fleet.members);
+    let sink = Box::new(Teller::new(&shared));
+    let driver =
+        Driver::new(core, Vec::new(), worker, vec![Box::new(policies)], sink, control.clone())?
+            .with_groups(Some(Box::new(Teller::new(&shared))))
+            .stays();
+    Ok((fleet, shared, driver))
+}
+
+impl Shared {
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        lock(&self.jobs)
+    }
+
+    fn tell(&self, played: Played) {
+        lock(&self.tell)(played);
+    }
+
+    fn submitted(&self, job: JobKey, policy: JobPolicy, submitted: Result<JobId, OptionsError>) {
+        match submitted {
+            Ok(id) => {
+                let mut jobs = self.jobs();
+                jobs.ids.insert(job, id);
+                jobs.keys.insert(id, job);
+                drop(jobs);
+                self.policies.add(id, policy);
+            }
+            Err(error) => {
+                let why = if self.has_failed.load(Ordering::Acquire) {
+                    format!("the environment {} has failed: start the service again", self.name)
+                } else {
+                    error.to_string()
+                };
+                self.tell(Played::Refused(job, why));
+            }
+        }
+    }
+
+    /// Passes on what the core has to tell. What it tells of a job comes after that job's records.
+    fn note(&self, note: &Note, servers: &[String], options: &RunOptions) {
+        match note {
+            Note::JobEnded(id) => {
+                let mut jobs = self.jobs();
+                let job = jobs.keys.remove(id);
+                if let Some(job) = job {
+                    jobs.ids.remove(&job);
+                }
+                drop(jobs);
+                self.policies.remove(*id);
+                if let Some(job) = job {
+                    self.tell(Played::Ended(job));
+                }
+            }
+            Note::VersionCurrent { job, version } => {
+                self.policies.set_version(*job, *version);
+                if let Some(job) = self.key(*job) {
+                    self.tell(Played::VersionCurrent(job, *version));
+                }
+            }
+            Note::AttemptFailed { server, failure } => {
+                tracing::info!(environment = self.name, server = server.0, %failure, "an attempt failed");
+            }
+            _ => {}
+        }
+        let Some(warning) = warning(note, servers, options.on_fingerprint_change) else { return };
+        let (kind, message) = (warning.kind, warning.message);
+        tracing::warn!(environment = self.name, kind, "{message}");
+        let job = match warning.job {
+            None => None,
+            // Nobody is there to be warned of a job that has ended.
+            Some(id) => match self.key(id) {
+                None => return,
+                job => job,
+            },
+        };
+        self.tell(Played::Warning { job, kind, message });
+    }
+
+    fn key(&self, id: JobId) -> Option<JobKey> {
+        self.jobs().keys.get(&id).copied()
+    }
+
+    fn publish(&self, at: &Look<'_, FleetWorker>) {
+        let servers = at.core.servers().map(|(server, status)| (server.name.clone(), status));
+        let counts = at.core.counts();
+        let jobs = self.jobs();
+        let status = |(&job, &id)| Some((job, at.core.job_status(id)?));
+        let snapshot = Snapshot {
+            servers: servers.collect(),
+            jobs: jobs.ids.iter().filter_map(status).collect(),
+            sessions: counts.sessions,
+            steps: counts.steps,
+        };
+        drop(jobs);
+        *lock(&self.snapshot) = snapshot;
+    }
+}
+
+/// Tells records to the service, which keeps them.
+struct Teller {
+    shared: Arc<Shared>,
+    told: u64,
+}
+
+impl Teller {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), told: 0 }
+    }
+}
+
+impl Sink for Teller {
+    fn submit(&mut self, records: &mut Vec<Trajectory>) {
+        if !records.is_empty() {
+            self.told += records.len() as u64;
+            self.shared.tell(Played::Records(std::mem::take(records)));
+        }
+    }
+
+    fn written(&self) -> u64 {
+        self.told
+    }
+
+    fn failure(&self) -> Option<SinkError> {
+        None
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+impl GroupSink for Teller {
+    /// Told at once: the records of the members were told before.
+    fn submit(&mut self, groups: &mut Vec<GroupRecord>, _submitted: u64) {
+        if !groups.is_empty() {
+            self.told += groups.len() as u64;
+            self.shared.tell(Played::Groups(std::mem::take(groups)));
+        }
+    }
+
+    fn advance(&mut self, _kept: u64) {}
+
+    fn written(&self) -> u64 {
+        self.told
+    }
+
+    fn failure(&self) -> Option<SinkError> {
+        None
+    }
+
+    fn finish(&mut self, _kept: u64) {}
+}
+
+/// Refuses every job until the player is dropped.
+fn refuse_all(control: &Control) {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(&self) {
+            self.0.unpark();
+        }
+    }
+    control.attach(Waker::new(Arc::new(Unpark(thread::current()))));
+    let mut errands = Vec::new();
+    while !control.is_stopped() {
+        control.take(&mut errands);
+        for errand in errands.drain(..) {
+            match errand {
+                // What it would say to the core is for nobody; it may have something to tell.
+                Errand::Later(input) => drop(input()),
+                // Which error it is does not matter: why is known.
+                Errand::Submit(_, then) => then(Err(OptionsError::NoServer(0))),
+                Errand::Input(_) => {}
+            }
+        }
+        thread::park();
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic")
+}
+
+/// A panic under one of these locks leaves nothing half done.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,282 @@
+//! One policy for the many jobs of an environment.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use envmill_protocol::{Decision, Generation, JobId, PolicyError, PolicyVersion, Slot, Turn};
+use envmill_service::{Desk, JobPolicy};
+use envmill_workers::Waker;
+
+use crate::policy::{Policy, Sampler};
+
+/// Answers the turns of each job as that job says: by the environment's sampler, by one action, or at the
+/// desk of a trainer. Jobs come and go while it runs. A clone is the same policy: one belongs to the
+/// driver, another adds and removes jobs, on the driver's thread too.
+#[derive(Clone)]
+pub(super) struct JobPolicies(Arc<Mutex<Table>>);
+
+struct Table {
+    /// What draws actions, or why nothing can.
+    sampler: Result<Sampler, String>,
+    waker: Waker,
+    /// Who sits where, by the job's number from `first` on. Those that have ended are dropped from the
+    /// front.
+    seats: VecDeque<Seat>,
+    first: u32,
+    /// The desks of jobs that have one.
+    desks: Vec<(JobId, Desk)>,
+    /// Jobs with turns in their inboxes.
+    called: Vec<JobId>,
+    ready: Vec<Decision>,
+}
+
+enum Seat {
+    /// The job has ended, or is none of ours.
+    Nobody,
+    Random,
+    Constant(Bytes),
+    Trainer {
+        desk: Desk,
+        /// Turns of one batch on their way to the desk.
+        inbox: Vec<Turn>,
+    },
+}
+
+impl JobPolicies {
+    /// For an environment whose actions this sampler draws; or none can, and why. Trainers' answers wake
+    /// `waker`.
+    pub(super) fn new(sampler: Result<Sampler, String>, waker: Waker) -> Self {
+        Self(Arc::new(Mutex::new(Table {
+            sampler,
+            waker,
+            seats: VecDeque::new(),
+            first: 0,
+            desks: Vec::new(),
+            called: Vec::new(),
+            ready: Vec::new(),
+        })))
+    }
+
+    /// Why jobs cannot have this policy, if so.
+    pub(super) fn problem(&self, policy: &JobPolicy) -> Option<String> {
+        match policy {
+            JobPolicy::Random => self.table().sampler.as_ref().err().cloned(),
+            JobPolicy::Constant(_) | JobPolicy::Trainer(_) => None,
+        }
+    }
+
+    /// A job begins.
+    pub(super) fn add(&self, job: JobId, policy: JobPolicy) {
+        let table = &mut *self.table();
+        if table.seats.is_empty() {
+            table.first = job.0;
+        }
+        let Some(index) = job.0.checked_sub(table.first) else { return };
+        while table.seats.len() <= index as usize {
+            table.seats.push_back(Seat::Nobody);
+        }
+        table.seats[index as usize] = match policy {
+            JobPolicy::Random => Seat::Random,
+            JobPolicy::Constant(action) => Seat::Constant(action),
+            JobPolicy::Trainer(desk) => {
+                desk.wake_with(table.waker.clone());
+                table.desks.push((job, desk.clone()));
+                Seat::Trainer { desk, inbox: Vec::new() }
+            }
+        };
+    }
+
+    /// A job's episodes are begun on this version from now on.
+    pub(super) fn set_version(&self, job: JobId, version: PolicyVersion) {
+        if let Some(Seat::Trainer { desk, .. }) = self.table().seat(job) {
+            desk.set_version(version);
+        }
+    }
+
+    /// A job has ended.
+    pub(super) fn remove(&self, job: JobId) {
+        let table = &mut *self.table();
+        if let Some(seat) = table.seat(job) {
+            *seat = Seat::Nobody;
+        }
+        table.desks.retain(|(it, _)| *it != job);
+        while matches!(table.seats.front(), Some(Seat::Nobody)) {
+            table.seats.pop_front();
+            table.first += 1;
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Held on one thread at a time and never over a call of somebody else's code but the desks'.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn seat(&mut self, job: JobId) -> Option<&mut Seat> {
+        self.seats.get_mut(job.0.checked_sub(self.first)? as usize)
+    }
+
+    fn take(&mut self, turn: Turn) {
+        let index = turn.job.0.wrapping_sub(self.first) as usize;
+        let action = match self.seats.get_mut(index) {
+            Some(Seat::Trainer { inbox, .. }) => {
+                if inbox.is_empty() {
+                    self.called.push(turn.job);
+                }
+                inbox.push(turn);
+                return;
+            }
+            Some(Seat::Constant(action)) => Ok(action.clone()),
+            Some(Seat::Random) => match &mut self.sampler {
+                Ok(sampler) => sampler.act(&turn),
+                Err(problem) => Err(PolicyError { message: problem.clone() }),
+            },
+            Some(Seat::Nobody) | None => {
+                Err(PolicyError { message: format!("job {} has no policy", turn.job) })
+            }
+        };
+        self.ready.push(turn.decided(action));
+    }
+}
+
+impl Policy for JobPolicies {
+    fn submit(&mut self, turns: &mut Vec<Turn>) {
+        if turns.is_empty() {
+            return;
+        }
+        let table = &mut *self.table();
+        for turn in turns.drain(..) {
+            table.take(turn);
+        }
+        while let Some(job) = table.called.pop() {
+            if let Some(Seat::Trainer { desk, inbox }) = table.seat(job) {
+                desk.submit(inbox.drain(..));
+            }
+        }
+    }
+
+    fn cancel(&mut self, turns: &[(Slot, Generation)]) {
+        for (_, desk) in &self.table().desks {
+            desk.cancel(turns);
+        }
+    }
+
+    fn decisions(&mut self, decisions: &mut Vec<Decision>) {
+        let table = &mut *self.table();
+        decisions.append(&mut table.ready);
+        for (_, desk) in &table.desks {
+            desk.decisions(decisions);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use envmill_protocol::{EpisodeIndex, Observed};
+    use envmill_workers::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counter(AtomicU32);
+
+    impl Wake for Counter {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    const SCHEMA: &[u8] =
+        br#"{"type":"object","properties":{"action":{"enum":[0,1]}},"required":["action"]}"#;
+
+    fn policies() -> JobPolicies {
+        let sampler = Sampler::compile(SCHEMA).map_err(|error| error.to_string());
+        JobPolicies::new(sampler, Waker::new(Arc::<Counter>::default()))
+    }
+
+    fn turn(job: u32, slot: u32) -> Turn {
+        Turn {
+            slot: Slot(slot),
+            generation: Generation(7),
+            job: JobId(job),
+            episode: EpisodeIndex(0),
+            seed: u64::from(slot),
+            step: 0,
+            environment: 0,
+            observed: Observed::default(),
+        }
+    }
+
+    fn answers(
+        policies: &mut JobPolicies,
+        turns: &[(u32, u32)],
+    ) -> Vec<(u32, Result<Bytes, String>)> {
+        let mut turns: Vec<_> = turns.iter().map(|&(job, slot)| turn(job, slot)).collect();
+        let mut decisions = Vec::new();
+        policies.submit(&mut turns);
+        policies.decisions(&mut decisions);
+        assert!(turns.is_empty());
+        let answer =
+            |it: Decision| (it.slot.0, it.action.map_err(|PolicyError { message }| message));
+        decisions.into_iter().map(answer).collect()
+    }
+
+    #[test]
+    fn each_job_has_its_own() {
+        let mut policies = policies();
+        policies.add(JobId(3), JobPolicy::Constant("{\"action\":1}".into()));
+        policies.add(JobId(5), JobPolicy::Random);
+        let said = answers(&mut policies, &[(3, 0), (5, 1), (3, 2), (4, 3), (1, 4)]);
+        assert_eq!(said[0], (0, Ok("{\"action\":1}".into())));
+        let drawn = String::from_utf8_lossy(said[1].1.as_ref().unwrap()).into_owned();
+        assert!(drawn == "{\"action\":0}" || drawn == "{\"action\":1}", "{drawn}");
+        assert_eq!(said[2], (2, Ok("{\"action\":1}".into())));
+        for (_, action) in &said[3..] {
+            assert!(action.as_ref().unwrap_err().contains("no policy"), "{action:?}");
+        }
+    }
+
+    #[test]
+    fn those_that_have_ended_take_no_room() {
+        let mut policies = policies();
+        for job in 0..100 {
+            policies.add(JobId(job), JobPolicy::Random);
+            if job > 0 {
+                policies.remove(JobId(job - 1));
+            }
+        }
+        assert_eq!(policies.table().seats.len(), 1);
+        assert!(answers(&mut policies, &[(99, 0)])[0].1.is_ok());
+        assert!(answers(&mut policies, &[(98, 0)])[0].1.is_err());
+        policies.remove(JobId(99));
+        policies.add(JobId(200), JobPolicy::Random);
+        assert_eq!(policies.table().seats.len(), 1);
+        assert!(answers(&mut policies, &[(200, 0)])[0].1.is_ok());
+    }
+
+    #[test]
+    fn a_trainers_turns_wait_at_its_desk() {
+        let mut policies = policies();
+        policies.add(JobId(0), JobPolicy::Trainer(Desk::new()));
+        policies.add(JobId(1), JobPolicy::Random);
+        let said = answers(&mut policies, &[(0, 0), (1, 1), (0, 2)]);
+        assert_eq!(said.iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [1]);
+        policies.cancel(&[(Slot(0), Generation(7))]);
+        policies.remove(JobId(0));
+        assert!(policies.table().desks.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_said_before() {
+        let why = "--policy random cannot draw actions".to_owned();
+        let policies = JobPolicies::new(Err(why.clone()), Waker::new(Arc::<Counter>::default()));
+        assert_eq!(policies.problem(&JobPolicy::Random), Some(why));
+        assert_eq!(policies.problem(&JobPolicy::Constant("{}".into())), None);
+    }
+}

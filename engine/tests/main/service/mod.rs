@@ -1,0 +1,8 @@
+//! The rollout service as a trainer meets it: real processes on both sides.
+
+mod audits;
+mod figures;
+mod kills;
+mod policies;
+mod rig;
+mod trainers;
