@@ -19,6 +19,26 @@ class EnvmillError(Exception):
     """Where a run was played but not all of its records could be kept: the run with those that were."""
 
 
+class Unreachable(EnvmillError):
+    """The rollout service is not there, or was not for longer than one wants to wait. What it has
+    accepted it goes on with when it is back: attach to the job again."""
+
+
+class Refused(EnvmillError):
+    """The rollout service refuses, and has done nothing of it. The message says why and what to do."""
+
+    code: str
+    """gRPC's word for the reason: ``invalid_argument``, ``not_found``, ``failed_precondition``,
+    ``unauthenticated``, …"""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[Refused], tuple[str, str]]:
+        return Refused, (str(self), self.code)
+
+
 class Interrupted(KeyboardInterrupt):
     """A run was interrupted (Ctrl-C). After one interrupt no more episodes were started and those under
     way have finished; after two, those under way were given up, too. Either way each requested episode

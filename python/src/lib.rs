@@ -9,10 +9,22 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "arguments come from Python by value")]
 
+mod array;
+mod bell;
+mod client;
 mod errors;
+mod history;
 mod job;
+mod json;
+mod mailbox;
+mod messages;
+mod pending;
 mod reader;
 mod record;
+mod rollouts;
+mod runtime;
+mod tokens;
+mod turns;
 
 #[pyo3::pymodule]
 mod _native {
@@ -23,9 +35,17 @@ mod _native {
 
     #[pymodule_export]
     use crate::{
+        array::Array,
+        bell::Bell,
+        client::Connection,
+        history::{Attempt, Delivery, Timing},
         job::{Job, Played},
+        pending::Pending,
         reader::{RecordReader, count_records},
         record::{End, Observed, Record, Step},
+        rollouts::Stream,
+        tokens::{Blob, Generation, TurnSpan, Version},
+        turns::{Seat, Turn},
     };
 
     /// Runs the `envmill` command and returns its exit status. `program` is the command line that

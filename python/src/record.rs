@@ -13,27 +13,12 @@ use pyo3::{
     types::{PyBytes, PyDict, PyTuple, PyType},
 };
 
-/// JSON's text as a Python object, made when it is first asked for.
-struct Lazy(PyOnceLock<Py<PyAny>>);
-
-impl Lazy {
-    const fn new() -> Self {
-        Self(PyOnceLock::new())
-    }
-
-    fn of(&self, py: Python<'_>, text: &[u8]) -> PyResult<Py<PyAny>> {
-        self.0.get_or_try_init(py, || parsed(py, text)).map(|object| object.clone_ref(py))
-    }
-}
-
-/// What a JSON text says; `None` for an empty one.
-fn parsed(py: Python<'_>, text: &[u8]) -> PyResult<Py<PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if text.is_empty() {
-        return Ok(py.None());
-    }
-    Ok(LOADS.import(py, "json", "loads")?.call1((PyBytes::new(py, text),))?.unbind())
-}
+use crate::{
+    array,
+    history::{Attempt, Delivery, Timing},
+    json::{Lazy, parsed},
+    tokens::{Blob, Generation, Runs, TurnSpan, runs},
+};
 
 fn line(trajectory: &Trajectory) -> Vec<u8> {
     let mut line = Vec::new();
@@ -45,18 +30,31 @@ fn line(trajectory: &Trajectory) -> Vec<u8> {
 #[pyclass(frozen, module = "envmill._native")]
 pub(crate) struct Record {
     trajectory: Arc<Trajectory>,
+    /// How it came, if a service sent it.
+    delivery: Option<Delivery>,
     steps: PyOnceLock<Py<PyTuple>>,
+    generations: PyOnceLock<Py<PyTuple>>,
     reset: PyOnceLock<Option<Py<Observed>>>,
     reset_parameters: Lazy,
+    messages: Lazy,
+    sampling: Lazy,
 }
 
 impl Record {
     pub(crate) fn new(trajectory: Trajectory) -> Self {
+        Self::delivered(trajectory, None)
+    }
+
+    pub(crate) fn delivered(trajectory: Trajectory, delivery: Option<Delivery>) -> Self {
         Self {
             trajectory: Arc::new(trajectory),
+            delivery,
             steps: PyOnceLock::new(),
+            generations: PyOnceLock::new(),
             reset: PyOnceLock::new(),
             reset_parameters: Lazy::new(),
+            messages: Lazy::new(),
+            sampling: Lazy::new(),
         }
     }
 }
@@ -94,8 +92,43 @@ impl Record {
     }
 
     #[getter]
+    fn branch_id(&self) -> u32 {
+        self.trajectory.branch_id
+    }
+
+    #[getter]
+    fn parent_branch(&self) -> Option<u32> {
+        self.trajectory.parent_branch
+    }
+
+    #[getter]
+    fn agent_id(&self) -> u32 {
+        self.trajectory.agent_id
+    }
+
+    #[getter]
     fn server(&self) -> &str {
         &self.trajectory.provenance.server
+    }
+
+    #[getter]
+    fn session_id(&self) -> &str {
+        &self.trajectory.provenance.session_id
+    }
+
+    #[getter]
+    fn episode_in_session(&self) -> u32 {
+        self.trajectory.provenance.episode_in_session
+    }
+
+    #[getter]
+    fn environment_fingerprint(&self) -> &str {
+        &self.trajectory.provenance.environment_fingerprint
+    }
+
+    #[getter]
+    fn attempts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.trajectory.attempts.iter().map(Attempt::from))
     }
 
     #[getter]
@@ -136,8 +169,70 @@ impl Record {
     }
 
     #[getter]
+    fn rewards<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let rewards = self.trajectory.steps.iter();
+        let rewards = rewards.map(|step| step.reward().value.unwrap_or(f64::NAN));
+        array::of_floats(py, rewards.collect())
+    }
+
+    #[getter]
     fn reward_components<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         named(py, &self.trajectory.reward_components)
+    }
+
+    #[getter]
+    fn token_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        array::of_record(py, &self.trajectory, |it| &it.tokens.token_ids[..])
+    }
+
+    #[getter]
+    fn prompt_len(&self) -> u32 {
+        self.trajectory.tokens.prompt_len
+    }
+
+    #[getter]
+    fn loss_mask<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        array::of_record(py, &self.trajectory, |it| &it.tokens.loss_mask[..])
+    }
+
+    #[getter]
+    fn logprobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        array::of_record(py, &self.trajectory, |it| &it.tokens.logprobs[..])
+    }
+
+    #[getter]
+    fn policy_versions(&self) -> Runs {
+        runs(&self.trajectory.tokens.policy_versions)
+    }
+
+    #[getter]
+    fn generations(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
+        let make = || PyTuple::new(py, Generation::all(&self.trajectory)).map(Bound::unbind);
+        self.generations.get_or_try_init(py, make).map(|made| made.clone_ref(py))
+    }
+
+    #[getter]
+    fn turns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.trajectory.turns.iter().map(TurnSpan::from))
+    }
+
+    #[getter]
+    fn messages(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.messages.of(py, &self.trajectory.messages)
+    }
+
+    #[getter]
+    fn sampling(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.sampling.of(py, &self.trajectory.sampling)
+    }
+
+    #[getter]
+    fn blobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, blob) in Blob::all(&self.trajectory) {
+            dict.set_item(name, blob)?;
+        }
+        Ok(dict)
     }
 
     #[getter]
@@ -148,6 +243,16 @@ impl Record {
     #[getter]
     fn end(&self) -> End {
         End(Arc::clone(&self.trajectory))
+    }
+
+    #[getter]
+    fn timing(&self) -> Timing {
+        Timing::from(&self.trajectory.timing)
+    }
+
+    #[getter]
+    const fn delivery(&self) -> Option<Delivery> {
+        self.delivery
     }
 
     #[getter]
@@ -169,11 +274,15 @@ impl Record {
         trajectory.map(Self::new).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
-    fn __reduce__<'py>(
-        this: &Bound<'py, Self>,
-    ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
-        let from_json = PyType::new::<Self>(this.py()).getattr("from_json")?;
-        Ok((from_json, (this.get().to_json(this.py()),)))
+    /// What was pickled.
+    #[staticmethod]
+    fn _restored(text: &[u8], delivery: Option<Delivery>) -> PyResult<Self> {
+        Ok(Self { delivery, ..Self::from_json(text)? })
+    }
+
+    fn __reduce__<'py>(this: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+        let restored = PyType::new::<Self>(this.py()).getattr("_restored")?;
+        Ok((restored, (this.get().to_json(this.py()), this.get().delivery)))
     }
 
     fn __repr__(&self) -> String {
@@ -187,6 +296,9 @@ impl Record {
         )
     }
 }
+
+/// What pickle makes a record from.
+type Reduced<'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, Option<Delivery>));
 
 fn named<'py>(py: Python<'py>, numbers: &[(String, f64)]) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);

@@ -1,0 +1,111 @@
+//! Numbers of a record as NumPy arrays that share its memory.
+
+use std::{any::Any, sync::Arc};
+
+use envmill_protocol::Trajectory;
+use pyo3::{
+    exceptions::PyValueError,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyDict, PyTuple},
+};
+
+/// Memory, as NumPy's array interface describes it. Whoever looks at it keeps this object, and with it
+/// the memory; nobody may write there.
+#[pyclass(frozen, module = "envmill._native")]
+pub(crate) struct Array {
+    address: usize,
+    shape: Vec<u64>,
+    /// The type of an element, as the interface spells it: `<u4`.
+    element: String,
+    /// What the memory belongs to. It never changes, and so the memory does not move.
+    _keep: Box<dyn Any + Send + Sync>,
+}
+
+/// A number that an array may hold.
+pub(crate) trait Element {
+    const SPELLING: &'static str;
+}
+
+/// What stands before a type of several bytes.
+const ORDER: char = if cfg!(target_endian = "little") { '<' } else { '>' };
+
+impl Element for u8 {
+    const SPELLING: &'static str = "u1";
+}
+
+impl Element for u32 {
+    const SPELLING: &'static str = "u4";
+}
+
+impl Element for f32 {
+    const SPELLING: &'static str = "f4";
+}
+
+impl Element for f64 {
+    const SPELLING: &'static str = "f8";
+}
+
+#[pymethods]
+impl Array {
+    #[getter]
+    fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        dict.set_item("version", 3)?;
+        dict.set_item("shape", PyTuple::new(py, &self.shape)?)?;
+        dict.set_item("typestr", &self.element)?;
+        // The second says that it is not to be written to.
+        dict.set_item("data", (self.address, true))?;
+        Ok(dict)
+    }
+}
+
+/// The elements `of` a record.
+pub(crate) fn of_record<'py, T: Element>(
+    py: Python<'py>,
+    trajectory: &Arc<Trajectory>,
+    of: impl FnOnce(&Trajectory) -> &[T],
+) -> PyResult<Bound<'py, PyAny>> {
+    let elements = of(trajectory);
+    let (address, length) = (elements.as_ptr().addr(), elements.len());
+    let element = format!("{ORDER}{}", T::SPELLING);
+    let _keep = Box::new(Arc::clone(trajectory));
+    numpy(py, Array { address, shape: vec![length as u64], element, _keep })
+}
+
+/// Numbers that were made for it.
+pub(crate) fn of_floats(py: Python<'_>, floats: Vec<f64>) -> PyResult<Bound<'_, PyAny>> {
+    let (address, length) = (floats.as_ptr().addr(), floats.len());
+    let element = format!("{ORDER}{}", f64::SPELLING);
+    numpy(py, Array { address, shape: vec![length as u64], element, _keep: Box::new(floats) })
+}
+
+/// Bytes `of` a record as elements of a type that NumPy knows by its name, little-endian.
+pub(crate) fn of_bytes<'py>(
+    py: Python<'py>,
+    trajectory: &Arc<Trajectory>,
+    of: impl FnOnce(&Trajectory) -> &[u8],
+    dtype: &str,
+    shape: &[u64],
+) -> PyResult<Bound<'py, PyAny>> {
+    static DTYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let dtype = DTYPE.import(py, "numpy", "dtype")?.call1((dtype,))?;
+    let dtype = dtype.call_method1("newbyteorder", ("<",))?;
+    let size: u64 = dtype.getattr("itemsize")?.extract()?;
+    let bytes = of(trajectory);
+    let wanted = shape.iter().try_fold(size, |product, length| product.checked_mul(*length));
+    if wanted != Some(bytes.len() as u64) {
+        return Err(PyValueError::new_err(format!(
+            "{} bytes are no array of the type {dtype} and the shape {shape:?}",
+            bytes.len()
+        )));
+    }
+    let element = dtype.getattr("str")?.extract()?;
+    let _keep = Box::new(Arc::clone(trajectory));
+    numpy(py, Array { address: bytes.as_ptr().addr(), shape: shape.to_vec(), element, _keep })
+}
+
+fn numpy(py: Python<'_>, array: Array) -> PyResult<Bound<'_, PyAny>> {
+    static ASARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    ASARRAY.import(py, "numpy", "asarray")?.call1((array,))
+}

@@ -1,0 +1,208 @@
+//! What a language model said in an episode: generations, versions, turns and attachments.
+
+use std::sync::Arc;
+
+use envmill_client::wire;
+use envmill_protocol::{
+    Generated, PolicyVersion, Trajectory, VersionSpan,
+    record::{Blob as Attached, TurnSpan as Span},
+};
+use pyo3::{prelude::*, types::PyBytes};
+
+use crate::array::{of_bytes, of_record};
+
+/// A version of a policy's weights.
+#[pyclass(frozen, get_all, eq, ord, hash, from_py_object, module = "envmill._native")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Version {
+    lineage: u32,
+    step: u64,
+}
+
+impl From<PolicyVersion> for Version {
+    fn from(version: PolicyVersion) -> Self {
+        Self { lineage: version.lineage().into(), step: version.step() }
+    }
+}
+
+impl From<wire::Version> for Version {
+    fn from(version: wire::Version) -> Self {
+        Self { lineage: version.lineage, step: version.step }
+    }
+}
+
+impl From<Version> for wire::Version {
+    fn from(version: Version) -> Self {
+        Self { lineage: version.lineage, step: version.step }
+    }
+}
+
+#[pymethods]
+impl Version {
+    #[new]
+    #[pyo3(signature = (step, lineage=0))]
+    const fn new(step: u64, lineage: u32) -> Self {
+        Self { lineage, step }
+    }
+
+    const fn __getnewargs__(&self) -> (u64, u32) {
+        (self.step, self.lineage)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Version(step={}, lineage={})", self.step, self.lineage)
+    }
+}
+
+/// Runs of tokens by one version each.
+pub(crate) type Runs = Vec<(Version, u32)>;
+
+pub(crate) fn runs(spans: &[VersionSpan]) -> Runs {
+    spans.iter().map(|span| (span.version.into(), span.tokens)).collect()
+}
+
+/// One call of a language model.
+#[pyclass(frozen, module = "envmill._native")]
+pub(crate) struct Generation {
+    trajectory: Arc<Trajectory>,
+    /// Which one; within the trajectory's.
+    index: usize,
+}
+
+impl Generation {
+    pub(crate) fn all(trajectory: &Arc<Trajectory>) -> Vec<Self> {
+        let one = |index| Self { trajectory: Arc::clone(trajectory), index };
+        (0..trajectory.generations.len()).map(one).collect()
+    }
+
+    fn it(&self) -> &Generated {
+        &self.trajectory.generations[self.index]
+    }
+}
+
+#[pymethods]
+impl Generation {
+    #[getter]
+    fn prompt_token_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        of_record(py, &self.trajectory, |it| &it.generations[self.index].prompt_token_ids[..])
+    }
+
+    #[getter]
+    fn token_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        of_record(py, &self.trajectory, |it| &it.generations[self.index].token_ids[..])
+    }
+
+    #[getter]
+    fn logprobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        of_record(py, &self.trajectory, |it| &it.generations[self.index].logprobs[..])
+    }
+
+    #[getter]
+    fn loss_mask<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        of_record(py, &self.trajectory, |it| &it.generations[self.index].loss_mask[..])
+    }
+
+    #[getter]
+    fn policy_versions(&self) -> Runs {
+        runs(&self.it().policy_versions)
+    }
+
+    #[getter]
+    fn parent(&self) -> Option<u32> {
+        self.it().parent
+    }
+
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.it().kind.name()
+    }
+
+    fn __repr__(&self) -> String {
+        let Generated { prompt_token_ids, token_ids, kind, .. } = self.it();
+        let (prompt, sampled) = (prompt_token_ids.len(), token_ids.len());
+        format!("<envmill.Generation of {sampled} tokens after {prompt} ({})>", kind.name())
+    }
+}
+
+/// A turn of a conversation as a span of tokens.
+#[pyclass(frozen, get_all, module = "envmill._native")]
+pub(crate) struct TurnSpan {
+    role: String,
+    start: u32,
+    end: u32,
+    tool: String,
+    finish_reason: String,
+    generation_us: u64,
+    environment_us: u64,
+    queue_us: u64,
+}
+
+impl From<&Span> for TurnSpan {
+    fn from(span: &Span) -> Self {
+        let Span { role, start, end, tool, finish_reason, generation_us, environment_us, queue_us } =
+            span.clone();
+        Self { role, start, end, tool, finish_reason, generation_us, environment_us, queue_us }
+    }
+}
+
+#[pymethods]
+impl TurnSpan {
+    fn __repr__(&self) -> String {
+        format!("TurnSpan(role={:?}, start={}, end={})", self.role, self.start, self.end)
+    }
+}
+
+/// A named array of bytes.
+#[pyclass(frozen, module = "envmill._native")]
+pub(crate) struct Blob {
+    trajectory: Arc<Trajectory>,
+    /// Which one; within the trajectory's.
+    index: usize,
+}
+
+impl Blob {
+    pub(crate) fn all(trajectory: &Arc<Trajectory>) -> impl Iterator<Item = (&str, Self)> {
+        let blobs = trajectory.blobs.iter().enumerate();
+        blobs.map(|(index, blob)| {
+            (blob.name.as_str(), Self { trajectory: Arc::clone(trajectory), index })
+        })
+    }
+
+    fn it(&self) -> &Attached {
+        &self.trajectory.blobs[self.index]
+    }
+}
+
+#[pymethods]
+impl Blob {
+    #[getter]
+    fn name(&self) -> &str {
+        &self.it().name
+    }
+
+    #[getter]
+    fn dtype(&self) -> &str {
+        &self.it().dtype
+    }
+
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyTuple>> {
+        pyo3::types::PyTuple::new(py, &self.it().shape)
+    }
+
+    #[getter]
+    fn array<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Attached { dtype, shape, .. } = self.it();
+        of_bytes(py, &self.trajectory, |it| &it.blobs[self.index].data, dtype, shape)
+    }
+
+    #[getter]
+    fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.it().data)
+    }
+
+    fn __repr__(&self) -> String {
+        let Attached { name, dtype, shape, .. } = self.it();
+        format!("<envmill.Blob {name:?} of the type {dtype} and the shape {shape:?}>")
+    }
+}

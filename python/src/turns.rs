@@ -1,0 +1,218 @@
+//! The turns of a job for a trainer that is its policy.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use envmill_client::{Answers, Error, Turns, wire, wire::step_batch_response::Response};
+use pyo3::{
+    exceptions::PyValueError,
+    prelude::*,
+    types::{PyBytes, PyList},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    bell::Bell,
+    errors::client_error,
+    json::{self, Lazy},
+    mailbox::Mailbox,
+    pending::Pending,
+    runtime::{Owned, Words},
+    tokens::Version,
+};
+
+const WORDS: Words = Words {
+    name: "policy",
+    instead: "answer the job's turns here, with envmill.Client().policy()",
+};
+
+/// The stream of a job's turns.
+#[pyclass(frozen, module = "envmill._native")]
+pub(crate) struct Seat(Owned<Open>);
+
+struct Open {
+    /// Batches; `None` at the job's end.
+    batches: Arc<Mailbox<Option<Vec<wire::Turn>>>>,
+    version: Arc<Mutex<Option<Version>>>,
+    answers: Answers,
+    stop: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl Seat {
+    /// Has the client's thread take what comes. To be called there.
+    pub(crate) fn start(turns: Turns) -> Self {
+        let batches = Arc::new(Mailbox::default());
+        let version = Arc::new(Mutex::default());
+        let (stop, stopped) = oneshot::channel();
+        let open = Open {
+            batches: Arc::clone(&batches),
+            version: Arc::clone(&version),
+            answers: turns.answers(),
+            stop: Mutex::new(Some(stop)),
+        };
+        tokio::spawn(async move {
+            let end = tokio::select! {
+                end = receive(turns, &batches, &version) => end,
+                _ = stopped => Error::Over("it was closed".into()),
+            };
+            batches.close(end);
+        });
+        Self(Owned::new(open, &WORDS))
+    }
+}
+
+async fn receive(
+    mut turns: Turns,
+    batches: &Mailbox<Option<Vec<wire::Turn>>>,
+    version: &Mutex<Option<Version>>,
+) -> Error {
+    loop {
+        match turns.next().await {
+            Ok(Some(Response::Turns(turns))) => batches.put(Some(turns.turns)),
+            Ok(Some(Response::VersionCurrent(it))) => {
+                let current = it.version.map(Version::from);
+                *version.lock().unwrap_or_else(PoisonError::into_inner) = current;
+            }
+            // Their answers are dropped by the client.
+            Ok(Some(Response::Cancelled(_) | Response::Over(_))) => {}
+            Ok(None) => {
+                batches.put(None);
+                return Error::Over("the job has ended".into());
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
+fn batch(py: Python<'_>, turns: Option<Vec<wire::Turn>>) -> PyResult<Py<PyAny>> {
+    let Some(turns) = turns else { return Ok(py.None()) };
+    let turns = turns.into_iter().map(|turn| Py::new(py, Turn { turn, observation: Lazy::new() }));
+    Ok(PyList::new(py, turns.collect::<PyResult<Vec<_>>>()?)?.into_any().unbind())
+}
+
+#[pymethods]
+impl Seat {
+    /// Whether it belongs to this process; an error if not.
+    fn check(&self) -> PyResult<()> {
+        self.0.get().map(|_| ())
+    }
+
+    /// The next batch, or `None` after the job's end.
+    fn next(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        batch(py, self.0.get()?.batches.wait(py)?)
+    }
+
+    /// A list of the next batch, if there is one yet.
+    fn next_if_there(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        let taken = self.0.get()?.batches.take().map_err(client_error)?;
+        taken.into_iter().map(|turns| batch(py, turns)).collect()
+    }
+
+    /// Rings the bell when there is something.
+    fn ring(&self, bell: &Bell, token: u64) -> PyResult<()> {
+        self.0.get()?.batches.ring(bell.ring(token));
+        Ok(())
+    }
+
+    #[getter]
+    fn version(&self) -> PyResult<Option<Version>> {
+        Ok(*self.0.get()?.version.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn answer(&self, answers: Vec<Answer<'_>>) -> PyResult<Pending> {
+        let desk = self.0.get()?.answers.clone();
+        let actions = answers.into_iter().map(action).collect::<PyResult<Vec<_>>>()?;
+        Pending::done(async move { desk.answer(actions).await })
+    }
+
+    /// Leaves the job's turns to others. Nothing happens the second time.
+    fn close(&self) -> PyResult<()> {
+        let stop = &self.0.get()?.stop;
+        if let Some(stop) = stop.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = stop.send(());
+        }
+        Ok(())
+    }
+}
+
+/// A turn's name, its action, and what was generated to come to it.
+type Answer<'py> = (u64, Bound<'py, PyAny>, Option<Version>, Option<Generated>);
+
+/// Token ids of the prompt and of what was sampled, and logarithms of the probabilities of the latter.
+type Generated = (Vec<u32>, Vec<u32>, Vec<f32>);
+
+fn action((turn, action, version, generated): Answer<'_>) -> PyResult<wire::Action> {
+    // An exception instead of an action is why there is none.
+    let (action, error) = if action.is_instance_of::<pyo3::exceptions::PyBaseException>() {
+        let error = action.str()?.to_string();
+        let error = if error.is_empty() { action.get_type().name()?.to_string() } else { error };
+        (Bytes::new(), error)
+    } else {
+        let text = json::text(&action);
+        let wrong = |_| PyValueError::new_err(format!("the action for turn {turn} is no JSON"));
+        (text.map_err(wrong)?, String::new())
+    };
+    let generated = generated.map(|(prompt_token_ids, token_ids, logprobs)| wire::Generated {
+        prompt_token_ids,
+        token_ids,
+        logprobs,
+        ..wire::Generated::default()
+    });
+    let version = version.map(wire::Version::from);
+    Ok(wire::Action { turn, action, error, version, generated })
+}
+
+/// An environment showed something and waits for an action.
+#[pyclass(frozen, module = "envmill._native")]
+pub(crate) struct Turn {
+    turn: wire::Turn,
+    observation: Lazy,
+}
+
+#[pymethods]
+impl Turn {
+    #[getter]
+    const fn id(&self) -> u64 {
+        self.turn.turn
+    }
+
+    #[getter]
+    const fn episode(&self) -> u64 {
+        self.turn.episode
+    }
+
+    #[getter]
+    const fn group_id(&self) -> u64 {
+        self.turn.group_id
+    }
+
+    #[getter]
+    const fn step(&self) -> u32 {
+        self.turn.step
+    }
+
+    #[getter]
+    const fn seed(&self) -> u64 {
+        self.turn.seed
+    }
+
+    #[getter]
+    fn observation(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.observation.of(py, &self.turn.observation)
+    }
+
+    #[getter]
+    fn observation_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.turn.observation)
+    }
+
+    #[getter]
+    const fn reward(&self) -> Option<f64> {
+        self.turn.reward
+    }
+
+    fn __repr__(&self) -> String {
+        let wire::Turn { turn, episode, step, .. } = self.turn;
+        format!("Turn(id={turn}, episode={episode}, step={step})")
+    }
+}
