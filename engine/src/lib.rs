@@ -2,7 +2,8 @@
 //!
 //! Start at [`run()`](run::run), which plays a job from its [`config::RunOptions`] to its
 //! [`report::Summary`]. Its parts: the [`driver`] (the loop around the core and a worker), the
-//! [`policy`] seam (who decides on actions), the [`sink`] seam (where records go), [`children`]
+//! [`policy`] seam (who decides on actions), the [`scorer`] seam (who says what episodes were worth), the
+//! [`sink`] seam (where records go), [`children`]
 //! (servers that a run starts), the [`gateway`] (a pool of servers behind one URL), and [`command`] (the
 //! `envmill` command).
 //!
@@ -23,6 +24,7 @@ pub mod replay;
 pub mod report;
 mod resume;
 pub mod run;
+pub mod scorer;
 pub mod serve;
 pub mod sink;
 pub mod tasks;

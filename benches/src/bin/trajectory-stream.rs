@@ -186,7 +186,7 @@ impl Gate {
 }
 
 impl Player for Producer {
-    fn submit(&self, job: JobKey, options: JobOptions, _: JobPolicy) {
+    fn submit(&self, job: JobKey, options: JobOptions, _: JobPolicy, _: Option<String>) {
         let (ear, gate) = (self.ear.clone(), Arc::clone(&self.paused));
         thread::spawn(move || {
             for group in 0..options.episodes / u64::from(MEMBERS) {
@@ -292,7 +292,7 @@ fn serve(directory: &str) -> Result<()> {
         action_schema: Bytes::new(),
         player: Box::new(producer),
     };
-    let running = opened.start(vec![environment], BTreeMap::new())?;
+    let running = opened.start(vec![environment], BTreeMap::new(), BTreeMap::new())?;
     println!("http://{}", listener.local_addr()?);
     let (ended, until) = tokio::sync::oneshot::channel();
     thread::spawn(move || {

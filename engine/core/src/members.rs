@@ -11,11 +11,21 @@ const FILLING_MAX: usize = 64;
 impl Job {
     /// Whether an episode may be started that was not before.
     pub(crate) fn may_start_new(&self) -> bool {
+        let must_fill = match self.options.scoring {
+            Scoring::External { whole_groups, .. } => whole_groups && !self.filling.is_empty(),
+            Scoring::Environment => false,
+        };
+        self.unstarted > 0 && (must_fill || self.may_begin()) && !self.is_held
+    }
+
+    /// Whether nothing of the job keeps groups that have not begun, or episodes without groups, from
+    /// being started.
+    fn may_begin(&self) -> bool {
         let scorer_has_room = match self.options.scoring {
             Scoring::Environment => true,
             Scoring::External { most, .. } => self.scoring < most.max(1),
         };
-        self.unstarted > 0 && scorer_has_room && self.versions.pending.is_none() && !self.is_held
+        scorer_has_room && self.versions.pending.is_none()
     }
 
     /// The group of the next member to start, and whether it was opened for that. There is one:
@@ -41,7 +51,7 @@ impl Job {
             self.next_group += 1;
         }
         let may_open = self.next_group < self.groups_total
-            && (self.filling.is_empty() || self.filling.len() < window);
+            && (self.filling.is_empty() || self.may_begin() && self.filling.len() < window);
         let found = match (options.placement, server) {
             (GroupPlacement::Any, _) | (_, None) => self.filling.first().copied(),
             (GroupPlacement::Together, Some(server)) => {

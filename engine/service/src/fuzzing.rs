@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use envmill_core::{JobOptions, Tasks};
+use envmill_core::{JobOptions, Scoring, Tasks};
 use envmill_delivery::JobKey;
 use envmill_store::{Medium, Store};
 use envmill_wire::{self as wire, drive_response::Response};
@@ -16,7 +16,7 @@ use redb::backends::InMemoryBackend;
 
 use crate::{
     Environment, JobPolicy, Order, Player, ServiceOptions, Snapshot,
-    hub::{self, Address, StreamId},
+    hub::{self, Address, Offer, StreamId},
     metrics::Metrics,
     outflow,
 };
@@ -28,7 +28,7 @@ const REQUESTS_MAX: usize = 64;
 struct Nobody;
 
 impl Player for Nobody {
-    fn submit(&self, _: JobKey, _: JobOptions, _: JobPolicy) {}
+    fn submit(&self, _: JobKey, _: JobOptions, _: JobPolicy, _: Option<String>) {}
 
     fn order(&self, _: JobKey, _: Order) {}
 
@@ -54,14 +54,10 @@ pub fn requests(mut bytes: &[u8]) {
     };
     let task_sets = BTreeMap::from([("t".to_owned(), Tasks::default())]);
     let options = ServiceOptions::new("");
-    let made = hub::make(
-        options,
-        vec![environment],
-        task_sets,
-        store,
-        address.clone(),
-        Metrics::default(),
-    );
+    let scoring = Scoring::External { deadline: None, most: 4, whole_groups: false };
+    let scorers = BTreeMap::from([("s".to_owned(), scoring)]);
+    let offer = Offer { environments: vec![environment], task_sets, scorers };
+    let made = hub::make(options, offer, store, address.clone(), Metrics::default());
     let Ok(mut hub) = made else { return };
     let streams = [0, 1].map(StreamId);
     let mut outflows = streams.map(|stream| {

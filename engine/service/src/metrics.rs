@@ -54,6 +54,7 @@ pub(crate) struct Metrics {
     pub(crate) jobs: Family<Of, Gauge>,
     pub(crate) unstarted: Family<Of, Gauge>,
     pub(crate) in_flight: Family<Of, Gauge>,
+    pub(crate) scoring: Family<Of, Gauge>,
     pub(crate) paused: Family<Of, Gauge>,
     pub(crate) waiting: Family<Of, Gauge>,
     pub(crate) waiting_bytes: Family<Of, Gauge>,
@@ -88,6 +89,7 @@ impl Metrics {
             "Episodes that have begun and are not recorded",
             &self.in_flight,
         );
+        put.put("episodes_scoring", "Of them, those with their scorer", &self.scoring);
         put.put("jobs_paused", "Jobs whose episodes may not go on for now", &self.paused);
         put.put("records_waiting", "Records that may go and have not been sent", &self.waiting);
         put.put(

@@ -39,8 +39,9 @@ impl fmt::Debug for Environment {
 ///   [`Played::Ended`].
 /// * What is told is told in order, to whom it was promised when the player was made.
 pub trait Player: Send {
-    /// Takes a job on. Its name ([`JobOptions::name`]) is the job's id, and no other job's.
-    fn submit(&self, job: JobKey, options: JobOptions, policy: JobPolicy);
+    /// Takes a job on. Its name ([`JobOptions::name`]) is the job's id, and no other job's. If its episodes
+    /// are scored by someone outside ([`JobOptions::scoring`]), `scorer` is the scorer's name.
+    fn submit(&self, job: JobKey, options: JobOptions, policy: JobPolicy, scorer: Option<String>);
 
     /// Passes on a wish. One about a job that has ended is ignored.
     fn order(&self, job: JobKey, order: Order);

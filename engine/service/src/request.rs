@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use envmill_core::{
     Deadlines, GroupFilter, GroupOptions, InFlight, JobOptions, OnEnvironmentError, RetryBudget,
-    SessionReuse, Task, Tasks,
+    Scoring, SessionReuse, Task, Tasks,
 };
 use envmill_delivery::{Order, Retention, Terms};
 use envmill_protocol::PolicyVersion;
@@ -44,6 +44,7 @@ impl Request {
         mut job: wire::SubmitJob,
         environments: &[Environment],
         task_sets: &BTreeMap<String, Tasks>,
+        scorers: &BTreeMap<String, Scoring>,
     ) -> Result<Self, Refusal> {
         check_name(&job.name)?;
         let environment =
@@ -58,6 +59,7 @@ impl Request {
         let its = &environments[environment];
         let (group, episodes) = group(&mut job)?;
         let tasks = tasks(&mut job, task_sets)?;
+        let scoring = scoring(&job, scorers)?;
         check_object("reset_parameters", &job.reset_parameters)?;
         if let wire::policy::Policy::Constant(action) =
             job.policy.get_or_insert_default().policy.get_or_insert_with(random)
@@ -123,6 +125,7 @@ impl Request {
             weight: job.weight,
             priority: job.priority,
             staleness_max: terms.staleness_max,
+            scoring,
             ..defaults.clone()
         };
         options.check().map_err(|error| Refusal::argument(error.to_string()))?;
@@ -141,6 +144,11 @@ impl Request {
             Some(wire::policy::Policy::Trainer(_)) => JobPolicy::Trainer(Desk::new()),
             Some(wire::policy::Policy::Random(_)) | None => JobPolicy::Random,
         }
+    }
+
+    /// Who says what its episodes were worth, if not the environment.
+    pub(crate) fn scorer(&self) -> Option<String> {
+        (!self.job.scorer.is_empty()).then(|| self.job.scorer.clone())
     }
 
     /// What a trainer is shown of it: tasks are left out, which it has, or which are many.
@@ -243,6 +251,27 @@ fn tasks(job: &mut wire::SubmitJob, task_sets: &BTreeMap<String, Tasks>) -> Resu
     let task =
         |task: &wire::Task| Task { id: task.id.clone(), parameters: task.parameters.clone() };
     Ok(Tasks::new(job.tasks.iter().map(task).collect()))
+}
+
+fn scoring(job: &wire::SubmitJob, scorers: &BTreeMap<String, Scoring>) -> Result<Scoring, Refusal> {
+    if job.scorer.is_empty() {
+        return Ok(Scoring::Environment);
+    }
+    let Some(&scoring) = scorers.get(&job.scorer) else {
+        let names: Vec<_> = scorers.keys().map(String::as_str).collect();
+        return Err(Refusal::argument(format!(
+            "scorer: there is no `{}` in the engine's configuration, which has {}",
+            job.scorer,
+            if names.is_empty() { "none".into() } else { names.join(", ") }
+        )));
+    };
+    if matches!(scoring, Scoring::External { whole_groups: true, .. }) && job.groups == 0 {
+        return Err(Refusal::argument(format!(
+            "scorer: `{}` scores whole groups: ask for groups, not for episodes",
+            job.scorer
+        )));
+    }
+    Ok(scoring)
 }
 
 fn check_object(field: &str, text: &[u8]) -> Result<(), Refusal> {

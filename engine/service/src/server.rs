@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use envmill_core::Tasks;
+use envmill_core::{Scoring, Tasks};
 use envmill_store::{Medium, Store};
 use envmill_wire::{DESCRIPTORS, rollouts_server::RolloutsServer};
 use tokio::net::TcpListener;
@@ -85,7 +85,8 @@ impl Opened {
         Ear::new(self.address.clone(), environment)
     }
 
-    /// Goes on with what the store holds, and takes new jobs.
+    /// Goes on with what the store holds, and takes new jobs. These may name task sets and scorers; of a
+    /// scorer it is known here what the core does with episodes that it scores.
     ///
     /// # Errors
     ///
@@ -94,13 +95,13 @@ impl Opened {
         self,
         environments: Vec<Environment>,
         task_sets: BTreeMap<String, Tasks>,
+        scorers: BTreeMap<String, Scoring>,
     ) -> Result<Running, StartError> {
         let Self { options, store, address, words } = self;
         let metrics = Metrics::default();
         let hub = hub::make(
             options.clone(),
-            environments,
-            task_sets,
+            hub::Offer { environments, task_sets, scorers },
             store,
             address.clone(),
             metrics.clone(),

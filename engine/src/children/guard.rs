@@ -8,7 +8,7 @@ use std::{os::unix::process::CommandExt, process::Command};
 ///
 /// This reaches the process itself, not those that it starts: they are killed with their process
 /// group, by the engine as it ends or by its [`Sentry`](super::sentry::Sentry) if it is killed.
-pub(super) fn die_with_this_thread(command: &mut Command) {
+pub(crate) fn die_with_this_thread(command: &mut Command) {
     let hook = || {
         let signal = Some(rustix::process::Signal::KILL);
         rustix::process::set_parent_process_death_signal(signal)?;

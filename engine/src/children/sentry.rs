@@ -30,12 +30,12 @@ for each in $groups; do kill -s KILL -- "-$each"; done
 /// has started itself (a shell's command, worker processes) hears nothing of the death of its
 /// parent, and its process group has to be killed by somebody who is still there.
 #[derive(Debug)]
-pub(super) struct Sentry(Option<(Child, ChildStdin)>);
+pub(crate) struct Sentry(Option<(Child, ChildStdin)>);
 
 impl Sentry {
     /// Posts a sentry. Where that fails, servers die with the engine by the kernel's help alone,
     /// which reaches those that it started itself.
-    pub(super) fn post() -> Self {
+    pub(crate) fn post() -> Self {
         let started = Command::new("/bin/sh")
             .args(["-c", SCRIPT])
             .stdin(Stdio::piped())
@@ -53,12 +53,12 @@ impl Sentry {
     }
 
     /// A group that must not outlive the engine.
-    pub(super) fn watch(&self, group: Pid) {
+    pub(crate) fn watch(&self, group: Pid) {
         self.tell('+', group);
     }
 
     /// A group that is about to be reaped: its id may soon be another's.
-    pub(super) fn dismiss(&self, group: Pid) {
+    pub(crate) fn dismiss(&self, group: Pid) {
         self.tell('-', group);
     }
 

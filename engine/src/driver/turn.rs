@@ -11,6 +11,7 @@ use crate::{
     driver::{Control, Errand, Meter},
     policy::Policy,
     run::Failures,
+    scorer::Scorer,
     sink::{GroupSink, Sink, SinkError},
 };
 
@@ -26,6 +27,8 @@ pub struct Driver<W: Worker> {
     sink: Box<dyn Sink>,
     /// Where records of groups go, if anywhere.
     groups: Option<Box<dyn GroupSink>>,
+    /// Who says what episodes were worth, if a job asks for that.
+    scorer: Option<Box<dyn Scorer>>,
     /// Records that the sink was given.
     submitted: u64,
     /// The jobs that interrupts end.
@@ -121,6 +124,7 @@ impl<W: Worker> Driver<W> {
             policies,
             sink,
             groups: None,
+            scorer: None,
             submitted: 0,
             jobs,
             stays: false,
@@ -144,6 +148,14 @@ impl<W: Worker> Driver<W> {
     #[must_use]
     pub fn with_groups(mut self, groups: Option<Box<dyn GroupSink>>) -> Self {
         self.groups = groups;
+        self
+    }
+
+    /// Has episodes scored, of jobs with [`Scoring::External`](envmill_core::Scoring::External). Without a
+    /// scorer these get no score, and fail at their deadline.
+    #[must_use]
+    pub fn scored_by(mut self, scorer: Option<Box<dyn Scorer>>) -> Self {
+        self.scorer = scorer;
         self
     }
 
@@ -180,6 +192,7 @@ impl<W: Worker> Driver<W> {
                     *self.failures.entry(failure.kind.name()).or_default() += 1;
                 }
             }
+            self.ask_scorer(&mut outputs);
             self.submitted += outputs.records.len() as u64;
             self.sink.submit(&mut outputs.records);
             self.keep_groups(&mut outputs);
@@ -199,7 +212,6 @@ impl<W: Worker> Driver<W> {
             }
             // External drivers come with the service; until then nothing is handed out.
             outputs.handed.clear();
-            outputs.to_score.clear();
             if self.control.is_stopped() || (self.core.is_idle() && !self.stays) {
                 return self.finish();
             }
@@ -302,6 +314,21 @@ impl<W: Worker> Driver<W> {
         }
         for decision in decisions.drain(..) {
             self.handle(now, Input::Decision(decision), outputs);
+        }
+    }
+
+    /// Hands out what is to be scored, and says what no longer is.
+    fn ask_scorer(&mut self, outputs: &mut Outputs) {
+        match &mut self.scorer {
+            Some(scorer) => {
+                if !outputs.to_score.is_empty() {
+                    scorer.submit(&mut outputs.to_score);
+                }
+                if !outputs.records.is_empty() {
+                    scorer.recorded(&outputs.records);
+                }
+            }
+            None => outputs.to_score.clear(),
         }
     }
 

@@ -96,6 +96,9 @@ impl Display for Checked<'_> {
         for (name, tasks) in &self.task_sets {
             writeln!(f, "task set     {name}: {} tasks", tasks.len())?;
         }
+        for scorer in &options.scorers {
+            writeln!(f, "scorer       {scorer}")?;
+        }
         let lines: Vec<_> = options.environments.iter().map(line).collect();
         write!(f, "{}", lines.join("\n"))
     }

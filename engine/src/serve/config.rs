@@ -15,12 +15,15 @@ use serde::Deserialize;
 use crate::{
     config::{ConfigError, Known, RunOptions, Settings, parse_as},
     run,
+    scorer::{self, ScorerOptions},
 };
 
 /// The journal's file in the store.
 pub(crate) const JOURNAL: &str = "store.redb";
 /// Where servers' output goes in the store.
 const LOGS: &str = "servers";
+/// Where that of scorers goes.
+const SCORER_LOGS: &str = "scorers";
 
 /// What a service does: a file of the form that `docs/service.md` describes, completed and checked.
 #[derive(Clone, Debug)]
@@ -53,6 +56,8 @@ pub struct ServeOptions {
     pub environments: Vec<EnvironmentOptions>,
     /// Tasks that jobs may name, in the order of the names.
     pub task_sets: Vec<TaskSet>,
+    /// Scorers that jobs may name, in the order of the names.
+    pub scorers: Vec<ScorerOptions>,
 }
 
 /// One environment of a service.
@@ -134,6 +139,7 @@ struct File {
     service: Service,
     environments: BTreeMap<String, Settings>,
     task_sets: BTreeMap<String, TaskSetTable>,
+    scorers: BTreeMap<String, scorer::Table>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -160,7 +166,7 @@ struct TaskSetTable {
     file: Option<PathBuf>,
 }
 
-const TABLES: [&str; 3] = ["service", "environments", "task-sets"];
+const TABLES: [&str; 4] = ["service", "environments", "task-sets", "scorers"];
 
 const SERVICE_KEYS: [&str; 13] = [
     "listen",
@@ -231,6 +237,7 @@ fn keys(key: &str) -> Vec<String> {
             names
         }
         Some("task-sets") => owned(&["file"]),
+        Some("scorers") => owned(&scorer::KEYS),
         _ => owned(&TABLES),
     }
 }
@@ -272,7 +279,7 @@ impl ServeOptions {
         overrides: Overrides,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ServeConfigError> {
-        let File { service, environments, task_sets } = parse_as(text, path, KNOWN)?;
+        let File { service, environments, task_sets, scorers } = parse_as(text, path, KNOWN)?;
         let context = Context { path, directory: path.parent().unwrap_or(Path::new("")) };
         context.refuse_what_is_for_runs(text)?;
         let listen = overrides.listen.or(service.listen);
@@ -330,6 +337,10 @@ impl ServeOptions {
                 }
             })
             .collect::<Result<_, _>>()?;
+        let scorers = scorers
+            .into_iter()
+            .map(|(name, table)| context.scorer(&name, table))
+            .collect::<Result<_, _>>()?;
         let store = service.store.unwrap_or_else(|| PathBuf::from("envmill-store"));
         Ok(Self {
             listen,
@@ -345,6 +356,7 @@ impl ServeOptions {
             drain: Duration::from_secs(service.drain_s.unwrap_or(10)),
             environments,
             task_sets,
+            scorers,
         })
     }
 
@@ -364,6 +376,12 @@ impl ServeOptions {
             abandon_after: self.abandon_after,
             ..ServiceOptions::new(self.journal())
         }
+    }
+
+    /// Where the output of scorers' processes goes.
+    #[must_use]
+    pub fn scorer_logs(&self) -> PathBuf {
+        self.store.join(SCORER_LOGS)
     }
 
     /// Where the output of an environment's servers goes.
@@ -423,22 +441,33 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Names are also those of files.
+    fn check_name(&self, table: &str, name: &str) -> Result<(), ServeConfigError> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let is_usable = !name.is_empty() && !name.starts_with('.') && name.len() <= 128;
+        if is_usable && name.chars().all(is_plain) {
+            return Ok(());
+        }
+        let problem =
+            "a name has letters, digits, `-`, `_` and `.`, at most 128, and no dot in front";
+        self.wrong(&format!("{table}.{name}"), problem)
+    }
+
+    fn scorer(&self, name: &str, table: scorer::Table) -> Result<ScorerOptions, ServeConfigError> {
+        self.check_name("scorers", name)?;
+        match table.resolve(name, |path| self.beside(path)) {
+            Ok(scorer) => Ok(scorer),
+            Err((key, problem)) => self.wrong(&format!("scorers.{name}.{key}"), problem),
+        }
+    }
+
     fn environment(
         &self,
         name: String,
         mut settings: Settings,
         variable: &impl Fn(&str) -> Option<String>,
     ) -> Result<EnvironmentOptions, ServeConfigError> {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if name.is_empty()
-            || name.starts_with('.')
-            || name.len() > 128
-            || !name.chars().all(is_plain)
-        {
-            let problem =
-                "a name has letters, digits, `-`, `_` and `.`, at most 128, and no dot in front";
-            return self.wrong(&format!("environments.{name}"), problem);
-        }
+        self.check_name("environments", &name)?;
         if settings.env.is_empty() && settings.serve.is_none() {
             let problem = "write what is played, such as env = \"http://127.0.0.1:8000\"";
             return self.wrong(&format!("environments.{name}.env"), problem);
@@ -475,6 +504,7 @@ mod tests {
     use envmill_core::{FingerprintChange, SessionReuse};
 
     use super::*;
+    use crate::scorer::Source;
 
     fn parse(text: &str) -> Result<ServeOptions, ServeConfigError> {
         let variable = |name: &str| (name == "TOKEN").then(|| "s3cret".to_owned());
@@ -527,6 +557,12 @@ mod tests {
             replicas = 4
             [task-sets.train]
             file = "train.jsonl"
+            [scorers.rules]
+            python = "rewards:score"
+            python-path = ["src"]
+            weights = { format = 0.5 }
+            [scorers.judge]
+            url = "http://127.0.0.1:9000/score"
             "#,
         )
         .unwrap();
@@ -534,6 +570,10 @@ mod tests {
         assert_eq!(options.tokens.as_deref(), Some(Path::new("/etc/envmill/tokens.toml")));
         assert_eq!(options.tls.unwrap().key, Path::new("/etc/envmill/../key.pem"));
         assert_eq!(options.task_sets[0].file, Path::new("/etc/envmill/train.jsonl"));
+        let names: Vec<_> = options.scorers.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["judge", "rules"]);
+        let Source::Python { path, .. } = &options.scorers[1].source else { panic!() };
+        assert_eq!(path, &[PathBuf::from("/etc/envmill/src")]);
         let [a, b] = &options.environments[..] else { panic!() };
         assert_eq!(a.run.python.as_deref(), Some(Path::new("/etc/envmill/venv/bin/python")));
         assert_eq!(a.run.python_path, [Path::new("/etc/envmill/src"), Path::new("/opt")]);
@@ -573,6 +613,11 @@ mod tests {
             ),
             (with("[task-sets.a]"), "`task-sets.a.file`"),
             (with("[task-sets.a]\nfil = \"x\""), "did you mean `file`?"),
+            (with("[scorers.a]"), "`scorers.a.url`: write who scores"),
+            (with("[scorers.a]\nurl = \"x\""), "`scorers.a.url`: `x` is no URL"),
+            (with("[scorers.a]\npyton = \"a:b\""), "did you mean `python`?"),
+            (with("[scorers.\"a/b\"]\npython = \"a:b\""), "`scorers.a/b`: a name has letters"),
+            (with("[scorers.a]\nweights = { x = \"1\" }"), "`scorers.a.weights.x`"),
         ] {
             assert!(message.contains(expected) && message.contains("c.toml"), "{message}");
         }

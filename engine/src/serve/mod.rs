@@ -8,6 +8,7 @@ mod check;
 mod config;
 mod player;
 mod policies;
+mod scorers;
 mod stop;
 mod tokens;
 mod warnings;
@@ -29,7 +30,12 @@ pub use self::{
     stop::Stop,
     tokens::{Tokens, TokensError},
 };
-use crate::{driver::Control, run::RunError, tasks::TasksError};
+use crate::{
+    driver::Control,
+    run::RunError,
+    scorer::{ScorerError, ScorerPools},
+    tasks::TasksError,
+};
 
 /// A service cannot begin, or cannot go on. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +75,9 @@ pub enum ServeError {
     /// The service does not start, or ends before its time.
     #[error(transparent)]
     Service(#[from] StartError),
+    /// A scorer does not start.
+    #[error(transparent)]
+    Scorer(#[from] ScorerError),
     /// The tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokensError),
@@ -133,11 +142,15 @@ pub fn serve(
         is_tls: tls.is_some(),
     };
     let opened = Opened::open(options.service())?;
-    let Started { environments, stoppers } = start(options, stop, |environment| {
+    // Those that play end before those that score: what these do not answer any more is played again.
+    let scorers =
+        ScorerPools::start(&options.scorers, &options.scorer_logs(), &|| stop.is_asked())?;
+    let Started { environments, stoppers } = start(options, &scorers, stop, |environment| {
         let ear = opened.ear(environment);
         move |played| ear.tell(played)
     })?;
-    let running = opened.start(environments, task_sets.into_iter().collect())?;
+    let scorings = options.scorers.iter().map(|it| (it.name.clone(), it.scoring())).collect();
+    let running = opened.start(environments, task_sets.into_iter().collect(), scorings)?;
     let accepted = envmill_service::Tokens::default();
     accepted.replace(tokens.into_iter().flat_map(Tokens::into_pairs));
     let certificate = tls.map(|(chain, key)| Certificate { chain, key });
@@ -214,6 +227,7 @@ struct Started {
 /// the options.
 fn start<T>(
     options: &ServeOptions,
+    scorers: &ScorerPools,
     stop: &Stop,
     told: impl Fn(usize) -> T,
 ) -> Result<Started, ServeError>
@@ -228,7 +242,9 @@ where
             .zip(tellers)
             .map(|(environment, tell)| {
                 let logs = options.logs(&environment.name);
-                scope.spawn(move || FleetPlayer::start(environment, &logs, stop, tell))
+                scope.spawn(move || {
+                    FleetPlayer::start(environment, Some(scorers), &logs, stop, tell)
+                })
             })
             .collect();
         let panicked = || ServeError::Io(io::Error::other("a thread has panicked"));

@@ -21,12 +21,15 @@ use envmill_protocol::{JobId, Trajectory, record::GroupRecord};
 use envmill_service::{Environment, JobPolicy, Order, Played, Player, Snapshot};
 use envmill_workers::{Wake, Waker, Worker as _};
 
-use super::{EnvironmentOptions, JobPolicies, ServeError, Stop, warnings::warning};
+use super::{
+    EnvironmentOptions, JobPolicies, ServeError, Stop, scorers::JobScorers, warnings::warning,
+};
 use crate::{
     config::RunOptions,
     driver::{Control, Driver, Errand, Look},
     fleet::{Fleet, FleetWorker},
     run::{self, RunError},
+    scorer::{Plan, Pool, ScorerPools},
     sink::{GroupSink, Sink, SinkError},
 };
 
@@ -57,6 +60,7 @@ struct Shared {
     name: String,
     jobs: Mutex<Jobs>,
     policies: JobPolicies,
+    scorers: JobScorers,
     tell: Mutex<Box<dyn FnMut(Played) + Send>>,
     snapshot: Mutex<Snapshot>,
     rounds: AtomicU64,
@@ -78,7 +82,7 @@ struct Begun {
 
 impl FleetPlayer {
     /// Starts the servers of an environment, as far as they are to be started, asks them what they
-    /// serve, and waits for jobs. What is started writes its output into `logs`. `tell` is called on the
+    /// serve, and waits for jobs, which may name these scorers. What is started writes its output into `logs`. `tell` is called on the
     /// player's thread, and delays its episodes while it blocks.
     ///
     /// # Errors
@@ -86,6 +90,7 @@ impl FleetPlayer {
     /// The environment cannot be used, or `stop` was asked for meanwhile. Nothing is left running.
     pub fn start(
         environment: &EnvironmentOptions,
+        scorers: Option<&ScorerPools>,
         logs: &Path,
         stop: &Stop,
         tell: impl FnMut(Played) + Send + 'static,
@@ -99,10 +104,18 @@ impl FleetPlayer {
         let thread = {
             let (environment, control, stop) = (environment.clone(), control.clone(), stop.clone());
             let logs = logs.to_owned();
+            let scorers = scorers.map(ScorerPools::pools).unwrap_or_default();
             thread::Builder::new()
                 .name(environment.name.clone())
                 .spawn(move || {
-                    play(&environment, &control, &logs, &stop, Box::new(tell), &begun);
+                    let start = Start {
+                        environment: &environment,
+                        scorers,
+                        control: &control,
+                        logs: &logs,
+                        stop: &stop,
+                    };
+                    play(start, Box::new(tell), &begun);
                 })
                 .map_err(|error| named(error.into()))?
         };
@@ -174,7 +187,13 @@ impl FleetPlayer {
 }
 
 impl Player for FleetPlayer {
-    fn submit(&self, job: JobKey, mut options: JobOptions, policy: JobPolicy) {
+    fn submit(
+        &self,
+        job: JobKey,
+        mut options: JobOptions,
+        policy: JobPolicy,
+        scorer: Option<String>,
+    ) {
         let shared = Arc::clone(&self.shared);
         if let Some(problem) = shared.policies.problem(&policy) {
             // In its turn, and on the thread that tells everything else.
@@ -185,7 +204,13 @@ impl Player for FleetPlayer {
             return;
         }
         self.complete(&mut options);
-        self.control.submit(options, move |submitted| shared.submitted(job, policy, submitted));
+        let (name, plan) = (options.name.clone(), Plan::of(&options));
+        self.control.submit(options, move |submitted| {
+            if let (Ok(id), Some(scorer)) = (&submitted, scorer) {
+                shared.scorers.add(*id, name, &scorer, plan);
+            }
+            shared.submitted(job, policy, submitted);
+        });
     }
 
     fn order(&self, job: JobKey, order: Order) {
@@ -220,17 +245,24 @@ impl Drop for FleetPlayer {
     }
 }
 
+/// What a player's thread begins with.
+struct Start<'a> {
+    environment: &'a EnvironmentOptions,
+    scorers: BTreeMap<String, Pool>,
+    control: &'a Control,
+    logs: &'a Path,
+    stop: &'a Stop,
+}
+
 /// The player's thread.
 fn play(
-    environment: &EnvironmentOptions,
-    control: &Control,
-    logs: &Path,
-    stop: &Stop,
+    start: Start<'_>,
     tell: Box<dyn FnMut(Played) + Send>,
     begun: &SyncSender<Result<Begun, RunError>>,
 ) {
-    let EnvironmentOptions { name, run: options } = environment;
-    let (mut fleet, shared, driver) = match begin(environment, control, logs, stop, tell) {
+    let EnvironmentOptions { name, run: options } = start.environment;
+    let control = start.control;
+    let (mut fleet, shared, driver) = match begin(start, tell) {
         Ok(all) => all,
         Err(error) => {
             let _ = begun.send(Err(error));
@@ -283,12 +315,10 @@ fn play(
 
 /// Starts everything that a player needs.
 fn begin(
-    environment: &EnvironmentOptions,
-    control: &Control,
-    logs: &Path,
-    stop: &Stop,
+    start: Start<'_>,
     tell: Box<dyn FnMut(Played) + Send>,
 ) -> Result<(Fleet, Arc<Shared>, Driver<FleetWorker>), RunError> {
+    let Start { environment, scorers, control, logs, stop } = start;
     let EnvironmentOptions { name, run: options } = environment;
     let (fleet, mut worker) = Fleet::start(options, control, logs, &|| stop.is_asked())?;
     let sampler = run::sampler(&fleet, &mut worker).map_err(|error| {
@@ -303,10 +333,12 @@ fn begin(
         )
     });
     let policies = JobPolicies::new(sampler, worker.waker());
+    let scorers = JobScorers::new(scorers, control.clone());
     let shared = Arc::new(Shared {
         name: name.clone(),
         jobs: Mutex::default(),
         policies: policies.clone(),
+        scorers: scorers.clone(),
         tell: Mutex::new(tell),
         snapshot: Mutex::default(),
         rounds: AtomicU64::new(0),
@@ -317,6 +349,7 @@ fn begin(
     let driver =
         Driver::new(core, Vec::new(), worker, vec![Box::new(policies)], sink, control.clone())?
             .with_groups(Some(Box::new(Teller::new(&shared))))
+            .scored_by(Some(Box::new(scorers)))
             .stays();
     Ok((fleet, shared, driver))
 }
@@ -361,6 +394,7 @@ impl Shared {
                 }
                 drop(jobs);
                 self.policies.remove(*id);
+                self.scorers.remove(*id);
                 if let Some(job) = job {
                     self.tell(Played::Ended(job));
                 }

@@ -87,7 +87,7 @@ impl Rig {
         let player = {
             let told = told.clone();
             let tell = move |played| told.add(played);
-            FleetPlayer::start(&environment, directory.path(), &Stop::new(), tell).unwrap()
+            FleetPlayer::start(&environment, None, directory.path(), &Stop::new(), tell).unwrap()
         };
         Self { player, told, _directory: directory, _watchdog: watchdog }
     }
@@ -98,7 +98,7 @@ impl Rig {
 
     fn submit_with(&self, key: u64, policy: JobPolicy, options: JobOptions) -> JobKey {
         let options = JobOptions { name: format!("job.{key}"), sessions_max: 1000, ..options };
-        self.player.submit(JobKey(key), options, policy);
+        self.player.submit(JobKey(key), options, policy, None);
         JobKey(key)
     }
 
@@ -288,16 +288,17 @@ fn a_panic_ends_one_environment_only() {
         }
     };
     let environment = environment("native:cartpole");
-    let player = FleetPlayer::start(&environment, directory.path(), &Stop::new(), tell).unwrap();
+    let player =
+        FleetPlayer::start(&environment, None, directory.path(), &Stop::new(), tell).unwrap();
     let options = JobOptions { episodes: 50, sessions_max: 1, ..JobOptions::default() };
-    player.submit(JobKey(1), options.clone(), JobPolicy::Random);
+    player.submit(JobKey(1), options.clone(), JobPolicy::Random, None);
     told.wait(|told| told.iter().any(|it| matches!(it, Played::Warning { .. })));
     told.look(|told| {
         let [Played::Warning { job: None, kind, message }] = told else { panic!("{told:?}") };
         assert_eq!(*kind, "player_failed");
         assert!(message.contains("a bug of the receiver"), "{message}");
     });
-    player.submit(JobKey(2), options, JobPolicy::Random);
+    player.submit(JobKey(2), options, JobPolicy::Random, None);
     told.wait(|told| told.iter().any(|it| matches!(it, Played::Refused(JobKey(2), _))));
 }
 
@@ -306,7 +307,7 @@ fn an_environment_that_does_not_start_is_named() {
     let _watchdog = Watchdog::start("no environment", BOUND);
     let directory = TempDir::new().unwrap();
     let environment = environment("http://127.0.0.1:1");
-    let started = FleetPlayer::start(&environment, directory.path(), &Stop::new(), drop);
+    let started = FleetPlayer::start(&environment, None, directory.path(), &Stop::new(), drop);
     let message = started.unwrap_err().to_string();
     assert!(
         message.contains("`environments.here`") && message.contains("127.0.0.1:1"),

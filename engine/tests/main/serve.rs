@@ -49,6 +49,14 @@ fn a_check_says_what_would_be_started() {
 
         [task-sets.train]
         file = "train.jsonl"
+
+        [scorers.judge]
+        url = "http://127.0.0.1:9000/score"
+
+        [scorers.rank]
+        python = "rewards:rank"
+        processes = 2
+        group = true
     "#;
     let finished = check(directory.path(), configuration, &[]);
     assert_eq!((finished.code(), finished.stderr.as_str()), (Some(0), ""), "{finished:?}");
@@ -60,6 +68,8 @@ fn a_check_says_what_would_be_started() {
         tokens       alice, bob
         tls          HERE/cert.pem
         task set     train: 2 tasks
+        scorer       judge: http://127.0.0.1:9000/score, 4 connections; batches of 64
+        scorer       rank: python rewards:rank, 2 processes; whole groups
         environment  cartpole: native:cartpole; 64 sessions, no processes
         environment  mixed: http://a:1, 2 × serve:echo; 8 sessions, 2 processes
         environment  python: openenv-class:my_env:Env; 64 sessions, 3 processes

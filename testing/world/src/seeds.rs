@@ -264,6 +264,7 @@ fn job(index: usize, environments: u32, random: &mut Random) -> JobOptions {
             Scoring::External {
                 deadline: Some(millis(random, 20, 2_000)),
                 most: random.between(1, 50) as u32,
+                whole_groups: false,
             }
         } else {
             Scoring::Environment

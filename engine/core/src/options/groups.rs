@@ -59,8 +59,9 @@ impl GroupOptions {
         self.samples.saturating_add(self.oversample)
     }
 
-    /// With so many usable members the rest is cut.
-    pub(crate) fn target(&self) -> u32 {
+    /// With so many usable members a group is complete, and the rest is cut.
+    #[must_use]
+    pub fn target(&self) -> u32 {
         self.complete_at.unwrap_or(self.samples).min(self.members())
     }
 

@@ -61,6 +61,11 @@ pub enum Scoring {
         deadline: Option<Duration>,
         /// The most episodes with the scorer at one time; while so many are, none is started.
         most: u32,
+        /// Whether the scorer keeps the members of a group until all that will come are there. What keeps
+        /// others from being started (`most`, a version that waits until nothing is in flight) then
+        /// does not keep the missing members of groups that have begun: the scorer would wait for them
+        /// for ever.
+        whole_groups: bool,
     },
 }
 

@@ -50,7 +50,11 @@ fn hostile(seed: u64) -> Plan {
         });
         if random.chance(500) {
             let deadline = random.chance(700).then(|| Duration::from_millis(40));
-            job.scoring = Scoring::External { deadline, most: 1 + random.below(20) as u32 };
+            job.scoring = Scoring::External {
+                deadline,
+                most: 1 + random.below(20) as u32,
+                whole_groups: false,
+            };
         }
         job.on_environment_error =
             [OnEnvironmentError::Fail, OnEnvironmentError::Retry, OnEnvironmentError::Truncate]
@@ -155,7 +159,7 @@ fn groups_without_variance_are_filtered_and_replaced_within_bounds() {
         ..GroupOptions::default()
     };
     let job = JobOptions {
-        scoring: Scoring::External { deadline: None, most: 8 },
+        scoring: Scoring::External { deadline: None, most: 8, whole_groups: false },
         ..grouped(60, group, 8)
     };
     let world = World::played(Plan {
@@ -246,7 +250,11 @@ fn first_observations_that_differ_are_reported() {
 #[test]
 fn without_a_score_an_episode_fails_in_time() {
     let job = JobOptions {
-        scoring: Scoring::External { deadline: Some(Duration::from_millis(20)), most: 4 },
+        scoring: Scoring::External {
+            deadline: Some(Duration::from_millis(20)),
+            most: 4,
+            whole_groups: false,
+        },
         ..JobOptions { episodes: 200, sessions_max: 8, ..JobOptions::default() }
     };
     let world = World::played(Plan {

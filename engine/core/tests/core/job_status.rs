@@ -14,7 +14,7 @@ fn status(world: &World) -> JobStatus {
 
 #[test]
 fn a_job_is_followed_from_its_start_to_its_end() {
-    let scoring = Scoring::External { deadline: None, most: 100 };
+    let scoring = Scoring::External { deadline: None, most: 100, whole_groups: false };
     let mut world = World::new(Plan {
         servers: vec![ServerPlan { step: Duration::from_millis(100), ..ServerPlan::default() }],
         job: JobOptions { scoring, ..job(50, 8) },

@@ -140,7 +140,7 @@ fn paused_episodes_are_ended_too() {
 
 #[test]
 fn what_was_played_is_left_alone() {
-    let scoring = Scoring::External { deadline: None, most: 100 };
+    let scoring = Scoring::External { deadline: None, most: 100, whole_groups: false };
     let group =
         GroupOptions { samples: 4, filter: GroupFilter::ZeroVariance, ..GroupOptions::default() };
     let mut world = World::new(Plan {

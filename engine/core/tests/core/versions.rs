@@ -153,7 +153,7 @@ fn members_that_wait_for_their_group_do_not_hold_a_version_up() {
 
 #[test]
 fn episodes_with_the_scorer_are_in_flight() {
-    let scoring = Scoring::External { deadline: None, most: 100 };
+    let scoring = Scoring::External { deadline: None, most: 100, whole_groups: false };
     let mut world = World::new(Plan {
         servers: vec![ServerPlan::default()],
         job: JobOptions { scoring, session_reuse: SessionReuse::Never, ..job(40, 4) },
@@ -170,6 +170,33 @@ fn episodes_with_the_scorer_are_in_flight() {
     world.run();
     world.check();
     assert!(world.records.iter().all(|record| record.end.name() == "completed"));
+}
+
+#[test]
+fn groups_that_a_scorer_waits_for_are_filled_on_one_version() {
+    let group = GroupOptions { samples: 8, ..GroupOptions::default() };
+    let scoring = Scoring::External { deadline: None, most: 3, whole_groups: true };
+    let mut world = World::new(Plan {
+        servers: vec![ServerPlan::default()],
+        job: JobOptions { group: Some(group), scoring, ..job(64, 2) },
+        score_values: 4,
+        score_within: Duration::from_secs(100),
+        ..Plan::default()
+    });
+    // More than there should be, and not enough for a group.
+    assert!(world.drive(|world| world.counts().scoring > 4));
+    announce(&mut world, 1, InFlight::Drain);
+    assert!(world.drive(|world| !told(world).is_empty()));
+    assert_eq!(world.groups.len(), 1);
+    world.run();
+    world.check();
+    assert_eq!(world.groups.len(), 8);
+    let on = |group| {
+        let its = world.records.iter().filter(move |record| record.group_id == group);
+        its.map(|record| record.timing.policy_version_started.0).collect::<Vec<_>>()
+    };
+    assert_eq!(on(0), [0; 8]);
+    assert_eq!(on(1), [1; 8]);
 }
 
 #[test]

@@ -120,7 +120,7 @@ enums! {
     GroupFilter { 0: None, 1: ZeroVariance }
     GroupPlacement { 0: Any, 1: Spread, 2: Together }
     OnEnvironmentError { 0: Fail, 1: Retry, 2: Truncate }
-    Scoring { 0: Environment, 1: External { deadline, most } }
+    Scoring { 0: Environment, 1: External { deadline, most, whole_groups } }
     Outlier { 0: Failures, 1: Latency }
     Note {
         0: LimitLearned { server, limit },

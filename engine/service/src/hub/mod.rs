@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use envmill_core::Tasks;
+use envmill_core::{Scoring, Tasks};
 use envmill_delivery::{ConsumerId, Delivery, JobKey, Ticket};
 use envmill_store::{News, Scribe};
 use envmill_wire as wire;
@@ -106,9 +106,17 @@ pub(crate) struct Seat {
     pub(crate) members: u64,
 }
 
+/// What jobs may name.
+pub(crate) struct Offer {
+    pub(crate) environments: Vec<Environment>,
+    pub(crate) task_sets: BTreeMap<String, Tasks>,
+    pub(crate) scorers: BTreeMap<String, Scoring>,
+}
+
 pub(crate) struct Hub {
     options: ServiceOptions,
     task_sets: BTreeMap<String, Tasks>,
+    scorers: BTreeMap<String, Scoring>,
     environments: Vec<Environment>,
     delivery: Delivery,
     scribe: Scribe,

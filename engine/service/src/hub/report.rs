@@ -168,6 +168,7 @@ impl Hub {
             set(&metrics.paused, jobs().filter(|job| job.must_pause()).count() as u64);
             set(&metrics.unstarted, statuses().map(|status| status.unstarted).sum());
             set(&metrics.in_flight, statuses().map(in_flight).sum());
+            set(&metrics.scoring, statuses().map(|status| status.scoring).sum());
             set(&metrics.waiting, standings().map(|it| it.waiting_items).sum());
             set(&metrics.waiting_bytes, standings().map(|it| it.waiting_bytes).sum());
             set(&metrics.sessions, snapshot.sessions.into());

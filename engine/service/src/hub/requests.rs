@@ -161,7 +161,7 @@ impl Hub {
                 "the engine drains and takes no more jobs",
             ));
         }
-        let request = Request::read(job, &self.environments, &self.task_sets)?;
+        let request = Request::read(job, &self.environments, &self.task_sets, &self.scorers)?;
         if let Some(key) = self.same(&request)? {
             self.sit(stream, key, 0, 0)?;
             self.welcome_back(stream, key, request_id);

@@ -9,16 +9,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use envmill_core::{EpisodeSet, RecordedGroups, Tasks};
+use envmill_core::{EpisodeSet, RecordedGroups};
 use envmill_delivery::{Delivery, Ids, JobKey, Kind, StoredJob};
 use envmill_protocol::EpisodeIndex;
 use envmill_store::{Scribe, Store};
 use envmill_wire as wire;
 use prost::Message as _;
 
-use super::{Address, Hub, Job, Word};
+use super::{Address, Hub, Job, Offer, Word};
 use crate::{
-    Environment, JobPolicy,
+    JobPolicy,
     ledger::{Description, Ledger, NOTE, OpenGroups},
     metrics::Metrics,
     options::{ServiceOptions, StartError},
@@ -33,8 +33,7 @@ pub(crate) fn start(hub: Hub, words: Receiver<Word>) -> io::Result<thread::JoinH
 /// A hub with everything that is in the store.
 pub(crate) fn make(
     options: ServiceOptions,
-    environments: Vec<Environment>,
-    task_sets: BTreeMap<String, Tasks>,
+    offer: Offer,
     mut store: Store,
     address: Address,
     metrics: Metrics,
@@ -48,9 +47,11 @@ pub(crate) fn make(
     }
     let delivery = Delivery::restore(options.delivery(), restored);
     let scribe = Scribe::start(store, move |news| address.tell(Word::Journal(news)))?;
+    let Offer { environments, task_sets, scorers } = offer;
     let mut hub = Hub {
         options,
         task_sets,
+        scorers,
         environments,
         delivery,
         scribe,
@@ -117,7 +118,7 @@ impl Hub {
             recorded.insert(EpisodeIndex(id));
         }
         let kept = Kept { ledger, open, recorded, recorded_groups, has_ended };
-        match Request::read(job.clone(), &self.environments, &self.task_sets) {
+        match Request::read(job.clone(), &self.environments, &self.task_sets, &self.scorers) {
             Ok(request) => self.play(key, id, &request, kept),
             Err(refusal) => {
                 // Its records are still owed.
@@ -149,7 +150,7 @@ impl Hub {
             return;
         }
         if let Some(environment) = self.environments.get(request.environment) {
-            environment.player.submit(key, options, policy);
+            environment.player.submit(key, options, policy, request.scorer());
             self.repeat_wishes(key);
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use envmill_client::{Event, RolloutsOptions};
+use envmill_core::Scoring;
 use envmill_service::Order;
 use envmill_wire as wire;
 
@@ -88,6 +89,19 @@ async fn a_job_that_is_submitted_twice_is_played_once() {
     let unnamed = wire::SubmitJob { name: String::new(), ..episodes(3) };
     let (third, fourth) = (rig.submit(unnamed.clone()).await, rig.submit(unnamed).await);
     assert_ne!(third.id(), fourth.id());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_names_its_scorer() {
+    let rig = Rig::new().await;
+    let job = wire::SubmitJob { scorer: "each".into(), ..episodes(3) };
+    let trainer = rig.submit(job).await;
+    let accepted = trainer.rollouts.accepted().job.clone().unwrap();
+    assert_eq!(accepted.scorer, "each");
+    let given = rig.puppet.job().await;
+    assert_eq!(given.scorer.as_deref(), Some("each"));
+    let scoring = Scoring::External { deadline: None, most: 5, whole_groups: false };
+    assert_eq!(given.options.scoring, scoring);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,6 +39,8 @@ async fn a_job_that_makes_no_sense_is_refused_by_the_field() {
         (of(|job| job.reset_parameters = b"[1]".to_vec().into()), "reset_parameters"),
         (of(|job| job.reset_parameters = b"{\"a\":1".to_vec().into()), "reset_parameters"),
         (of(|job| job.task_set = "three".into()), "task_set"),
+        (of(|job| job.scorer = "os:system".into()), "scorer"),
+        (of(|job| job.scorer = "whole".into()), "scorer"),
         (of(|job| job.in_flight = 9), "in_flight"),
         (
             of(|job| job.limits.get_or_insert_default().on_env_error = "shrug".into()),

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use envmill_client::{Client, ConnectOptions, Delivered, Event, Rollouts, RolloutsOptions};
-use envmill_core::{InFlight, JobOptions, Tasks};
+use envmill_core::{InFlight, JobOptions, Scoring, Tasks};
 use envmill_delivery::JobKey;
 use envmill_protocol::{
     Observation, Observed, PolicyVersion, Trajectory,
@@ -35,6 +35,7 @@ pub(crate) struct Given {
     pub(crate) key: JobKey,
     pub(crate) options: JobOptions,
     pub(crate) policy: JobPolicy,
+    pub(crate) scorer: Option<String>,
     pub(crate) orders: Vec<Order>,
     pub(crate) version: PolicyVersion,
 }
@@ -50,9 +51,9 @@ struct State {
 }
 
 impl Player for Puppet {
-    fn submit(&self, key: JobKey, options: JobOptions, policy: JobPolicy) {
+    fn submit(&self, key: JobKey, options: JobOptions, policy: JobPolicy, scorer: Option<String>) {
         let version = PolicyVersion(0);
-        let given = Given { key, options, policy, orders: Vec::new(), version };
+        let given = Given { key, options, policy, scorer, orders: Vec::new(), version };
         self.0.lock().unwrap().given.insert(key, given);
     }
 
@@ -221,7 +222,7 @@ impl Rig {
         };
         let task = |name: &str| envmill_core::Task { id: name.into(), parameters: Bytes::new() };
         let sets = BTreeMap::from([("two".to_owned(), Tasks::new(vec![task("a"), task("b")]))]);
-        let running = opened.start(vec![environment], sets).unwrap();
+        let running = opened.start(vec![environment], sets, scorers()).unwrap();
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel();
@@ -350,6 +351,12 @@ pub(crate) fn id_of(delivered: &Delivered) -> &str {
         wire::Record::Group(_) => "group",
         wire::Record::End(_) => "end",
     }
+}
+
+/// The scorers that jobs may name.
+fn scorers() -> BTreeMap<String, Scoring> {
+    let of = |whole_groups| Scoring::External { deadline: None, most: 5, whole_groups };
+    [("each".to_owned(), of(false)), ("whole".to_owned(), of(true))].into()
 }
 
 /// A job of so many episodes.

@@ -5,4 +5,5 @@ mod figures;
 mod kills;
 mod policies;
 mod rig;
+mod scorers;
 mod trainers;

@@ -1,0 +1,27 @@
+//! Rewards from outside: who says what an episode was worth, where its environment does not.
+//!
+//! Start at [`Scorer`], the seam that the driver hands played episodes to. What a configuration says of a
+//! scorer is [`ScorerOptions`]; [`ScorerPools`] starts the scorers of a configuration: each has a queue
+//! (`pool.rs`) and threads that take batches from it, ask somebody (`http.rs`, `python.rs`), try again
+//! what failed (`attempts.rs`) and read the answer (`answer.rs`). `groups.rs` keeps the members of groups
+//! for scorers that want to see them all at once. The form of batches and answers is in
+//! `docs/service.md`.
+//!
+//! Deliberately absent: rewards. They are computed by whatever library the user has.
+
+mod answer;
+mod attempts;
+mod caller;
+mod groups;
+mod http;
+mod options;
+mod pool;
+mod python;
+mod seam;
+
+pub(crate) use groups::{Groups, Plan};
+pub(crate) use options::{KEYS, Table};
+pub use options::{ScorerOptions, Source};
+pub(crate) use pool::{Item, Pool};
+pub use pool::{ScorerError, ScorerPools};
+pub use seam::Scorer;

@@ -1,0 +1,342 @@
+//! What a configuration says of a scorer.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use envmill_core::Scoring;
+use serde::Deserialize;
+use ureq::http::Uri;
+
+/// How long after all calls should be over an episode's score is given up by the core: only if
+/// something here is wrong.
+const LAST_RESORT: Duration = Duration::from_hours(1);
+
+/// One scorer of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScorerOptions {
+    /// Its name, as jobs give it.
+    pub name: String,
+    /// Who is asked.
+    pub source: Source,
+    /// How long one call for a batch may take. Default 60 s.
+    pub timeout: Duration,
+    /// How often a call that failed is tried again. Default 2.
+    pub retries: u32,
+    /// The most episodes in one batch. Default 64. Not for whole groups: a batch is one group then.
+    pub batch_max: usize,
+    /// The most episodes of one job with the scorer at one time; while so many are, none is started.
+    /// Each is held in memory meanwhile. Default 1,024.
+    pub in_flight_max: u32,
+    /// The reward is the sum of these components, each times its weight; if there are none, what the
+    /// scorer gives as the reward.
+    pub weights: BTreeMap<String, f64>,
+    /// Whether it sees the members of a group in one batch.
+    pub group: bool,
+}
+
+/// Who is asked for scores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A server that takes batches by `POST`.
+    Http {
+        /// Where.
+        url: String,
+        /// The most batches at one time. Default 4.
+        connections: u32,
+    },
+    /// A function in Python processes.
+    Python {
+        /// `module:function`.
+        function: String,
+        /// The interpreter: a path, or a name that is looked up as a shell does. Default `python3`.
+        interpreter: PathBuf,
+        /// Directories in which modules are looked for first.
+        path: Vec<PathBuf>,
+        /// How many processes, each with one batch at a time. Default 1.
+        processes: u32,
+    },
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http { url, connections } => write!(f, "{url}, {connections} connections"),
+            Self::Python { function, processes: 1, .. } => {
+                write!(f, "python {function}, 1 process")
+            }
+            Self::Python { function, processes, .. } => {
+                write!(f, "python {function}, {processes} processes")
+            }
+        }
+    }
+}
+
+impl fmt::Display for ScorerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; ", self.name, self.source)?;
+        if self.group {
+            f.write_str("whole groups")
+        } else {
+            write!(f, "batches of {}", self.batch_max)
+        }
+    }
+}
+
+impl ScorerOptions {
+    /// How many batches are with it at one time.
+    #[must_use]
+    pub const fn workers(&self) -> u32 {
+        match &self.source {
+            Source::Http { connections, .. } => *connections,
+            Source::Python { processes, .. } => *processes,
+        }
+    }
+
+    /// What the core does with a job's episodes.
+    #[must_use]
+    pub fn scoring(&self) -> Scoring {
+        let rounds =
+            u64::from(self.in_flight_max) / (self.batch_max as u64 * u64::from(self.workers()));
+        let calls = (rounds + 1).saturating_mul(u64::from(self.retries) + 1);
+        let calls = u32::try_from(calls).unwrap_or(u32::MAX);
+        // A member of a group waits for the slowest one, which has deadlines of its own.
+        let deadline =
+            (!self.group).then(|| LAST_RESORT.saturating_add(self.timeout.saturating_mul(calls)));
+        Scoring::External { deadline, most: self.in_flight_max, whole_groups: self.group }
+    }
+}
+
+/// The table of a scorer as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct Table {
+    url: Option<String>,
+    connections: Option<u32>,
+    python: Option<String>,
+    interpreter: Option<PathBuf>,
+    python_path: Option<Vec<PathBuf>>,
+    processes: Option<u32>,
+    timeout_ms: Option<u64>,
+    retries: Option<u32>,
+    batch_max: Option<usize>,
+    in_flight_max: Option<u32>,
+    weights: BTreeMap<String, f64>,
+    group: bool,
+}
+
+/// Its keys.
+pub(crate) const KEYS: [&str; 12] = [
+    "url",
+    "connections",
+    "python",
+    "interpreter",
+    "python-path",
+    "processes",
+    "timeout-ms",
+    "retries",
+    "batch-max",
+    "in-flight-max",
+    "weights",
+    "group",
+];
+
+/// What is wrong with a table: the key, and what to write instead.
+type Problem = (&'static str, String);
+
+impl Table {
+    /// Completes and checks it. `beside` makes a path what the file means by it.
+    pub(crate) fn resolve(
+        self,
+        name: &str,
+        beside: impl Fn(&Path) -> PathBuf,
+    ) -> Result<ScorerOptions, Problem> {
+        let goes_with = |key, other: &str| Err((key, format!("it goes with `{other}`")));
+        let at_least_one = |key, value: Option<u64>| match value {
+            Some(0) => Err((key, "it must be at least 1".to_owned())),
+            _ => Ok(()),
+        };
+        at_least_one("connections", self.connections.map(u64::from))?;
+        at_least_one("processes", self.processes.map(u64::from))?;
+        at_least_one("timeout-ms", self.timeout_ms)?;
+        at_least_one("batch-max", self.batch_max.map(|it| it as u64))?;
+        at_least_one("in-flight-max", self.in_flight_max.map(u64::from))?;
+        let source = match (self.url, self.python) {
+            (Some(_), Some(_)) => return Err(("python", "either `url` or `python`".into())),
+            (None, None) => {
+                let example = "write who scores: url = \"http://127.0.0.1:9000/score\", or python = \
+                               \"module:function\"";
+                return Err(("url", example.into()));
+            }
+            (Some(url), None) => {
+                if self.interpreter.is_some() {
+                    return goes_with("interpreter", "python");
+                }
+                if self.python_path.is_some() {
+                    return goes_with("python-path", "python");
+                }
+                if self.processes.is_some() {
+                    return goes_with("processes", "python");
+                }
+                check_url(&url)?;
+                Source::Http { url, connections: self.connections.unwrap_or(4) }
+            }
+            (None, Some(function)) => {
+                if self.connections.is_some() {
+                    return goes_with("connections", "url");
+                }
+                check_function(&function)?;
+                let interpreter = self.interpreter.unwrap_or_else(|| "python3".into());
+                let is_path = interpreter.components().count() > 1;
+                let path = self.python_path.unwrap_or_default();
+                Source::Python {
+                    function,
+                    interpreter: if is_path { beside(&interpreter) } else { interpreter },
+                    path: path.iter().map(|path| beside(path)).collect(),
+                    processes: self.processes.unwrap_or(1),
+                }
+            }
+        };
+        if self.group && self.batch_max.is_some() {
+            return Err(("batch-max", "with `group = true` a batch is one group".into()));
+        }
+        if let Some((name, weight)) = self.weights.iter().find(|(_, weight)| !weight.is_finite()) {
+            return Err(("weights", format!("the weight of `{name}` is {weight}")));
+        }
+        Ok(ScorerOptions {
+            name: name.to_owned(),
+            source,
+            timeout: Duration::from_millis(self.timeout_ms.unwrap_or(60_000)),
+            retries: self.retries.unwrap_or(2),
+            batch_max: self.batch_max.unwrap_or(64),
+            in_flight_max: self.in_flight_max.unwrap_or(1024),
+            weights: self.weights,
+            group: self.group,
+        })
+    }
+}
+
+fn check_url(url: &str) -> Result<(), Problem> {
+    let uri: Result<Uri, _> = url.parse();
+    let is_usable = uri.is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|it| !it.is_empty())
+    });
+    if is_usable {
+        return Ok(());
+    }
+    Err(("url", format!("`{url}` is no URL such as http://127.0.0.1:9000/score")))
+}
+
+fn check_function(function: &str) -> Result<(), Problem> {
+    let is_name = |name: &str| {
+        let is_word = |word: &str| {
+            !word.is_empty()
+                && !word.starts_with(|c: char| c.is_ascii_digit())
+                && word.chars().all(|c| c.is_alphanumeric() || c == '_')
+        };
+        name.split('.').all(is_word)
+    };
+    match function.split_once(':') {
+        Some((module, function)) if is_name(module) && is_name(function) => Ok(()),
+        _ => Err(("python", format!("`{function}` is no module:function such as rewards:score"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str) -> Result<ScorerOptions, Problem> {
+        let table: Table = toml::from_str(text).unwrap();
+        table.resolve("judge", |path| Path::new("/etc").join(path))
+    }
+
+    #[test]
+    fn there_are_defaults() {
+        let options = resolve("url = \"http://a:1/s\"").unwrap();
+        assert_eq!(options.timeout, Duration::from_secs(60));
+        assert_eq!((options.retries, options.batch_max, options.in_flight_max), (2, 64, 1024));
+        assert_eq!(options.to_string(), "judge: http://a:1/s, 4 connections; batches of 64");
+        let options = resolve("python = \"a.b:f\"").unwrap();
+        assert_eq!(options.to_string(), "judge: python a.b:f, 1 process; batches of 64");
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let options = resolve(
+            r#"
+            python = "rewards:Judge.score"
+            interpreter = "venv/bin/python"
+            python-path = ["src"]
+            processes = 3
+            timeout-ms = 250
+            retries = 0
+            in-flight-max = 7
+            weights = { format = 0.5, correct = 1 }
+            group = true
+            "#,
+        )
+        .unwrap();
+        let Source::Python { interpreter, path, processes: 3, .. } = &options.source else {
+            panic!("{options:?}")
+        };
+        assert_eq!(interpreter, Path::new("/etc/venv/bin/python"));
+        assert_eq!(path, &[PathBuf::from("/etc/src")]);
+        assert_eq!(options.weights, [("correct".into(), 1.0), ("format".into(), 0.5)].into());
+        assert_eq!(
+            options.scoring(),
+            Scoring::External { deadline: None, most: 7, whole_groups: true }
+        );
+        assert!(options.to_string().ends_with("3 processes; whole groups"));
+    }
+
+    #[test]
+    fn the_cores_deadline_comes_after_all_calls() {
+        let text = "url = \"http://a\"\nconnections = 2\nbatch-max = 10\nin-flight-max = 100\n\
+                    timeout-ms = 1000\nretries = 1";
+        let Scoring::External { deadline: Some(deadline), .. } = resolve(text).unwrap().scoring()
+        else {
+            panic!()
+        };
+        assert_eq!(deadline, LAST_RESORT + Duration::from_secs(12));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        for (text, key, expected) in [
+            ("", "url", "who scores"),
+            ("url = \"http://a\"\npython = \"a:b\"", "python", "either"),
+            ("url = \"a:9000\"", "url", "no URL"),
+            ("url = \"file:///a\"", "url", "no URL"),
+            ("url = \"http://a\"\nprocesses = 2", "processes", "goes with `python`"),
+            ("url = \"http://a\"\ninterpreter = \"p\"", "interpreter", "goes with `python`"),
+            ("url = \"http://a\"\npython-path = []", "python-path", "goes with `python`"),
+            ("python = \"a:b\"\nconnections = 2", "connections", "goes with `url`"),
+            ("python = \"a.b\"", "python", "module:function"),
+            ("python = \"a;b:c\"", "python", "module:function"),
+            ("python = \"a:\"", "python", "module:function"),
+            ("python = \"a:b\"\nprocesses = 0", "processes", "at least 1"),
+            ("python = \"a:b\"\ntimeout-ms = 0", "timeout-ms", "at least 1"),
+            ("python = \"a:b\"\nbatch-max = 0", "batch-max", "at least 1"),
+            ("python = \"a:b\"\nin-flight-max = 0", "in-flight-max", "at least 1"),
+            ("python = \"a:b\"\ngroup = true\nbatch-max = 2", "batch-max", "one group"),
+            ("python = \"a:b\"\nweights = { a = nan }", "weights", "`a` is NaN"),
+        ] {
+            let (its, problem) = resolve(text).unwrap_err();
+            assert_eq!(its, key, "{text}: {problem}");
+            assert!(problem.contains(expected), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn the_list_of_keys_is_whole() {
+        for key in KEYS {
+            let error = toml::from_str::<Table>(&format!("{key} = 1979-05-27")).unwrap_err();
+            assert!(error.to_string().contains("invalid type"), "{key}: {error}");
+        }
+    }
+}
