@@ -148,7 +148,9 @@ fn the_commands_of_the_readme_exist() {
         members().iter().map(|member| read(&format!("{member}/Cargo.toml"))).collect();
     let mut checked = 0;
     for command in commands(&read("README.md")) {
-        let words: Vec<&str> = command.split_whitespace().collect();
+        let words = command.split_whitespace();
+        // What stands before a command is put into its environment.
+        let words: Vec<&str> = words.skip_while(|word| word.contains('=')).collect();
         match words.as_slice() {
             ["cargo", "xtask", action, ..] => {
                 let known = Command::new(env!("CARGO_BIN_EXE_xtask"))
@@ -157,7 +159,7 @@ fn the_commands_of_the_readme_exist() {
                     .unwrap();
                 assert!(known.status.success(), "README.md: `{command}` does not exist");
             }
-            ["cargo", "run", rest @ ..] => {
+            ["cargo", "run" | "test", rest @ ..] => {
                 let package = rest.iter().skip_while(|word| **word != "-p").nth(1).unwrap();
                 let name = format!("name = \"{package}\"\n");
                 assert!(packages.iter().any(|p| p.contains(&name)), "README.md: no {package}");
@@ -165,6 +167,9 @@ fn the_commands_of_the_readme_exist() {
             ["pip", "install", path] => {
                 let manifest = root().join(path).join("pyproject.toml");
                 assert!(manifest.exists(), "README.md: {path} is no Python package");
+            }
+            ["python", script, ..] => {
+                assert!(root().join(script).exists(), "README.md: no {script}")
             }
             ["envmill", ..] | ["until", "envmill", ..] => {}
             _ => panic!("README.md: nobody checks `{command}`"),

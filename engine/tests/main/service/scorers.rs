@@ -325,6 +325,44 @@ fn a_scorer_of_groups_sees_them_whole() {
 }
 
 #[test]
+fn groups_that_wait_for_members_end_with_their_job() {
+    let _watchdog = Watchdog::start("cancelled while scoring", BOUND);
+    let scored = Scored::start(&[("advantage", "python = \"rewards:advantage\"\ngroup = true")]);
+    let job = wire::SubmitJob {
+        episodes: 0,
+        groups: 2000,
+        group_rules: Some(wire::GroupRules { samples: 8, ..wire::GroupRules::default() }),
+        ..job("advantage", 0)
+    };
+    let ends = with_runtime(async {
+        let client = scored.service.client();
+        let mut rollouts = client.submit(job, RolloutsOptions::default()).await.unwrap();
+        let mut ends = std::collections::BTreeMap::<String, u32>::new();
+        loop {
+            let Event::Delivered(delivered) = rollouts.next().await.unwrap().unwrap() else {
+                continue;
+            };
+            rollouts.taken(delivered.bytes);
+            match delivered.record {
+                wire::Record::Trajectory(it) => {
+                    if ends.is_empty() {
+                        let wishes = rollouts.wishes();
+                        tokio::spawn(async move { wishes.cancel().await });
+                    }
+                    let end = it.end.unwrap();
+                    assert_eq!(it.reward_components.is_empty(), end.kind == "cancelled", "{end:?}");
+                    *ends.entry(end.kind).or_default() += 1;
+                }
+                wire::Record::End(_) => return ends,
+                _ => {}
+            }
+        }
+    });
+    assert_eq!(ends.values().sum::<u32>(), 16_000, "{ends:?}");
+    assert!(ends["cancelled"] > 0 && ends["truncated"] >= 8, "{ends:?}");
+}
+
+#[test]
 fn what_is_with_the_scorer_when_the_engine_is_killed_is_scored_after() {
     let _watchdog = Watchdog::start("killed while scoring", BOUND);
     let mut scored = Scored::start(&[("waits", "python = \"rewards:waits\"\nbatch-max = 4")]);
