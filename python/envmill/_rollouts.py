@@ -452,7 +452,9 @@ def numbers_of(delivered: Delivered | Iterable[Delivered]) -> list[int]:
         return [delivered.delivery.number]
     if isinstance(delivered, Delivery):
         return [delivered.number]
-    if isinstance(delivered, Iterable) and not isinstance(delivered, (str, bytes)):
+    if isinstance(delivered, (str, bytes)):
+        raise TypeError(f"{delivered!r} was not delivered")
+    if isinstance(delivered, Iterable):
         return [number for each in delivered for number in numbers_of(each)]
     return [operator.index(delivered)]
 

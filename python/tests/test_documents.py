@@ -26,12 +26,14 @@ def test_whatever_is_public_is_documented() -> None:
     for name in envmill.__all__:
         if name in classes:
             assert ast.get_docstring(classes[name]), name
-            for member in classes[name].body:
-                if isinstance(member, ast.FunctionDef):
-                    assert ast.get_docstring(member), f"{name}.{member.name}"
-            names = {
-                member.name for member in classes[name].body if isinstance(member, ast.FunctionDef)
-            }
+            members = [
+                member
+                for member in classes[name].body
+                if isinstance(member, ast.FunctionDef) and not member.name.startswith("_")
+            ]
+            for member in members:
+                assert ast.get_docstring(member), f"{name}.{member.name}"
+            names = {member.name for member in members}
             own = {name for name in vars(getattr(envmill, name)) if not name.startswith("_")}
             assert names == own, name
         elif name != "__version__":
@@ -49,6 +51,10 @@ def test_the_types_are_checked_strictly(tmp_path: Path) -> None:
         "reward: float | None = run.records[0].steps[0].reward\n"
         "with envmill.serve('native:echo', block=False) as server:\n"
         "    url: str = server.url\n"
+        "with envmill.Client(url) as client, client.rollouts({'environment': 'echo'}) as rollouts:\n"
+        "    for record in rollouts:\n"
+        "        number: int = record.delivery.number if record.delivery else 0\n"
+        "        rollouts.ack([record, number], wait=False)\n"
     )
     done = subprocess.run(
         [

@@ -169,7 +169,7 @@ fn the_commands_of_the_readme_exist() {
                 assert!(manifest.exists(), "README.md: {path} is no Python package");
             }
             ["python", script, ..] => {
-                assert!(root().join(script).exists(), "README.md: no {script}")
+                assert!(root().join(script).exists(), "README.md: no {script}");
             }
             ["envmill", ..] | ["until", "envmill", ..] => {}
             _ => panic!("README.md: nobody checks `{command}`"),

@@ -215,7 +215,53 @@ fn timing(message: wire::Timing) -> Result<record::Timing, String> {
 }
 
 fn content_hash(text: &str) -> Result<record::ContentHash, String> {
-    let number = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32);
+    let is_one = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let number = u128::from_str_radix(text, 16).ok().filter(|_| is_one);
     let number = number.ok_or_else(|| format!("`{text}` as the hash of its content"))?;
     Ok(record::ContentHash(number.to_be_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use envmill_protocol::record::{End, read_json_line};
+
+    use super::*;
+    use crate::trajectory;
+
+    /// The example of `docs/record.md`.
+    fn example() -> ours::Trajectory {
+        let (_, rest) = include_str!("../../../docs/record.md").split_once("```json\n").unwrap();
+        let (line, _) = rest.split_once("\n```").unwrap();
+        read_json_line(line.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was() {
+        let mut record = example();
+        record.parent_branch = Some(3);
+        record.timing.policy_version_started = ours::PolicyVersion::new(2, 7).unwrap();
+        let failure = ours::Failure {
+            retry_after: Some(Duration::from_millis(1500)),
+            ..ours::Failure::lost(ours::FailureKind::Disconnected, "the connection broke")
+        };
+        for end in [record.end.clone(), End::Failed(failure), End::Stale] {
+            record.end = end;
+            assert_eq!(read_trajectory(trajectory(record.clone())), Ok(record.clone()));
+        }
+    }
+
+    #[test]
+    fn words_of_a_later_version_are_told_of() {
+        let message = || trajectory(example());
+        let end = wire::End { kind: "ascended".into(), ..wire::End::default() };
+        let told = read_trajectory(wire::Trajectory { end: Some(end), ..message() });
+        assert!(told.unwrap_err().contains("`ascended`"));
+        let mut dreamt = message();
+        dreamt.generations[0].kind = "dream".into();
+        assert!(read_trajectory(dreamt).unwrap_err().contains("`dream`"));
+        for hash in ["", "zz", "+080082d8fab3ad930989c52a751b99c"] {
+            let damaged = wire::Trajectory { content_hash: hash.into(), ..message() };
+            assert!(read_trajectory(damaged).is_err(), "{hash}");
+        }
+    }
 }
