@@ -164,7 +164,10 @@ impl Hub {
         let request = Request::read(job, &self.environments, &self.task_sets, &self.scorers)?;
         if let Some(key) = self.same(&request)? {
             self.sit(stream, key, 0, 0)?;
-            self.welcome_back(stream, key, request_id);
+            // It may have been submitted a moment ago, and not be on disk.
+            for response in self.welcome(key, request_id) {
+                self.promise(stream, response);
+            }
             return Ok(Answer::Own);
         }
         let key = self.accept(&request);
@@ -212,17 +215,21 @@ impl Hub {
     ) -> Result<Answer, Refusal> {
         let key = self.key(&it.job_id)?;
         self.sit(stream, key, it.rank, it.cursor)?;
-        self.welcome_back(stream, key, request_id);
+        if let Some(its) = self.streams.get(&stream) {
+            for response in self.welcome(key, request_id) {
+                its.outbox.send(response);
+            }
+        }
         Ok(Answer::Own)
     }
 
-    /// Says where a job stands to a stream that has come back for it.
-    fn welcome_back(&self, stream: StreamId, key: JobKey, request_id: u64) {
-        let Some(its) = self.streams.get(&stream) else { return };
-        its.outbox.send(self.accepted(key, request_id, true));
+    /// What a stream that has come back for a job is told of it.
+    fn welcome(&self, key: JobKey, request_id: u64) -> Vec<Response> {
+        let mut told = vec![self.accepted(key, request_id, true)];
         if let Some(job) = self.jobs.get(&key).filter(|job| job.settled_at.is_some()) {
-            its.outbox.send(Response::Settled(wire::Settled { job_id: job.id.clone() }));
+            told.push(Response::Settled(wire::Settled { job_id: job.id.clone() }));
         }
+        told
     }
 
     /// Makes a stream the consumer of a rank.
