@@ -86,6 +86,7 @@ fn run(target: &str, minutes: u64) -> Result<()> {
     let feature = match target {
         "arrow" => Some("formats"),
         "config" => Some("engine"),
+        "requests" => Some("service"),
         "websocket" => Some("worker"),
         _ => None,
     };

@@ -46,6 +46,16 @@ pub(crate) struct Job {
     pub(crate) told: Option<wire::Progress>,
 }
 
+/// The episodes that an account counts.
+pub(crate) const fn episodes(account: &wire::JobEnd) -> u64 {
+    account.completed
+        + account.truncated
+        + account.failed
+        + account.cancelled
+        + account.stale
+        + account.filtered
+}
+
 /// A hash of a job's tasks.
 pub(crate) fn digest(job: &wire::SubmitJob) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
@@ -115,16 +125,10 @@ impl Job {
         let requested = self.asked.episodes
             + self.asked.groups
                 * self.asked.group_rules.map_or(1, |rules| u64::from(rules.samples));
-        let recorded = account.completed
-            + account.truncated
-            + account.failed
-            + account.cancelled
-            + account.stale
-            + account.filtered;
         wire::JobEnd {
             job_id: self.id.clone(),
             requested,
-            extra: recorded.saturating_sub(requested),
+            extra: episodes(&account).saturating_sub(requested),
             ..account
         }
     }

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// How often jobs are looked at without a reason.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_secs(1);
 /// So many words are taken before what they lead to is carried out.
 const WORDS_MAX: usize = 1024;
 

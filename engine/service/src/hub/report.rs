@@ -6,7 +6,7 @@ use envmill_core::JobStatus;
 use envmill_delivery::JobKey;
 use envmill_wire::{self as wire, drive_response::Response};
 
-use super::{Hub, outputs::version};
+use super::{Hub, job::episodes, outputs::version};
 use crate::{
     Order, Snapshot,
     ledger::Ending,
@@ -79,18 +79,11 @@ impl Hub {
             None => (0, 0),
         };
         let account = job.account();
-        let recorded = account.completed
-            + account.truncated
-            + account.failed
-            + account.cancelled
-            + account.stale
-            + account.filtered
-            + account.groups;
         Some(wire::Progress {
             job_id: job.id.clone(),
             unstarted,
             in_flight,
-            recorded,
+            recorded: episodes(&account) + account.groups,
             waiting: standing.waiting_items,
             numbered: standing.last_number,
             paused: job.must_pause(),
