@@ -3,9 +3,9 @@
 //! Each process makes a segment of its own, which it alone can write to, and maps the other's
 //! read-only. Start at [`Layout`] (what a batch holds) and [`ColumnsWriter`], which publishes batches
 //! and whose [`connect`](ColumnsWriter::connect) gives the [`ColumnsReader`] of the other's. A
-//! [`Channel`] passes the segments' descriptors, a [`Doorbell`] says that there is something to look
-//! at. The format, byte by byte, and the protocol are in `docs/ring.md`: the peer is often a Python
-//! program that has nothing but its standard library.
+//! [`Channel`] passes the segments' descriptors (a [`Listener`] gives one to each stranger), a
+//! [`Doorbell`] says that there is something to look at. The format, byte by byte, and the protocol are
+//! in `docs/ring.md`: the peer is often a Python program that has nothing but its standard library.
 //!
 //! Where single records go one way and are given back in any order there is a log: [`LogWriter`] and
 //! [`LogReader`].
@@ -28,6 +28,7 @@ mod error;
 mod header;
 mod layout;
 mod limits;
+mod listener;
 mod log;
 #[cfg(all(test, loom))]
 mod loom_words;
@@ -51,4 +52,5 @@ pub use error::{
 };
 pub use layout::{ColumnKind, ColumnSpec, Layout};
 pub use limits::Limits;
-pub use log::{Lease, LogLayout, LogReader, LogStart, LogWriter, RecordMut};
+pub use listener::Listener;
+pub use log::{Lease, LogLayout, LogReader, LogStart, LogWriter, RecordMut, View};

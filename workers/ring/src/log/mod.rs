@@ -4,9 +4,11 @@ mod layout;
 mod reader;
 mod record;
 mod releases;
+mod view;
 mod writer;
 
 pub use layout::LogLayout;
 pub use reader::{Lease, LogReader};
 pub use record::LogStart;
+pub use view::View;
 pub use writer::{LogWriter, RecordMut};

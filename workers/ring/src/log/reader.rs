@@ -14,6 +14,7 @@ use super::{
     releases::release,
 };
 use crate::{
+    element::Element,
     error::{CounterError, LogError, OpenError},
     header::{ALIGN, Kind},
     limits::Limits,
@@ -195,6 +196,34 @@ impl Lease {
     pub fn append_to(&self, to: &mut Vec<u8>) -> Result<(), LogError> {
         let log = &self.shared.log;
         log.append(self.offset, self.len(), to).ok_or(LogError::OutOfBounds)
+    }
+
+    /// Fills `to` with what lies at `offset` of the record.
+    ///
+    /// # Errors
+    ///
+    /// When that does not lie within the record, or not at a multiple of an element's size in the segment.
+    pub fn copy_to<T: Element>(&self, offset: usize, to: &mut [T]) -> Result<(), LogError> {
+        let at = self.offset_of(offset, size_of_val(to)).ok_or(LogError::OutOfBounds)?;
+        self.shared.log.copy(at, to).ok_or(LogError::OutOfBounds)
+    }
+
+    /// Copies the `len` bytes at `offset` of the record into an allocation of their size.
+    ///
+    /// # Errors
+    ///
+    /// When they do not lie within the record.
+    pub fn copy_range(&self, offset: usize, len: usize) -> Result<Bytes, LogError> {
+        let at = self.offset_of(offset, len).ok_or(LogError::OutOfBounds)?;
+        let mut bytes = Vec::new();
+        self.shared.log.append(at, len, &mut bytes).ok_or(LogError::OutOfBounds)?;
+        Ok(bytes.into())
+    }
+
+    /// Where something of the record lies in the segment, if it lies within the record.
+    pub(super) fn offset_of(&self, offset: usize, len: usize) -> Option<usize> {
+        let is_inside = offset.checked_add(len).is_some_and(|end| end <= self.len());
+        is_inside.then(|| self.offset + offset)
     }
 
     /// Gives the record back, as dropping it does.

@@ -138,3 +138,26 @@ fn leases_are_given_back_by_other_threads() {
         drop(leases);
     });
 }
+
+#[test]
+fn elements_are_looked_at_in_place() {
+    let (mut writer, mut reader) = connected(1 << 14, 4);
+    let numbers: Vec<u32> = (0..1000).collect();
+    // Records lie 16 bytes behind a multiple of 64.
+    let mut record = vec![0; 48];
+    record.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    writer.append(&record, 0).unwrap().unwrap();
+    let lease = reader.next_record().unwrap().unwrap();
+    let view = lease.view::<u32>(48, 1000).unwrap();
+    assert_eq!((view.len(), view.get(999), view.get(1000)), (1000, Some(999), None));
+    assert!(view.iter().eq(numbers.iter().copied()));
+    assert_eq!(view.to_vec(), numbers);
+    let mut sum = 0;
+    view.for_each_chunk(|chunk| sum += chunk.iter().sum::<u32>());
+    assert_eq!(sum, 499_500);
+    assert!(!view.copy_from(999, &mut [0; 2]));
+    assert_eq!(lease.copy_range(52, 4).unwrap()[..], 1_u32.to_le_bytes());
+    assert!(lease.view::<u32>(48, 1001).is_err() && lease.view::<u32>(50, 1).is_err());
+    assert!(lease.view::<u64>(usize::MAX, 1).is_err() && lease.view::<u64>(0, usize::MAX).is_err());
+    assert!(lease.copy_range(4000, 49).is_err() && lease.copy_to(4048, &mut [0_u8]).is_err());
+}

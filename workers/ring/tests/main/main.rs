@@ -7,6 +7,7 @@ mod doorbell;
 mod golden;
 mod hostile;
 mod image;
+mod listener;
 mod log;
 mod properties;
 mod python;
