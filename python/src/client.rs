@@ -107,7 +107,13 @@ impl Connection {
 }
 
 fn options(window_records: u64, window_bytes: u64, reconnect_s: f64) -> PyResult<RolloutsOptions> {
-    Ok(RolloutsOptions { window_records, window_bytes, reconnect_for: seconds(reconnect_s)? })
+    let reconnect_for = seconds(reconnect_s)?;
+    Ok(RolloutsOptions {
+        window_records,
+        window_bytes,
+        reconnect_for,
+        ..RolloutsOptions::default()
+    })
 }
 
 fn seconds(reconnect_s: f64) -> PyResult<Duration> {

@@ -95,6 +95,7 @@ impl From<&Delivered> for Delivery {
             index,
             bytes: _,
             record: _,
+            in_place: _,
         } = *delivered;
         Self {
             number,

@@ -1,6 +1,6 @@
 //! A connection.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use envmill_wire::{self as wire, rollouts_client::RolloutsClient};
 use tonic::{
@@ -38,6 +38,8 @@ impl fmt::Debug for ConnectOptions {
 #[derive(Clone)]
 pub struct Client {
     stub: Stub,
+    /// The service is reached over loopback.
+    is_local: bool,
 }
 
 /// The generated client, with a token.
@@ -62,6 +64,11 @@ impl fmt::Debug for Client {
     }
 }
 
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 impl Client {
     /// A client of a service, which need not be there yet. To be called within a tokio runtime.
     ///
@@ -78,6 +85,7 @@ impl Client {
             .http2_keep_alive_interval(KEEPALIVE)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(8 << 20);
+        let is_local = endpoint.uri().host().is_some_and(is_loopback);
         if url.starts_with("https://") {
             let mut tls = ClientTlsConfig::new();
             tls = match &options.ca {
@@ -99,7 +107,7 @@ impl Client {
         let channel = endpoint.connect_lazy();
         let stub = RolloutsClient::with_interceptor(channel, Bearer(token.transpose()?))
             .max_decoding_message_size(usize::MAX);
-        Ok(Self { stub })
+        Ok(Self { stub, is_local })
     }
 
     /// Submits a job and takes its records. One with a name may be submitted again when one does not
@@ -113,7 +121,7 @@ impl Client {
         job: wire::SubmitJob,
         options: RolloutsOptions,
     ) -> Result<Rollouts, Error> {
-        Rollouts::submit(self.stub.clone(), job, options).await
+        Rollouts::submit(self.stub.clone(), self.is_local, job, options).await
     }
 
     /// Comes (back) for a job's records as one of its ranks, 0 where there is one. What has a number up
@@ -129,7 +137,8 @@ impl Client {
         cursor: u64,
         options: RolloutsOptions,
     ) -> Result<Rollouts, Error> {
-        Rollouts::attach(self.stub.clone(), job_id, rank, cursor, options).await
+        let (stub, is_local) = (self.stub.clone(), self.is_local);
+        Rollouts::attach(stub, is_local, job_id, rank, cursor, options).await
     }
 
     /// Answers a job's turns. A broken connection is made again for `reconnect_for`.

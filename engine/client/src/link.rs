@@ -17,6 +17,7 @@ use crate::{
     Delivered, Error, Event, RolloutsOptions,
     client::Stub,
     error::{is_passing, reason},
+    memory::Memory,
     parts::Parts,
 };
 
@@ -82,6 +83,8 @@ struct Connection {
     said: mpsc::UnboundedSender<wire::DriveRequest>,
     heard: Streaming<wire::DriveResponse>,
     parts: Parts,
+    /// Where records come through, if not through this.
+    memory: Option<Memory>,
 }
 
 impl Connection {
@@ -199,7 +202,7 @@ impl Link {
             Err(status) if is_passing(&status) => return Err(End::Broken(status)),
             Err(status) => return Err(End::Fatal(Error::of(&status))),
         };
-        let mut connection = Connection { said, heard, parts: Parts::default() };
+        let mut connection = Connection { said, heard, parts: Parts::default(), memory: None };
         let request = match &self.way {
             Way::Submit(job) => Request::Submit((**job).clone()),
             Way::Attach(attach) => Request::Attach(wire::AttachJob { ..attach.clone() }),
@@ -228,6 +231,9 @@ impl Link {
         };
         self.way = Way::Attach(wire::AttachJob { job_id: accepted.job_id.clone(), rank, cursor });
         self.granted = (0, 0);
+        if let Some(ring_bytes) = self.options.shared_memory {
+            self.share_memory(&mut connection, &accepted.job_id, ring_bytes).await?;
+        }
         self.grant(&connection, true);
         self.begin_share_anew(&connection);
         for (&request_id, (request, _)) in &self.waiting {
@@ -247,6 +253,50 @@ impl Link {
             self.next_request += 1;
             connection.say(request_id, Request::NextBatch(share.wish.clone()));
         }
+    }
+
+    /// Asks for memory to share. Without it the connection does as well.
+    async fn share_memory(
+        &mut self,
+        connection: &mut Connection,
+        job_id: &str,
+        ring_bytes: u64,
+    ) -> Result<(), End> {
+        let mut token = vec![0; wire::meeting::TOKEN_BYTES_MAX];
+        if let Err(error) = getrandom::fill(&mut token) {
+            tracing::warn!(%error, "there is nothing random; records come through the connection");
+            return Ok(());
+        }
+        let request_id = self.next_request;
+        self.next_request += 1;
+        let request = wire::UseSharedMemory {
+            job_id: job_id.to_owned(),
+            ring_bytes,
+            records: 0,
+            token: token.clone().into(),
+        };
+        connection.say(request_id, Request::UseSharedMemory(request));
+        let met = loop {
+            match connection.hear().await? {
+                Response::SharedMemory(it) if it.request_id == request_id => break it,
+                Response::Refused(it) if it.request_id == request_id => {
+                    let why = it.message;
+                    tracing::warn!(why, "no memory is shared; records come through the connection");
+                    return Ok(());
+                }
+                other => self.on_response(connection, other)?,
+            }
+        };
+        let fetching = tokio::task::spawn_blocking(move || {
+            Memory::fetch(met.socket.as_ref(), &token, met.ring_bytes)
+        });
+        match fetching.await.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(memory) => connection.memory = Some(memory),
+            Err(why) => {
+                tracing::warn!(why, "no memory is shared; records come through the connection");
+            }
+        }
+        Ok(())
     }
 
     /// An engine that was superseded has nothing to say.
@@ -368,7 +418,7 @@ impl Link {
                 let problem = "another stream has taken its place in the job".into();
                 return Err(End::Fatal(Error::Over(problem)));
             }
-            Response::Hello(_) | Response::Accepted(_) => return Ok(()),
+            Response::Hello(_) | Response::Accepted(_) | Response::SharedMemory(_) => return Ok(()),
             Response::Batch(batch) => {
                 self.share.take_if(|share| {
                     if share.wish.index == batch.index {
@@ -392,16 +442,28 @@ impl Link {
 
     fn on_delivery(
         &mut self,
-        connection: &Connection,
+        connection: &mut Connection,
         delivery: &wire::Delivery,
     ) -> Result<(), End> {
         let nonsense = |problem: String| {
             End::Fatal(Error::Nonsense(format!("delivery {}: {problem}", delivery.number)))
         };
-        let record = match delivery.record() {
-            Ok(Some(record)) => record,
-            Ok(None) => return Err(nonsense("it holds nothing".into())),
-            Err(error) => return Err(nonsense(error.to_string())),
+        let (record, in_place) = match &delivery.content {
+            Some(wire::Content::InMemory(it)) => {
+                let Some(memory) = &mut connection.memory else {
+                    // It was fetched, but too late: with a new connection the record comes again.
+                    return Err(End::Broken(Status::unavailable("no memory is shared yet")));
+                };
+                let found = memory.take(it.sequence).map_err(nonsense)?;
+                let record = if self.options.in_place { found.rest() } else { found.whole() };
+                let record = wire::Record::Trajectory(Box::new(record.map_err(nonsense)?));
+                (record, self.options.in_place.then_some(found))
+            }
+            _ => match delivery.record() {
+                Ok(Some(record)) => (record, None),
+                Ok(None) => return Err(nonsense("it holds nothing".into())),
+                Err(error) => return Err(nonsense(error.to_string())),
+            },
         };
         let delivered = Delivered {
             number: delivery.number,
@@ -412,6 +474,7 @@ impl Link {
             index: delivery.index,
             bytes: delivery.content.as_ref().map_or(0, wire::Content::bytes),
             record,
+            in_place,
         };
         let size = delivered.bytes;
         self.granted.0 = self.granted.0.saturating_sub(1);

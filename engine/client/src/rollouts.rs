@@ -6,7 +6,7 @@ use envmill_wire::{self as wire, drive_request::Request};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Error,
+    Error, InPlace,
     client::Stub,
     link::{Ask, Link, Way},
 };
@@ -21,6 +21,13 @@ pub struct RolloutsOptions {
     pub window_bytes: u64,
     /// A broken connection is made again for so long. Default 10 minutes.
     pub reconnect_for: Duration,
+    /// Bytes of memory to share with an engine on this host, through which trajectories come instead of
+    /// through the connection. One may take half of it. Default none. Where it cannot be had (the engine
+    /// is elsewhere, is another user's, or shares none) records come as they do without.
+    pub shared_memory: Option<u64>,
+    /// Leaves the arrays of trajectories that come through shared memory where they are: see
+    /// [`Delivered::in_place`]. Default no: records are copied out, and the memory given back at once.
+    pub in_place: bool,
 }
 
 impl Default for RolloutsOptions {
@@ -29,6 +36,8 @@ impl Default for RolloutsOptions {
             window_records: 1024,
             window_bytes: 64 << 20,
             reconnect_for: Duration::from_mins(10),
+            shared_memory: None,
+            in_place: false,
         }
     }
 }
@@ -50,8 +59,25 @@ pub struct Delivered {
     pub index: u64,
     /// How many bytes its record took on the wire, as credit counts them.
     pub bytes: u64,
-    /// The record.
+    /// The record; without the lists over tokens and the data of blobs where they are in place.
     pub record: wire::Record,
+    /// A trajectory's arrays, where they were left in shared memory: with
+    /// [`in_place`](RolloutsOptions::in_place), and if it came that way.
+    pub in_place: Option<InPlace>,
+}
+
+impl Delivered {
+    /// Copies what was left in shared memory into the record, and gives it back.
+    ///
+    /// # Errors
+    ///
+    /// The engine has written something else there meanwhile.
+    pub fn copy_out(&mut self) -> Result<(), Error> {
+        let Some(in_place) = self.in_place.take() else { return Ok(()) };
+        let whole = in_place.whole().map_err(Error::Nonsense)?;
+        self.record = wire::Record::Trajectory(Box::new(whole));
+        Ok(())
+    }
 }
 
 /// Something that the service tells.
@@ -88,24 +114,33 @@ pub struct Rollouts {
 impl Rollouts {
     pub(crate) async fn submit(
         stub: Stub,
+        is_local: bool,
         job: wire::SubmitJob,
         options: RolloutsOptions,
     ) -> Result<Self, Error> {
-        Self::start(stub, Way::Submit(Box::new(job)), options).await
+        Self::start(stub, is_local, Way::Submit(Box::new(job)), options).await
     }
 
     pub(crate) async fn attach(
         stub: Stub,
+        is_local: bool,
         job_id: &str,
         rank: u32,
         cursor: u64,
         options: RolloutsOptions,
     ) -> Result<Self, Error> {
         let job_id = job_id.to_owned();
-        Self::start(stub, Way::Attach(wire::AttachJob { job_id, rank, cursor }), options).await
+        let way = Way::Attach(wire::AttachJob { job_id, rank, cursor });
+        Self::start(stub, is_local, way, options).await
     }
 
-    async fn start(stub: Stub, way: Way, options: RolloutsOptions) -> Result<Self, Error> {
+    async fn start(
+        stub: Stub,
+        is_local: bool,
+        way: Way,
+        mut options: RolloutsOptions,
+    ) -> Result<Self, Error> {
+        options.shared_memory = options.shared_memory.filter(|_| is_local);
         let (asks, receiver) = mpsc::unbounded_channel();
         let (sender, events) = mpsc::unbounded_channel();
         let (accepting, accepted) = oneshot::channel();

@@ -16,9 +16,10 @@ use redb::backends::InMemoryBackend;
 
 use crate::{
     Environment, JobPolicy, Order, Player, ServiceOptions, Snapshot,
-    hub::{self, Address, Offer, StreamId},
+    hub::{self, Address, Means, Offer, Rings, StreamId},
     metrics::Metrics,
     outflow,
+    rings::Lobby,
 };
 
 /// The most requests of one input.
@@ -57,12 +58,14 @@ pub fn requests(mut bytes: &[u8]) {
     let scoring = Scoring::External { deadline: None, most: 4, whole_groups: false };
     let scorers = BTreeMap::from([("s".to_owned(), scoring)]);
     let offer = Offer { environments: vec![environment], task_sets, scorers };
-    let made = hub::make(options, offer, store, address.clone(), Metrics::default());
+    let rings = Rings::new(Lobby::default(), None, 0);
+    let means = Means { store, address: address.clone(), rings, metrics: Metrics::default() };
+    let made = hub::make(options, offer, means);
     let Ok(mut hub) = made else { return };
     let streams = [0, 1].map(StreamId);
     let mut outflows = streams.map(|stream| {
         let (outbox, outflow) = outflow::outflow(address.clone(), stream);
-        hub.open(stream, outbox);
+        hub.open(stream, outbox, false);
         outflow
     });
     let mut asked = HashMap::<u64, u32>::new();

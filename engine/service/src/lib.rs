@@ -22,6 +22,7 @@ mod outflow;
 mod player;
 mod refusal;
 mod request;
+mod rings;
 mod server;
 mod service;
 mod step_batch;

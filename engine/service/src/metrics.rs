@@ -69,11 +69,13 @@ pub(crate) struct Metrics {
     pub(crate) seconds: Family<Part, Seconds>,
     pub(crate) delivered: Counter,
     pub(crate) redelivered: Counter,
+    pub(crate) in_memory: Counter,
     pub(crate) stale: Counter,
     pub(crate) refused: Family<Code, Counter>,
     pub(crate) journal_bytes: Gauge,
     pub(crate) journal_failing: Gauge,
     pub(crate) resident_bytes: Gauge,
+    pub(crate) shared_bytes: Gauge,
 }
 
 impl Metrics {
@@ -111,11 +113,13 @@ impl Metrics {
         put.put("groups", "Groups that have ended", &self.groups);
         put.put("records_delivered", "Records sent for the first time", &self.delivered);
         put.put("records_redelivered", "Records sent again", &self.redelivered);
+        put.put("records_in_memory", "Records sent through shared memory", &self.in_memory);
         put.put("records_stale", "Records that were too old when their turn came", &self.stale);
         put.put("requests_refused", "Requests that were refused, by code", &self.refused);
         put.put("journal_bytes", "Bytes of the journal on disk", &self.journal_bytes);
         put.put("journal_failing", "1 if the journal cannot be written", &self.journal_failing);
         put.put("resident_bytes", "Bytes of records in memory", &self.resident_bytes);
+        put.put("shared_bytes", "Bytes of memory shared with trainers", &self.shared_bytes);
         all.register_with_unit(
             "episode_time",
             "Time of recorded episodes: in the environment, with the policy, and waiting for either",

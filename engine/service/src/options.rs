@@ -16,6 +16,9 @@ pub struct ServiceOptions {
     pub part_bytes: usize,
     /// Bytes of records in memory, beyond which they are read back from the journal. Default 256 MiB.
     pub memory_bytes_max: u64,
+    /// Bytes of memory that is shared with trainers on this host, all rings together; 0 for none. Default
+    /// 1 GiB. It is taken when trainers ask for it and as it is used.
+    pub shared_bytes_max: u64,
     /// A job of which nothing is owed is forgotten after so long. Default one hour.
     pub forget_after: Duration,
     /// A job whose trainer has not been there for so long is given up. Default one day.
@@ -31,6 +34,7 @@ impl ServiceOptions {
             message_bytes_max: 64 << 20,
             part_bytes: 1 << 20,
             memory_bytes_max: 256 << 20,
+            shared_bytes_max: 1 << 30,
             forget_after: Duration::from_hours(1),
             abandon_after: Duration::from_hours(24),
         }
@@ -41,6 +45,13 @@ impl ServiceOptions {
             memory_bytes_max: self.memory_bytes_max,
             ..envmill_delivery::Options::default()
         }
+    }
+
+    /// Where trainers on this host come for memory.
+    pub(crate) fn socket(&self) -> PathBuf {
+        let mut path = self.store.clone().into_os_string();
+        path.push(".sock");
+        path.into()
     }
 
     pub(crate) fn journal_bytes(&self) -> u64 {

@@ -20,9 +20,10 @@ use tonic::{
 
 use crate::{
     Ear, Environment, Tokens,
-    hub::{self, Address, Word},
+    hub::{self, Address, Means, Rings, Word},
     metrics::{self, Metrics},
     options::{ServiceOptions, StartError},
+    rings::{Door, Lobby},
     service::Rollouts,
 };
 
@@ -49,6 +50,7 @@ pub struct Running {
     address: Address,
     metrics: Metrics,
     hub: thread::JoinHandle<()>,
+    door: Option<Door>,
 }
 
 /// A certificate and its key, as PEM.
@@ -99,16 +101,29 @@ impl Opened {
     ) -> Result<Running, StartError> {
         let Self { options, store, address, words } = self;
         let metrics = Metrics::default();
-        let hub = hub::make(
-            options.clone(),
-            hub::Offer { environments, task_sets, scorers },
-            store,
-            address.clone(),
-            metrics.clone(),
-        )?;
-        let hub = hub::start(hub, words)?;
-        Ok(Running { options, address, metrics, hub })
+        let (door, rings) = open_door(&options, address.clone());
+        let its_metrics = metrics.clone();
+        let means = Means { store, address: address.clone(), rings, metrics: its_metrics };
+        let offer = hub::Offer { environments, task_sets, scorers };
+        let hub = hub::start(hub::make(options.clone(), offer, means)?, words)?;
+        Ok(Running { options, address, metrics, hub, door })
     }
+}
+
+/// The socket where memory is handed out, beside the journal, whose lock keeps other engines away. One
+/// that cannot be made costs speed and nothing else.
+fn open_door(options: &ServiceOptions, hub: Address) -> (Option<Door>, Rings) {
+    let lobby = Lobby::default();
+    let door = (options.shared_bytes_max > 0).then(|| {
+        let path = std::path::absolute(options.socket())?;
+        Door::open(path, lobby.clone(), hub)
+    });
+    let door = door.and_then(|door| {
+        let warn = |error| tracing::warn!(%error, "no memory can be shared with trainers");
+        door.map_err(warn).ok()
+    });
+    let path = door.as_ref().map(|door| door.path().to_owned());
+    (door, Rings::new(lobby, path, options.shared_bytes_max))
 }
 
 /// Drains a service from elsewhere. A clone does the same.
@@ -157,7 +172,7 @@ impl Running {
         certificate: Option<Certificate>,
         until: impl Future<Output = ()>,
     ) -> Result<(), StartError> {
-        let Self { options, address, metrics: _, hub } = self;
+        let Self { options, address, metrics: _, hub, door } = self;
         let rollouts = RolloutsServer::new(Rollouts::new(address.clone()))
             .max_decoding_message_size(options.message_bytes_max)
             .max_encoding_message_size(usize::MAX);
@@ -191,6 +206,7 @@ impl Running {
         };
         health.set_not_serving::<RolloutsServer<Rollouts>>().await;
         address.tell(Word::Stop);
+        drop(door);
         let written = tokio::task::spawn_blocking(move || hub.join()).await;
         if !matches!(written, Ok(Ok(()))) {
             tracing::error!("the hub has panicked; its journal has what was on disk");

@@ -45,7 +45,9 @@ impl rollouts_server::Rollouts for Rollouts {
     ) -> Result<Response<Outflow>, Status> {
         let stream = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
         let (outbox, outflow) = outflow::outflow(self.hub.clone(), stream);
-        self.hub.tell(Word::Opened(stream, outbox));
+        let is_local =
+            request.remote_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+        self.hub.tell(Word::Opened { stream, outbox, is_local });
         tokio::spawn(listen(self.hub.clone(), stream, request.into_inner()));
         Ok(Response::new(outflow))
     }

@@ -46,6 +46,8 @@ pub struct ServeOptions {
     pub part_bytes: usize,
     /// Bytes of records in memory, beyond which they are read back from the store. Default 256 MiB.
     pub memory_bytes_max: u64,
+    /// Bytes of memory that is shared with trainers on this host.
+    pub shared_bytes_max: u64,
     /// Jobs of which nothing is owed are forgotten after so long. Default one hour.
     pub forget_after: Duration,
     /// Jobs whose trainer has not been there for so long are cancelled. Default one day.
@@ -154,6 +156,7 @@ struct Service {
     message_bytes_max: Option<usize>,
     part_bytes: Option<usize>,
     memory_mib_max: Option<u64>,
+    shared_mib_max: Option<u64>,
     forget_after_s: Option<u64>,
     abandon_after_s: Option<u64>,
     drain_s: Option<u64>,
@@ -168,7 +171,7 @@ struct TaskSetTable {
 
 const TABLES: [&str; 4] = ["service", "environments", "task-sets", "scorers"];
 
-const SERVICE_KEYS: [&str; 13] = [
+const SERVICE_KEYS: [&str; 14] = [
     "listen",
     "metrics",
     "store",
@@ -178,6 +181,7 @@ const SERVICE_KEYS: [&str; 13] = [
     "message-bytes-max",
     "part-bytes",
     "memory-mib-max",
+    "shared-mib-max",
     "forget-after-s",
     "abandon-after-s",
     "drain-s",
@@ -351,6 +355,7 @@ impl ServeOptions {
             message_bytes_max: service.message_bytes_max.unwrap_or(64 << 20),
             part_bytes: service.part_bytes.unwrap_or(1 << 20),
             memory_bytes_max: memory_mib_max.saturating_mul(1 << 20),
+            shared_bytes_max: service.shared_mib_max.unwrap_or(1024).saturating_mul(1 << 20),
             forget_after: Duration::from_secs(service.forget_after_s.unwrap_or(3600)),
             abandon_after: Duration::from_secs(abandon_after_s.unwrap_or(86_400)),
             drain: Duration::from_secs(service.drain_s.unwrap_or(10)),
@@ -372,6 +377,7 @@ impl ServeOptions {
             message_bytes_max: self.message_bytes_max,
             part_bytes: self.part_bytes,
             memory_bytes_max: self.memory_bytes_max,
+            shared_bytes_max: self.shared_bytes_max,
             forget_after: self.forget_after,
             abandon_after: self.abandon_after,
             ..ServiceOptions::new(self.journal())
@@ -520,6 +526,7 @@ mod tests {
         assert_eq!(options.metrics, None);
         assert_eq!(options.journal(), Path::new("/etc/envmill/envmill-store/store.redb"));
         assert_eq!((options.part_bytes, options.memory_bytes_max), (1 << 20, 256 << 20));
+        assert_eq!(options.shared_bytes_max, 1 << 30);
         let [echo] = &options.environments[..] else { panic!("{options:?}") };
         assert_eq!((echo.name.as_str(), echo.run.limits.sessions), ("echo", 64));
         let defaults = echo.defaults();

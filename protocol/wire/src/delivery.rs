@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
-use crate::{Group, JobEnd, Part, Stale, Trajectory, Version};
+use crate::{Group, InMemory, JobEnd, Part, Stale, Trajectory, Version};
 
 /// A record on its way to the trainer: the message `Delivery` of the service.
 ///
@@ -34,7 +34,7 @@ pub struct Delivery {
     #[prost(uint64, tag = "7")]
     pub index: u64,
     /// What it holds.
-    #[prost(oneof = "Content", tags = "8, 9, 10, 11, 12")]
+    #[prost(oneof = "Content", tags = "8, 9, 10, 11, 12, 13")]
     pub content: Option<Content>,
 }
 
@@ -56,6 +56,9 @@ pub enum Content {
     /// A part of a record that is too large for one message.
     #[prost(message, tag = "12")]
     Part(Part),
+    /// The record of an episode, in memory that the trainer shares with the engine.
+    #[prost(message, tag = "13")]
+    InMemory(InMemory),
 }
 
 impl Content {
@@ -66,6 +69,7 @@ impl Content {
             Self::Trajectory(bytes) | Self::Group(bytes) | Self::End(bytes) => bytes.len(),
             Self::Part(part) => part.data.len(),
             Self::Stale(_) => 0,
+            Self::InMemory(it) => return it.bytes,
         };
         bytes as u64
     }
@@ -85,7 +89,8 @@ pub enum Record {
 }
 
 impl Delivery {
-    /// What it holds, decoded; `None` for a part, for nothing, and for what this version does not know.
+    /// What it holds, decoded; `None` for a part, for what lies in shared memory, for nothing, and for
+    /// what this version does not know.
     /// Bytes within are slices of it.
     ///
     /// # Errors
@@ -103,7 +108,7 @@ impl Delivery {
                 Some(Record::End(Box::new(JobEnd::decode(bytes.clone())?)))
             }
             Some(Content::Stale(stale)) => Some(Record::Stale(stale.clone())),
-            Some(Content::Part(_)) | None => None,
+            Some(Content::Part(_) | Content::InMemory(_)) | None => None,
         })
     }
 }

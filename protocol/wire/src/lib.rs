@@ -2,12 +2,16 @@
 //!
 //! The messages and the service are generated from `protocol/proto`, where each field has its
 //! documentation. [`Delivery`] is written by hand, so that records stay encoded on their way;
-//! [`trajectory`] and [`group`] make messages of records, [`read_trajectory`] a record of a message.
+//! [`trajectory`] and [`group`] make messages of records, [`read_trajectory`] a record of a message, and
+//! [`layout`] lays a trajectory out in memory so that its arrays can be looked at in place; [`meeting`] is
+//! what is said where such memory is handed out.
 //!
 //! Deliberately absent: sockets, and everything that the service does.
 
 mod convert;
 mod delivery;
+pub mod layout;
+pub mod meeting;
 mod read;
 
 #[expect(missing_docs, reason = "enums' conversions and the service's plumbing have none")]

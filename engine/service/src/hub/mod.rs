@@ -12,6 +12,7 @@ mod playing;
 mod report;
 mod requests;
 mod restore;
+mod rings;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,11 +27,20 @@ use envmill_wire as wire;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tonic::Status;
 
-pub(crate) use self::restore::{make, start};
 use self::{job::Job, outputs::Promise};
+pub(crate) use self::{
+    restore::{Means, make, start},
+    rings::Rings,
+};
 use crate::{
-    Desk, Environment, Played, ear::Permit, metrics::Metrics, options::ServiceOptions,
-    outflow::Outbox, outflow::Taken, refusal::Refusal,
+    Desk, Environment, Played,
+    ear::Permit,
+    metrics::Metrics,
+    options::ServiceOptions,
+    outflow::Outbox,
+    outflow::Taken,
+    refusal::Refusal,
+    rings::{RingId, RingNews},
 };
 
 /// How often jobs are looked at without a reason.
@@ -71,7 +81,12 @@ impl Address {
 #[derive(Debug)]
 pub(crate) enum Word {
     /// A trainer has opened a stream.
-    Opened(StreamId, Outbox),
+    Opened {
+        stream: StreamId,
+        outbox: Outbox,
+        /// It comes over loopback.
+        is_local: bool,
+    },
     /// It says something. The permit bounds how much of it waits.
     Said(StreamId, Box<wire::DriveRequest>, OwnedSemaphorePermit),
     /// Sockets have taken something.
@@ -84,6 +99,8 @@ pub(crate) enum Word {
     Played(usize, Played, Permit),
     /// The journal tells something.
     Journal(News),
+    /// Something becomes of a consumer's ring.
+    Ring(ConsumerId, RingId, RingNews),
     /// A policy's stream asks for its desk.
     Desk(String, oneshot::Sender<Result<Seat, Refusal>>),
     /// Someone asks how things stand.
@@ -132,6 +149,7 @@ pub(crate) struct Hub {
     streams: HashMap<StreamId, Stream>,
     /// A stream as a consumer of one job.
     consumers: HashMap<ConsumerId, (StreamId, JobKey)>,
+    rings: Rings,
     next_consumer: u64,
     /// What is said when everything that was done so far is on disk.
     promises: Vec<Promise>,
@@ -145,6 +163,7 @@ pub(crate) struct Hub {
 #[derive(Debug)]
 struct Stream {
     outbox: Outbox,
+    is_local: bool,
     /// The jobs that it is attached to.
     attached: BTreeMap<JobKey, Attachment>,
 }
@@ -183,7 +202,7 @@ impl Hub {
 
     fn take(&mut self, word: Word) {
         match word {
-            Word::Opened(stream, outbox) => self.open(stream, outbox),
+            Word::Opened { stream, outbox, is_local } => self.open(stream, outbox, is_local),
             Word::Said(stream, request, permit) => {
                 self.on_request(stream, *request);
                 drop(permit);
@@ -206,6 +225,7 @@ impl Hub {
                 drop(permit);
             }
             Word::Journal(news) => self.on_journal(news),
+            Word::Ring(consumer, ring, news) => self.on_ring(consumer, ring, news),
             Word::Desk(id, answer) => {
                 let _ = answer.send(self.seat(&id));
             }

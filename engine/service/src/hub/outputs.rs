@@ -1,10 +1,10 @@
 //! Carrying out what the delivery wants done.
 
 use bytes::Bytes;
-use envmill_delivery::{Content, Kind, Output, Sent};
+use envmill_delivery::{ConsumerId, Content, JobKey, Kind, Output, Sent};
 use envmill_wire::{self as wire, drive_response::Response, part};
 
-use super::{Hub, StreamId};
+use super::{Hub, StreamId, rings::Put};
 use crate::outflow::{Outbox, Taken};
 
 /// What is said to a stream when what it asked for is on disk.
@@ -29,27 +29,14 @@ impl Hub {
 
     fn carry_out_one(&mut self, output: Output) {
         match output {
-            Output::Send(sent) => self.send(sent),
-            Output::Batch { consumer, index, items, is_short } => {
-                if let Some((outbox, job_id)) = self.consumer(consumer) {
-                    outbox.send(Response::Batch(wire::Batch {
-                        job_id,
-                        index,
-                        deliveries: items,
-                        short: is_short,
-                    }));
-                }
-            }
-            Output::NoMoreBatches(consumer) => {
-                if let Some((outbox, job_id)) = self.consumer(consumer) {
-                    outbox.send(Response::NoMoreBatches(wire::NoMoreBatches { job_id }));
-                }
-            }
+            Output::Send(Sent { consumer, .. })
+            | Output::Batch { consumer, .. }
+            | Output::NoMoreBatches(consumer) => self.send_in_order(consumer, output),
             Output::Load { job, sequence } => self.scribe.read(job, sequence),
             // The hub keeps its promises itself: a stream may leave a job before they are due.
             Output::Confirm { .. } => {}
             Output::Replaced(consumer) => {
-                let Some((stream, key)) = self.consumers.remove(&consumer) else { return };
+                let Some((stream, key)) = self.unseat(consumer) else { return };
                 let Some(stream) = self.streams.get_mut(&stream) else { return };
                 stream.attached.remove(&key);
                 if let Some(job) = self.jobs.get(&key) {
@@ -86,14 +73,52 @@ impl Hub {
         }
     }
 
-    fn consumer(&self, consumer: envmill_delivery::ConsumerId) -> Option<(&Outbox, String)> {
+    fn consumer(&self, consumer: ConsumerId) -> Option<(&Outbox, String)> {
         let (stream, key) = self.consumers.get(&consumer)?;
         let job_id = self.jobs.get(key)?.id.clone();
         Some((&self.streams.get(stream)?.outbox, job_id))
     }
 
-    fn send(&self, sent: Sent) {
-        let Some((outbox, job_id)) = self.consumer(sent.consumer) else { return };
+    /// Forgets a consumer, and says whose it was.
+    pub(super) fn unseat(&mut self, consumer: ConsumerId) -> Option<(StreamId, JobKey)> {
+        self.rings.forget(consumer);
+        self.consumers.remove(&consumer)
+    }
+
+    /// Puts what goes to a consumer in order into its stream's outbox. Gives back what finds no room in
+    /// the consumer's ring.
+    pub(super) fn send_now(&mut self, output: Output) -> Option<Output> {
+        match output {
+            Output::Send(sent) => return self.send(sent).map(Output::Send),
+            Output::Batch { consumer, index, items, is_short } => {
+                if let Some((outbox, job_id)) = self.consumer(consumer) {
+                    outbox.send(Response::Batch(wire::Batch {
+                        job_id,
+                        index,
+                        deliveries: items,
+                        short: is_short,
+                    }));
+                }
+            }
+            Output::NoMoreBatches(consumer) => {
+                if let Some((outbox, job_id)) = self.consumer(consumer) {
+                    outbox.send(Response::NoMoreBatches(wire::NoMoreBatches { job_id }));
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn send(&mut self, sent: Sent) -> Option<Sent> {
+        let place = match (&sent.content, sent.kind) {
+            (Content::Payload(payload), Kind::Trajectory) => self.rings.put(sent.consumer, payload),
+            _ => Put::Never,
+        };
+        if place == Put::Full {
+            return Some(sent);
+        }
+        let (outbox, job_id) = self.consumer(sent.consumer)?;
         let Sent { consumer, job, bytes, kind, .. } = sent;
         let taken = Some(Taken { job, consumer, bytes });
         let counted = match (&sent.content, sent.is_redelivered) {
@@ -112,13 +137,19 @@ impl Hub {
             content: None,
             job_id,
         };
+        if let Put::In(sequence) = place {
+            self.metrics.in_memory.inc();
+            let content = Some(wire::Content::InMemory(wire::InMemory { sequence, bytes }));
+            outbox.deliver(wire::Delivery { content, ..delivery }, taken);
+            return None;
+        }
         let payload = match sent.content {
             Content::Payload(payload) => payload,
             Content::Stale => {
                 let trajectory_id = format!("{}-{:08}", delivery.job_id, sent.id);
                 let content = Some(wire::Content::Stale(wire::Stale { trajectory_id }));
                 outbox.deliver(wire::Delivery { content, ..delivery }, taken);
-                return;
+                return None;
             }
         };
         let part_bytes = self.options.part_bytes;
@@ -129,9 +160,10 @@ impl Hub {
                 Kind::End => wire::Content::End(payload),
             };
             outbox.deliver(wire::Delivery { content: Some(content), ..delivery }, taken);
-            return;
+            return None;
         }
         send_parts(outbox, &delivery, kind, &payload, part_bytes, taken);
+        None
     }
 }
 

@@ -44,10 +44,10 @@ impl Hub {
                 desk.close();
             }
         }
-        for stream in self.streams.values_mut() {
-            if let Some(attachment) = stream.attached.remove(&key) {
-                self.consumers.remove(&attachment.consumer);
-            }
+        let removed = |stream: &mut super::Stream| stream.attached.remove(&key);
+        let left: Vec<_> = self.streams.values_mut().filter_map(removed).collect();
+        for attachment in left {
+            self.unseat(attachment.consumer);
         }
     }
 
@@ -148,6 +148,7 @@ impl Hub {
         metrics.journal_bytes.set(number(self.options.journal_bytes()));
         metrics.journal_failing.set(i64::from(!self.journal_failure.is_empty()));
         metrics.resident_bytes.set(number(self.delivery.resident_bytes()));
+        metrics.shared_bytes.set(number(self.rings.bytes()));
         for (at, it) in self.environments.iter().enumerate() {
             let of = Of { environment: it.name.clone() };
             let set = |family: &Family<Of, Gauge>, value: u64| {

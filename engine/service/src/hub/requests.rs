@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What becomes of a request that was carried out.
-enum Answer {
+pub(super) enum Answer {
     /// It is answered by `Done` when it is on disk.
     OnDisk,
     /// It is answered by `Done`.
@@ -31,13 +31,13 @@ enum Answer {
 }
 
 impl Hub {
-    pub(crate) fn open(&mut self, stream: StreamId, outbox: Outbox) {
+    pub(crate) fn open(&mut self, stream: StreamId, outbox: Outbox, is_local: bool) {
         outbox.send(Response::Hello(wire::Hello {
             engine_version: env!("CARGO_PKG_VERSION").into(),
             incarnation: self.incarnation,
             part_bytes: self.options.part_bytes as u64,
         }));
-        self.streams.insert(stream, Stream { outbox, attached: Default::default() });
+        self.streams.insert(stream, Stream { outbox, is_local, attached: Default::default() });
     }
 
     pub(super) fn close(&mut self, stream: StreamId) {
@@ -48,7 +48,7 @@ impl Hub {
     }
 
     fn leave(&mut self, key: JobKey, consumer: ConsumerId) {
-        self.consumers.remove(&consumer);
+        self.unseat(consumer);
         self.delivery.detach(consumer);
         if let Some(job) = self.jobs.get_mut(&key) {
             job.seen_at = std::time::Instant::now();
@@ -146,6 +146,7 @@ impl Hub {
                 self.delivery.release_share(key, it.index, it.rank)?;
                 Ok(Answer::OnDisk)
             }
+            Said::UseSharedMemory(it) => self.use_shared_memory(stream, request_id, &it),
         }
     }
 
@@ -246,7 +247,7 @@ impl Hub {
         let Some(its) = self.streams.get_mut(&stream) else { return Ok(()) };
         if let Some(before) = its.attached.insert(key, Attachment { consumer, rank }) {
             // The same stream under another rank, or again: only the last one counts.
-            self.consumers.remove(&before.consumer);
+            self.unseat(before.consumer);
             self.delivery.detach(before.consumer);
         }
         self.consumers.insert(consumer, (stream, key));
@@ -264,6 +265,7 @@ impl Hub {
         }
         let checkpoint = (!it.checkpoint.is_empty()).then_some(it.checkpoint.as_str());
         self.delivery.acknowledge(key, &ranges, checkpoint)?;
+        self.drop_held(key, &ranges);
         Ok(Answer::OnDisk)
     }
 
@@ -324,7 +326,11 @@ impl Hub {
         self.ids.get(id).copied().ok_or_else(|| Refusal::no_job(id))
     }
 
-    fn attachment(&self, stream: StreamId, id: &str) -> Result<(JobKey, Attachment), Refusal> {
+    pub(super) fn attachment(
+        &self,
+        stream: StreamId,
+        id: &str,
+    ) -> Result<(JobKey, Attachment), Refusal> {
         let key = self.key(id)?;
         let its = self.streams.get(&stream).and_then(|its| its.attached.get(&key));
         let attachment = its.copied().ok_or_else(|| {

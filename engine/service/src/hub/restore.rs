@@ -16,7 +16,7 @@ use envmill_store::{Scribe, Store};
 use envmill_wire as wire;
 use prost::Message as _;
 
-use super::{Address, Hub, Job, Offer, Word};
+use super::{Address, Hub, Job, Offer, Rings, Word};
 use crate::{
     JobPolicy,
     ledger::{Description, Ledger, NOTE, OpenGroups},
@@ -25,19 +25,22 @@ use crate::{
     request::Request,
 };
 
+/// What a hub works with.
+pub(crate) struct Means {
+    pub(crate) store: Store,
+    pub(crate) address: Address,
+    pub(crate) rings: Rings,
+    pub(crate) metrics: Metrics,
+}
+
 /// Starts a hub's thread.
 pub(crate) fn start(hub: Hub, words: Receiver<Word>) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name("hub".into()).spawn(move || hub.run(words))
 }
 
 /// A hub with everything that is in the store.
-pub(crate) fn make(
-    options: ServiceOptions,
-    offer: Offer,
-    mut store: Store,
-    address: Address,
-    metrics: Metrics,
-) -> Result<Hub, StartError> {
+pub(crate) fn make(options: ServiceOptions, offer: Offer, means: Means) -> Result<Hub, StartError> {
+    let Means { mut store, address, rings, metrics } = means;
     let stored = store.jobs()?;
     let (incarnation, next_job) = (store.incarnation(), store.new_job().0);
     let (mut described, mut restored) = (Vec::new(), Vec::new());
@@ -64,6 +67,7 @@ pub(crate) fn make(
         ids: HashMap::new(),
         streams: HashMap::new(),
         consumers: HashMap::new(),
+        rings,
         next_consumer: 0,
         promises: Vec::new(),
         written: Vec::new(),

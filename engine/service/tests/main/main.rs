@@ -5,6 +5,9 @@
 mod batches;
 mod jobs;
 mod lives;
+mod memory;
+mod memory_door;
+mod memory_python;
 mod policies;
 mod refusals;
 mod rig;

@@ -268,13 +268,23 @@ impl Rig {
     }
 
     pub(crate) async fn attach(&self, job_id: &str, rank: u32, cursor: u64) -> Trainer {
+        self.attach_with(job_id, rank, cursor, RolloutsOptions::default()).await
+    }
+
+    pub(crate) async fn attach_with(
+        &self,
+        job_id: &str,
+        rank: u32,
+        cursor: u64,
+        options: RolloutsOptions,
+    ) -> Trainer {
         let client = self.client();
-        let attached = client.attach(job_id, rank, cursor, RolloutsOptions::default());
+        let attached = client.attach(job_id, rank, cursor, options);
         Trainer::new(timeout(BOUND, attached).await.unwrap().unwrap())
     }
 }
 
-fn store(directory: &TempDir) -> PathBuf {
+pub(crate) fn store(directory: &TempDir) -> PathBuf {
     directory.path().join("store.redb")
 }
 

@@ -1,0 +1,270 @@
+//! What does a trajectory cost from the engine's memory to a Python trainer's sums, through shared memory
+//! and over gRPC?
+//!
+//! `ring-stream [ROUNDS] [TRAJECTORIES] [RING_MIB]`; default 10 rounds of 384 trajectories of 1 MiB (65,536
+//! tokens with log-probabilities and mask, and 448 KiB of routed experts) through a ring of 64 MiB. A
+//! process of its own serves them: a producer that plays nothing hands records to the service that ships.
+//! Only when all of them are on disk and in its memory does the trainer grant credit, so that the journal is
+//! not in the figures. The trainer is `testing/python/ring_trainer.py`: it sums every array of each record, as
+//! a view of the ring or from the message that `grpcio` has decoded. The machine's copy bandwidth is that of
+//! a plain copy of such records from 64 different MiB into 64 others, in the same run.
+
+#![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use envmill_benches::{median, ratio_interval};
+use envmill_client::{Client, ConnectOptions, RolloutsOptions, wire};
+use envmill_core::JobOptions;
+use envmill_delivery::JobKey;
+use envmill_protocol::{
+    PolicyVersion, Trajectory, VersionSpan,
+    record::{Blob, ContentHash, End, Provenance, Timing, Tokens},
+};
+use envmill_service::{
+    Ear, Environment, JobPolicy, Opened, Order, Played, Player, ServiceOptions, Snapshot,
+};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+const TOKENS: u32 = 65_536;
+const EXPERTS: usize = 448 << 10;
+const MIB: usize = 1 << 20;
+/// So many different contents there are: more than caches hold.
+const CONTENTS: u64 = 64;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, directory, count] = arguments.as_slice()
+        && first == "serve"
+    {
+        return serve(directory, count.parse()?);
+    }
+    let number = |index: usize, default: u64| {
+        arguments.get(index).map_or(Ok(default), |argument| argument.parse())
+    };
+    compare(number(0, 10)?, number(1, 384)?, number(2, 64)?)
+}
+
+/// One side's figures.
+#[derive(Default)]
+struct Side {
+    mib_per_s: Vec<f64>,
+    cpu_us: Vec<f64>,
+}
+
+fn compare(rounds: u64, count: u64, ring_mib: u64) -> Result<()> {
+    let (mut ring, mut grpc, mut copies) = (Side::default(), Side::default(), Vec::new());
+    for round in 0..rounds {
+        copies.push(copy_bandwidth());
+        for turn in 0..2 {
+            let (side, bytes) =
+                if (turn + round) % 2 == 0 { (&mut ring, ring_mib << 20) } else { (&mut grpc, 0) };
+            run(count, bytes, side)?;
+        }
+    }
+    let against = |side: &[f64]| {
+        let ratio = ratio_interval(&ring.mib_per_s, side);
+        format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
+    };
+    println!("{count} trajectories of 1 MiB, a ring of {ring_mib} MiB, {rounds} rounds\n");
+    println!("| | MiB/s | ring / its | trainer's CPU each |");
+    println!("| --- | ---: | ---: | ---: |");
+    println!("| ring | {:.0} | | {:.0} µs |", median(&ring.mib_per_s), median(&ring.cpu_us));
+    println!(
+        "| gRPC | {:.0} | {} | {:.0} µs |",
+        median(&grpc.mib_per_s),
+        against(&grpc.mib_per_s),
+        median(&grpc.cpu_us)
+    );
+    println!("| a plain copy | {:.0} | {} | |", median(&copies), against(&copies));
+    Ok(())
+}
+
+/// MiB a second of copies from memory that is in no cache to memory that is in none.
+fn copy_bandwidth() -> f64 {
+    let from = vec![1_u8; CONTENTS as usize * MIB];
+    let mut to = vec![2_u8; CONTENTS as usize * MIB];
+    let mut rates = Vec::new();
+    for _ in 0..8 {
+        let began = Instant::now();
+        for (to, from) in to.chunks_exact_mut(MIB).zip(from.chunks_exact(MIB)) {
+            std::hint::black_box(&mut *to).copy_from_slice(std::hint::black_box(from));
+        }
+        rates.push(CONTENTS as f64 / began.elapsed().as_secs_f64());
+    }
+    median(&rates)
+}
+
+fn run(count: u64, ring_bytes: u64, side: &mut Side) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut server = Command::new(std::env::current_exe()?)
+        .arg("serve")
+        .arg(directory.path())
+        .arg(count.to_string())
+        .stdout(Stdio::piped())
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(server.stdout.take().context("it is piped")?).lines();
+    let address = lines.next().context("the server says where it is")??;
+    let job_id = submit(&address, count)?;
+    let output = Command::new(envmill_testing::python()?)
+        .arg("-B")
+        .arg(envmill_testing::script("ring_trainer.py"))
+        .args([&address, &job_id, &count.to_string(), &ring_bytes.to_string()])
+        .output()?;
+    drop(server.stdin.take());
+    server.wait()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let figures: Value = serde_json::from_slice(&output.stdout)?;
+    let number = |key: &str| figures[key].as_f64().with_context(|| format!("no {key}"));
+    let expected = if ring_bytes > 0 { count } else { 0 };
+    ensure!(figures["in_memory"] == expected, "{}", figures["in_memory"]);
+    side.mib_per_s.push(count as f64 / number("seconds")?);
+    side.cpu_us.push(number("cpu_s")? / count as f64 * 1e6);
+    Ok(())
+}
+
+/// Submits the job, and waits until all of its records wait for a trainer.
+fn submit(address: &str, count: u64) -> Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let url = format!("http://{address}");
+        let client = Client::new(&ConnectOptions { url, ..ConnectOptions::default() })?;
+        let job = wire::SubmitJob {
+            environment: "producer".into(),
+            episodes: count,
+            delivery: Some(wire::DeliveryTerms {
+                waiting_max: u64::MAX,
+                waiting_bytes_max: u64::MAX,
+                ..wire::DeliveryTerms::default()
+            }),
+            ..wire::SubmitJob::default()
+        };
+        let nothing = RolloutsOptions { window_bytes: 1, ..RolloutsOptions::default() };
+        let rollouts = client.submit(job, nothing).await?;
+        let id = rollouts.job_id().to_owned();
+        drop(rollouts);
+        loop {
+            let status = client.status().await?;
+            let job = status.jobs.first().and_then(|job| job.progress.as_ref());
+            // What has no place in memory would come from the disk.
+            if job.is_some_and(|it| it.recorded == count)
+                && status.resident_bytes >= (count - 1) << 20
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The last of them are on their way to the disk.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok(id)
+    })
+}
+
+/// A player that hands out records that it has at hand.
+struct Producer(Ear);
+
+impl Player for Producer {
+    fn submit(&self, _: JobKey, options: JobOptions, _: JobPolicy, _: Option<String>) {
+        let ear = self.0.clone();
+        thread::spawn(move || {
+            let experts: Vec<Bytes> =
+                (0..CONTENTS).map(|content| vec![content as u8; EXPERTS].into()).collect();
+            for index in 0..options.episodes {
+                let experts = experts[(index % CONTENTS) as usize].clone();
+                ear.tell(Played::Records(vec![record(&options.name, index, experts)]));
+            }
+        });
+    }
+
+    fn order(&self, _: JobKey, _: Order) {}
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::default()
+    }
+}
+
+fn record(job: &str, index: u64, experts: Bytes) -> Trajectory {
+    let token = |token: u32| token * 97 % 50_000 + index as u32;
+    Trajectory {
+        trajectory_id: format!("{job}-{index:08}"),
+        job_id: job.to_owned(),
+        group_id: index,
+        sample_index: 0,
+        task_id: String::new(),
+        environment: "producer".into(),
+        branch_id: 0,
+        parent_branch: None,
+        agent_id: 0,
+        seed: None,
+        reset_parameters: Bytes::new(),
+        provenance: Provenance::default(),
+        attempts: Vec::new(),
+        reset: None,
+        steps: Vec::new(),
+        reward: Some(1.0),
+        reward_components: Vec::new(),
+        end: End::Completed { mapped: true },
+        tokens: Tokens {
+            token_ids: (0..TOKENS).map(token).collect(),
+            prompt_len: 128,
+            loss_mask: (0..TOKENS).map(|token| u8::from(token >= 128)).collect(),
+            logprobs: (0..TOKENS).map(|token| -0.5 - token as f32 * 1e-6).collect(),
+            policy_versions: vec![VersionSpan { version: PolicyVersion(0), tokens: TOKENS }],
+        },
+        generations: Vec::new(),
+        turns: Vec::new(),
+        messages: Bytes::new(),
+        sampling: Bytes::new(),
+        blobs: vec![Blob {
+            name: "routed_experts".into(),
+            dtype: "int16".into(),
+            shape: vec![(EXPERTS / 2) as u64],
+            data: experts,
+        }],
+        metrics: Vec::new(),
+        timing: Timing::default(),
+        content_hash: ContentHash::default(),
+    }
+}
+
+/// Serves until standard input ends.
+fn serve(directory: &str, count: u64) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let options = ServiceOptions {
+        // All of them stay in memory, and each goes in one message.
+        memory_bytes_max: (count + 64) << 21,
+        part_bytes: 2 * MIB,
+        ..ServiceOptions::new(std::path::Path::new(directory).join("store.redb"))
+    };
+    let opened = Opened::open(options)?;
+    let environment = Environment {
+        name: "producer".into(),
+        sessions_max: 1,
+        defaults: JobOptions::default(),
+        action_schema: Bytes::new(),
+        player: Box::new(Producer(opened.ear(0))),
+    };
+    let running = opened.start(vec![environment], BTreeMap::new(), BTreeMap::new())?;
+    println!("{}", listener.local_addr()?);
+    let ended = Arc::new(tokio::sync::Notify::new());
+    let until = Arc::clone(&ended);
+    thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        ended.notify_one();
+    });
+    let until = async move { until.notified().await };
+    runtime.block_on(running.serve(listener, envmill_service::Tokens::default(), None, until))?;
+    Ok(())
+}
