@@ -140,13 +140,6 @@ pub enum Output {
         /// The item's key in the journal.
         sequence: u64,
     },
-    /// What had been said of the job when this was asked for is on disk.
-    Confirm {
-        /// Who asked.
-        consumer: ConsumerId,
-        /// The caller's token.
-        token: u64,
-    },
     /// Another stream has taken a consumer's place; close it.
     Replaced(ConsumerId),
     /// Whether the job's episodes may go on; told when it changes. They may at first.

@@ -202,7 +202,7 @@ impl Delivery {
     /// The trainer has what was sent under these numbers and will not need it again, or not after
     /// `checkpoint` is durable. Without a checkpoint it belongs to the one that is named next. Numbers
     /// that were acknowledged before are ignored, and so a call that is repeated does no harm. It holds
-    /// for certain once it is on disk: see [`confirm`](Self::confirm).
+    /// for certain once the next [batch](Self::batch) is on disk.
     ///
     /// # Errors
     ///
@@ -214,21 +214,6 @@ impl Delivery {
         checkpoint: Option<&str>,
     ) -> Result<(), AcknowledgeError> {
         self.with(job, |job, shared| job.acknowledge(ranges, checkpoint, shared))?
-    }
-
-    /// Asks for an [`Output::Confirm`] when all that has been said of a job so far is on disk. Until
-    /// then a crash may undo it, and who said it says it again.
-    ///
-    /// # Errors
-    ///
-    /// There is no such job.
-    pub fn confirm(
-        &mut self,
-        job: JobKey,
-        consumer: ConsumerId,
-        token: u64,
-    ) -> Result<(), UnknownJob> {
-        self.with(job, |job, _| job.confirm(consumer, token))
     }
 
     /// A checkpoint is safe, and with it what was acknowledged under it or before.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::{
-    Change, ConsumerId, Finished, Ids, ItemRow, JobKey, JobRow, Kind, Number, Order, Output,
+    Change, Finished, Ids, ItemRow, JobKey, JobRow, Kind, Number, Order, Output,
     RecordError, RestoredJob, Stage, Standing, Terms, Ticket, Version, VersionError,
     consumer::Consumer, delivery::Shared, item::Item,
 };
@@ -33,8 +33,6 @@ pub(crate) struct Job {
     dirty: Dirty,
     /// The last batch of changes that anything of this job is in.
     pub(crate) touched_in: Ticket,
-    /// Who is to be told when which batch of changes is on disk, with its token.
-    pub(crate) confirmations: Vec<(Ticket, ConsumerId, u64)>,
     is_settled: bool,
 }
 
@@ -80,7 +78,6 @@ impl Job {
             may_go_on: true,
             dirty: Dirty::default(),
             touched_in: Ticket::default(),
-            confirmations: Vec::new(),
             is_settled: false,
         }
     }
@@ -302,20 +299,9 @@ impl Job {
         }
     }
 
-    pub(crate) fn confirm(&mut self, consumer: ConsumerId, token: u64) {
-        self.confirmations.push((self.touched_in, consumer, token));
-    }
-
-    /// Tells what became certain with the journal's progress, and whether episodes may go on.
+    /// Tells whether episodes may go on, and whether all is said.
     pub(crate) fn tell(&mut self, shared: &mut Shared) {
         let (job, committed) = (self.key, shared.committed);
-        self.confirmations.retain(|&(after, consumer, token)| {
-            let is_done = after <= committed;
-            if is_done {
-                shared.outputs.push(Output::Confirm { consumer, token });
-            }
-            !is_done
-        });
         let may_go_on = self.may_go_on(shared);
         if may_go_on != self.may_go_on {
             self.may_go_on = may_go_on;

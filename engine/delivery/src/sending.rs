@@ -39,7 +39,6 @@ impl Job {
     pub(crate) fn detach(&mut self, id: ConsumerId, shared: &mut Shared) -> bool {
         let Some(rank) = self.rank_of(id) else { return false };
         self.wishes.remove(&rank);
-        self.confirmations.retain(|&(_, consumer, _)| consumer != id);
         self.clear_line(rank, shared);
         self.consumers.remove(&rank).is_some()
     }

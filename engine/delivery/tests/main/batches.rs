@@ -60,7 +60,7 @@ fn a_rank_that_was_lost_gets_its_share_again() {
     want(&mut rig, 10, 0, 4).unwrap();
     want(&mut rig, 11, 0, 4).unwrap();
     let share = rig.sent(11);
-    rig.acknowledge(11, share[0].number.0, share[0].number.0, None);
+    rig.acknowledge(share[0].number.0, share[0].number.0, None);
     rig.settle();
     rig.crash();
     rig.attach(1, 12, 0);
@@ -109,8 +109,8 @@ fn what_is_acknowledged_after_its_release_goes_to_nobody() {
     want(&mut rig, 11, 0, 4).unwrap();
     let lost = rig.sent(11);
     rig.delivery.release_share(JOB, 0, 1).unwrap();
-    rig.acknowledge(11, lost[0].number.0, lost[2].number.0, None);
-    rig.acknowledge(11, lost[3].number.0, lost[3].number.0, None);
+    rig.acknowledge(lost[0].number.0, lost[2].number.0, None);
+    rig.acknowledge(lost[3].number.0, lost[3].number.0, None);
     rig.sent(10);
     want(&mut rig, 10, 1, 2).unwrap();
     want(&mut rig, 11, 1, 2).unwrap();
@@ -160,7 +160,7 @@ fn the_last_batch_is_as_large_as_what_is_left() {
     want(&mut rig, 11, 2, 4).unwrap();
     assert!(rig.has_told(&Output::NoMoreBatches(ConsumerId(11))));
     assert_eq!(rig.delivery.release_share(JOB, 1, 0), Err(BatchError::Ended));
-    rig.acknowledge(10, 1, 16, None);
+    rig.acknowledge(1, 16, None);
     assert!(rig.has_told(&Output::Settled(JOB)));
 }
 

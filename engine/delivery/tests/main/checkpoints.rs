@@ -15,9 +15,9 @@ fn trained() -> Rig {
         rig.record(id, id);
     }
     assert_eq!(rig.numbers(1).len(), 10);
-    rig.acknowledge(1, 1, 3, Some("a"));
-    rig.acknowledge(1, 4, 5, None);
-    rig.acknowledge(1, 6, 6, Some("b"));
+    rig.acknowledge(1, 3, Some("a"));
+    rig.acknowledge(4, 5, None);
+    rig.acknowledge(6, 6, Some("b"));
     rig.settle();
     rig
 }
@@ -95,9 +95,9 @@ fn the_end_is_settled_when_the_last_checkpoint_is_durable() {
     let mut rig = trained();
     rig.end();
     assert_eq!(rig.numbers(1), [11]);
-    rig.acknowledge(1, 7, 11, None);
+    rig.acknowledge(7, 11, None);
     assert!(!rig.has_told(&Output::Settled(JOB)));
-    rig.acknowledge(1, 1, 0, Some("c"));
+    rig.acknowledge(1, 0, Some("c"));
     rig.delivery.durable(JOB, "c").unwrap();
     assert!(rig.has_told(&Output::Settled(JOB)));
 }

@@ -14,12 +14,38 @@ pub(crate) struct Disk {
     journal: MemoryJournal,
     /// Batches that have been taken and are not on disk.
     pub(crate) on_their_way: VecDeque<Batch>,
+    /// What is to be told when everything that was said by then is on disk; with the batch that it is in,
+    /// once that is taken.
+    promises: Vec<(Option<Ticket>, u64)>,
 }
 
 impl Disk {
     /// Takes what the delivery wants written.
     pub(crate) fn take_a_batch(&mut self, delivery: &mut Delivery) {
         self.on_their_way.extend(delivery.batch());
+        // Without a batch of its own all that was said is in those before it.
+        let last = self.on_their_way.back().map_or(Ticket(0), |batch| batch.ticket);
+        for (ticket, _) in &mut self.promises {
+            ticket.get_or_insert(last);
+        }
+    }
+
+    /// [`kept`](Self::kept) is to have this token when all that has been said is on disk.
+    pub(crate) fn promise(&mut self, token: u64) {
+        self.promises.push((None, token));
+    }
+
+    /// The tokens of promises that are kept.
+    pub(crate) fn kept(&mut self) -> Vec<u64> {
+        let first = self.on_their_way.front().map(|batch| batch.ticket);
+        let is_kept = |ticket: Ticket| first.is_none_or(|first| ticket < first);
+        let kept = self.promises.extract_if(.., |(ticket, _)| ticket.is_some_and(is_kept));
+        kept.map(|(_, token)| token).collect()
+    }
+
+    /// Whoever was to be told is not any more.
+    pub(crate) fn break_promises(&mut self) {
+        self.promises.clear();
     }
 
     /// The oldest batch that is on its way arrives, and the delivery hears of it. Whether there was one.
@@ -37,6 +63,7 @@ impl Disk {
             self.write_one();
         }
         self.on_their_way.clear();
+        self.break_promises();
     }
 
     /// The oldest batch that is on its way arrives.

@@ -124,9 +124,9 @@ impl Rig {
         self.sent(to).iter().map(|sent| sent.number.0).collect()
     }
 
-    pub(crate) fn acknowledge(&mut self, consumer: u64, from: u64, to: u64, under: Option<&str>) {
+    pub(crate) fn acknowledge(&mut self, from: u64, to: u64, under: Option<&str>) {
         self.delivery.acknowledge(JOB, &[from..=to], under).unwrap();
-        self.delivery.confirm(JOB, ConsumerId(consumer), to).unwrap();
+        self.disk.promise(to);
     }
 
     pub(crate) fn has_told(&mut self, what: &Output) -> bool {
@@ -137,6 +137,7 @@ impl Rig {
     /// The process is killed; what was on its way to the disk is lost.
     pub(crate) fn crash(&mut self) {
         self.disk.on_their_way.clear();
+        self.disk.break_promises();
         self.told.clear();
         self.delivery = Delivery::restore(self.options, self.disk.restored());
     }

@@ -63,8 +63,9 @@ fn what_was_not_acknowledged_comes_again() {
         rig.record(id, id);
     }
     assert_eq!(rig.numbers(1).len(), 6);
-    rig.acknowledge(1, 2, 3, None);
-    assert!(rig.has_told(&Output::Confirm { consumer: ConsumerId(1), token: 3 }));
+    rig.acknowledge(2, 3, None);
+    rig.settle();
+    assert_eq!(rig.disk.kept(), [3]);
     rig.crash();
     rig.attach(0, 2, 0);
     rig.credit(2, 10);
@@ -86,10 +87,10 @@ fn a_confirmation_waits_for_the_disk() {
     rig.credit(1, 10);
     rig.record(0, 0);
     assert_eq!(rig.numbers(1), [1]);
-    rig.acknowledge(1, 1, 1, None);
+    rig.acknowledge(1, 1, None);
     assert!(rig.delivery.outputs().is_empty());
     // Said twice before the first is on disk: neither is certain.
-    rig.acknowledge(1, 1, 1, None);
+    rig.acknowledge(1, 1, None);
     assert!(rig.delivery.outputs().is_empty());
     rig.crash();
     rig.attach(0, 2, 0);
@@ -136,7 +137,7 @@ fn an_id_is_recorded_once_for_ever() {
     let again = RecordError::AlreadyRecorded { kind: Kind::Trajectory, id: 5 };
     assert_eq!(rig.delivery.record(JOB, trajectory(5, 5, Version::default())), Err(again));
     assert_eq!(rig.numbers(1), [1]);
-    rig.acknowledge(1, 1, 1, None);
+    rig.acknowledge(1, 1, None);
     rig.settle();
     rig.crash();
     assert_eq!(rig.delivery.kept(JOB), 0);
@@ -200,7 +201,7 @@ fn groups_go_as_a_whole() {
         rig.delivery.record(JOB, trajectory(9, 9, Version::default())),
         Err(RecordError::JobEnded)
     );
-    rig.acknowledge(2, 1, 5, None);
+    rig.acknowledge(1, 5, None);
     assert!(rig.has_told(&Output::Settled(JOB)));
     rig.delivery.forget(JOB);
     rig.settle();
@@ -282,7 +283,7 @@ fn credit_does_not_fill_the_memory_for_a_slow_socket() {
     rig.credit(1, 10);
     // Twelve bytes each: the one that reaches the window still goes.
     assert_eq!(rig.numbers(1), [1, 2, 3, 4]);
-    rig.acknowledge(1, 1, 2, None);
+    rig.acknowledge(1, 2, None);
     assert_eq!(rig.numbers(1), [0; 0]);
     rig.delivery.taken(JOB, ConsumerId(1), 24).unwrap();
     assert_eq!(rig.numbers(1), [5, 6]);
@@ -344,7 +345,7 @@ fn a_job_is_settled_when_its_last_acknowledgement_is_on_disk() {
     rig.credit(1, 1);
     rig.end();
     assert_eq!(rig.numbers(1), [1]);
-    rig.acknowledge(1, 1, 1, None);
+    rig.acknowledge(1, 1, None);
     rig.look();
     assert!(!rig.told.contains(&Output::Settled(JOB)));
     assert!(rig.has_told(&Output::Settled(JOB)));

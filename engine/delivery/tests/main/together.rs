@@ -183,7 +183,7 @@ impl World {
         let ranges: Vec<_> = numbers.iter().map(|&number| number..=number).collect();
         self.delivery.acknowledge(JOB, &ranges, None).unwrap();
         rank.unconfirmed.insert(token, numbers);
-        self.delivery.confirm(JOB, rank.consumer.unwrap(), token).unwrap();
+        self.disk.promise(token);
     }
 
     fn ask(&mut self, at: usize) {
@@ -223,6 +223,11 @@ impl World {
     }
 
     fn look(&mut self) {
+        for token in self.disk.kept() {
+            for rank in &mut self.ranks {
+                rank.unconfirmed.remove(&token);
+            }
+        }
         loop {
             let outputs = self.delivery.outputs();
             if outputs.is_empty() {
@@ -245,9 +250,6 @@ impl World {
                 let rank = self.rank(consumer);
                 assert_eq!((index, rank.expected), (rank.index, None));
                 rank.expected = Some(items);
-            }
-            Output::Confirm { consumer, token } => {
-                self.rank(consumer).unconfirmed.remove(&token);
             }
             Output::NoMoreBatches(consumer) => self.rank(consumer).is_done = true,
             Output::Settled(_) => self.is_settled = true,

@@ -264,9 +264,7 @@ impl World {
             },
         }
         self.unconfirmed.push((token, word));
-        if let Some(consumer) = self.consumer {
-            self.delivery.confirm(JOB, consumer, token).unwrap();
-        }
+        self.disk.promise(token);
     }
 
     /// Whether the trainer waits for a word to be confirmed before it goes on.
@@ -359,6 +357,9 @@ impl World {
     }
 
     fn look(&mut self) {
+        for token in self.disk.kept() {
+            self.is_confirmed(token);
+        }
         loop {
             let outputs = self.delivery.outputs();
             if outputs.is_empty() {
@@ -374,7 +375,6 @@ impl World {
         match output {
             Output::Send(sent) => self.receive(sent),
             Output::Load { sequence, .. } => self.to_load.push(sequence),
-            Output::Confirm { token, .. } => self.is_confirmed(token),
             Output::Pace { may_go_on, .. } => self.paused = !may_go_on,
             Output::Settled(_) => self.is_settled = true,
             Output::Replaced(_) => (),

@@ -34,7 +34,6 @@ impl Hub {
             | Output::NoMoreBatches(consumer) => self.send_in_order(consumer, output),
             Output::Load { job, sequence } => self.scribe.read(job, sequence),
             // The hub keeps its promises itself: a stream may leave a job before they are due.
-            Output::Confirm { .. } => {}
             Output::Replaced(consumer) => {
                 let Some((stream, key)) = self.unseat(consumer) else { return };
                 let Some(stream) = self.streams.get_mut(&stream) else { return };
@@ -73,7 +72,7 @@ impl Hub {
         }
     }
 
-    fn consumer(&self, consumer: ConsumerId) -> Option<(&Outbox, String)> {
+    pub(super) fn consumer(&self, consumer: ConsumerId) -> Option<(&Outbox, String)> {
         let (stream, key) = self.consumers.get(&consumer)?;
         let job_id = self.jobs.get(key)?.id.clone();
         Some((&self.streams.get(stream)?.outbox, job_id))
