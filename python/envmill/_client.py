@@ -62,6 +62,7 @@ class Client:
         window_records: int = WINDOW_RECORDS,
         window_bytes: int = WINDOW_BYTES,
         reconnect_s: float = RECONNECT_S,
+        shared_memory: int | None = None,
     ) -> Rollouts:
         """Submits a job and takes its records, as rank 0.
 
@@ -75,13 +76,19 @@ class Client:
         :param window_bytes: so many bytes of records at most, but for the last one.
         :param reconnect_s: for so many seconds a broken connection is made again, and a first one for a
             job that has a name.
+        :param shared_memory: so many bytes of memory are shared with a service on this host, and records
+            that fit into half of them come through it: their arrays are then views of what the service
+            has written (:attr:`Record.in_place`). Records that are kept take room there; use
+            :meth:`Record.copy` for those. Where none can be had they come as they do without.
 
         :raises ValueError: for a field that there is not, with the one that is most like it, and for a
             value that is none.
         :raises Refused: if the service does not accept the job.
         :raises Unreachable: if it is not there.
         """
-        stream = self._connection.submit(job, window_records, window_bytes, reconnect_s).wait()
+        stream = self._connection.submit(
+            job, window_records, window_bytes, reconnect_s, shared_memory
+        ).wait()
         return Rollouts(stream)
 
     async def arollouts(
@@ -91,11 +98,13 @@ class Client:
         window_records: int = WINDOW_RECORDS,
         window_bytes: int = WINDOW_BYTES,
         reconnect_s: float = RECONNECT_S,
+        shared_memory: int | None = None,
     ) -> Rollouts:
         """:meth:`rollouts`, awaited."""
-        return Rollouts(
-            await answer(self._connection.submit(job, window_records, window_bytes, reconnect_s))
+        pending = self._connection.submit(
+            job, window_records, window_bytes, reconnect_s, shared_memory
         )
+        return Rollouts(await answer(pending))
 
     def attach(
         self,
@@ -106,6 +115,7 @@ class Client:
         window_records: int = WINDOW_RECORDS,
         window_bytes: int = WINDOW_BYTES,
         reconnect_s: float = RECONNECT_S,
+        shared_memory: int | None = None,
     ) -> Rollouts:
         """Comes (back) for the records of a job. Another stream of the same rank is replaced.
 
@@ -118,7 +128,7 @@ class Client:
         :raises Unreachable: if the service was not there for ``reconnect_s`` seconds.
         """
         stream = self._connection.attach(
-            job_id, rank, cursor, window_records, window_bytes, reconnect_s
+            job_id, rank, cursor, window_records, window_bytes, reconnect_s, shared_memory
         ).wait()
         return Rollouts(stream)
 
@@ -131,10 +141,11 @@ class Client:
         window_records: int = WINDOW_RECORDS,
         window_bytes: int = WINDOW_BYTES,
         reconnect_s: float = RECONNECT_S,
+        shared_memory: int | None = None,
     ) -> Rollouts:
         """:meth:`attach`, awaited."""
         pending = self._connection.attach(
-            job_id, rank, cursor, window_records, window_bytes, reconnect_s
+            job_id, rank, cursor, window_records, window_bytes, reconnect_s, shared_memory
         )
         return Rollouts(await answer(pending))
 

@@ -64,7 +64,12 @@ class Connection:
     def __new__(cls, url: str, token: str | None, ca: str | None) -> Connection: ...
     def check(self) -> None: ...
     def submit(
-        self, job: Mapping[str, Any], window_records: int, window_bytes: int, reconnect_s: float
+        self,
+        job: Mapping[str, Any],
+        window_records: int,
+        window_bytes: int,
+        reconnect_s: float,
+        shared_memory: int | None,
     ) -> Pending: ...
     def attach(
         self,
@@ -74,6 +79,7 @@ class Connection:
         window_records: int,
         window_bytes: int,
         reconnect_s: float,
+        shared_memory: int | None,
     ) -> Pending: ...
     def policy(
         self, job_id: str, min_batch: int, max_batch: int, max_wait_us: int, reconnect_s: float
@@ -435,6 +441,13 @@ class Record:
     @property
     def delivery(self) -> Delivery | None:
         """How it came from the rollout service; ``None`` for a record of a file."""
+    @property
+    def in_place(self) -> bool:
+        """Whether it came through shared memory: its lists over tokens and the data of its blobs are looked
+        at where the engine has put them, and the room is given back when the record and all arrays of it
+        are gone. A forked process raises ``RuntimeError`` for them."""
+    def copy(self) -> Record:
+        """The same record with memory of its own, to be kept."""
     @property
     def content_hash(self) -> str:
         """32 hexadecimal digits over what was played, never when or where."""

@@ -80,6 +80,13 @@ pub(crate) fn of_floats(py: Python<'_>, floats: Vec<f64>) -> PyResult<Bound<'_, 
     numpy(py, Array { address, shape: vec![length as u64], element, _keep: Box::new(floats) })
 }
 
+/// Memory that does not change and does not move while `keep` is there.
+pub(crate) struct Memory {
+    pub(crate) address: usize,
+    pub(crate) bytes: usize,
+    pub(crate) keep: Box<dyn Any + Send + Sync>,
+}
+
 /// Bytes `of` a record as elements of a type that NumPy knows by its name, little-endian.
 pub(crate) fn of_bytes<'py>(
     py: Python<'py>,
@@ -88,21 +95,31 @@ pub(crate) fn of_bytes<'py>(
     dtype: &str,
     shape: &[u64],
 ) -> PyResult<Bound<'py, PyAny>> {
+    let bytes = of(trajectory);
+    let keep = Box::new(Arc::clone(trajectory));
+    of_memory(py, Memory { address: bytes.as_ptr().addr(), bytes: bytes.len(), keep }, dtype, shape)
+}
+
+/// The same of memory.
+pub(crate) fn of_memory<'py>(
+    py: Python<'py>,
+    memory: Memory,
+    dtype: &str,
+    shape: &[u64],
+) -> PyResult<Bound<'py, PyAny>> {
     static DTYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let dtype = DTYPE.import(py, "numpy", "dtype")?.call1((dtype,))?;
     let dtype = dtype.call_method1("newbyteorder", ("<",))?;
     let size: u64 = dtype.getattr("itemsize")?.extract()?;
-    let bytes = of(trajectory);
+    let Memory { address, bytes, keep } = memory;
     let wanted = shape.iter().try_fold(size, |product, length| product.checked_mul(*length));
-    if wanted != Some(bytes.len() as u64) {
+    if wanted != Some(bytes as u64) {
         return Err(PyValueError::new_err(format!(
-            "{} bytes are no array of the type {dtype} and the shape {shape:?}",
-            bytes.len()
+            "{bytes} bytes are no array of the type {dtype} and the shape {shape:?}"
         )));
     }
     let element = dtype.getattr("str")?.extract()?;
-    let _keep = Box::new(Arc::clone(trajectory));
-    numpy(py, Array { address: bytes.as_ptr().addr(), shape: shape.to_vec(), element, _keep })
+    numpy(py, Array { address, shape: shape.to_vec(), element, _keep: keep })
 }
 
 fn numpy(py: Python<'_>, array: Array) -> PyResult<Bound<'_, PyAny>> {

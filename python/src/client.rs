@@ -42,10 +42,11 @@ impl Connection {
         window_records: u64,
         window_bytes: u64,
         reconnect_s: f64,
+        shared_memory: Option<u64>,
     ) -> PyResult<Pending> {
         let client = self.0.get()?.clone();
         let job: wire::SubmitJob = messages::read("SubmitJob", "job", job)?;
-        let options = options(window_records, window_bytes, reconnect_s)?;
+        let options = options(window_records, window_bytes, reconnect_s, shared_memory)?;
         let work = async move { client.submit(job, options).await.map(Stream::start) };
         Pending::new(work, |py, stream| Ok(Py::new(py, stream)?.into_any()))
     }
@@ -58,9 +59,10 @@ impl Connection {
         window_records: u64,
         window_bytes: u64,
         reconnect_s: f64,
+        shared_memory: Option<u64>,
     ) -> PyResult<Pending> {
         let client = self.0.get()?.clone();
-        let options = options(window_records, window_bytes, reconnect_s)?;
+        let options = options(window_records, window_bytes, reconnect_s, shared_memory)?;
         let work =
             async move { client.attach(&job_id, rank, cursor, options).await.map(Stream::start) };
         Pending::new(work, |py, stream| Ok(Py::new(py, stream)?.into_any()))
@@ -106,14 +108,15 @@ impl Connection {
     }
 }
 
-fn options(window_records: u64, window_bytes: u64, reconnect_s: f64) -> PyResult<RolloutsOptions> {
+fn options(
+    window_records: u64,
+    window_bytes: u64,
+    reconnect_s: f64,
+    shared_memory: Option<u64>,
+) -> PyResult<RolloutsOptions> {
     let reconnect_for = seconds(reconnect_s)?;
-    Ok(RolloutsOptions {
-        window_records,
-        window_bytes,
-        reconnect_for,
-        ..RolloutsOptions::default()
-    })
+    let in_place = shared_memory.is_some();
+    Ok(RolloutsOptions { window_records, window_bytes, reconnect_for, shared_memory, in_place })
 }
 
 fn seconds(reconnect_s: f64) -> PyResult<Duration> {

@@ -73,8 +73,8 @@ impl Timing {
 }
 
 /// How something came from the rollout service.
-#[pyclass(frozen, get_all, from_py_object, module = "envmill._native")]
-#[derive(Clone, Copy, Debug)]
+#[pyclass(frozen, get_all, eq, from_py_object, module = "envmill._native")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Delivery {
     number: u64,
     redelivered: bool,

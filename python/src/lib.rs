@@ -16,6 +16,7 @@ mod errors;
 mod history;
 mod job;
 mod json;
+mod lent;
 mod mailbox;
 mod messages;
 mod pending;

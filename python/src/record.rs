@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use envmill_client::wire::layout::ArrayKind;
 use envmill_protocol::{
     Observed as Shown, Trajectory,
     record::{End as EndedHow, Step as Stepped, read_json_line, write_json_line},
@@ -14,9 +15,10 @@ use pyo3::{
 };
 
 use crate::{
-    array,
+    array::{self, Element},
     history::{Attempt, Delivery, Timing},
     json::{Lazy, parsed},
+    lent::Lent,
     tokens::{Blob, Generation, Runs, TurnSpan, runs},
 };
 
@@ -29,7 +31,9 @@ fn line(trajectory: &Trajectory) -> Vec<u8> {
 /// The record of one episode, from request to end.
 #[pyclass(frozen, module = "envmill._native")]
 pub(crate) struct Record {
+    /// Without the arrays that are lent.
     trajectory: Arc<Trajectory>,
+    lent: Option<Lent>,
     /// How it came, if a service sent it.
     delivery: Option<Delivery>,
     steps: PyOnceLock<Py<PyTuple>>,
@@ -42,12 +46,17 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(trajectory: Trajectory) -> Self {
-        Self::delivered(trajectory, None)
+        Self::delivered(trajectory, None, None)
     }
 
-    pub(crate) fn delivered(trajectory: Trajectory, delivery: Option<Delivery>) -> Self {
+    pub(crate) fn delivered(
+        trajectory: Trajectory,
+        lent: Option<Lent>,
+        delivery: Option<Delivery>,
+    ) -> Self {
         Self {
             trajectory: Arc::new(trajectory),
+            lent,
             delivery,
             steps: PyOnceLock::new(),
             generations: PyOnceLock::new(),
@@ -56,6 +65,24 @@ impl Record {
             messages: Lazy::new(),
             sampling: Lazy::new(),
         }
+    }
+
+    /// With the arrays that are lent, copied.
+    fn whole(&self) -> PyResult<Arc<Trajectory>> {
+        match &self.lent {
+            Some(lent) => lent.whole().map(Arc::new),
+            None => Ok(Arc::clone(&self.trajectory)),
+        }
+    }
+
+    fn array<'py, T: Element>(
+        &self,
+        py: Python<'py>,
+        kind: ArrayKind,
+        of: impl FnOnce(&Trajectory) -> &[T],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let lent = self.lent.as_ref().map(|lent| lent.array(py, kind)).transpose()?;
+        lent.flatten().map_or_else(|| array::of_record(py, &self.trajectory, of), Ok)
     }
 }
 
@@ -170,6 +197,10 @@ impl Record {
 
     #[getter]
     fn rewards<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let lent = self.lent.as_ref().map(|lent| lent.array(py, ArrayKind::StepRewards));
+        if let Some(rewards) = lent.transpose()?.flatten() {
+            return Ok(rewards);
+        }
         let rewards = self.trajectory.steps.iter();
         let rewards = rewards.map(|step| step.reward().value.unwrap_or(f64::NAN));
         array::of_floats(py, rewards.collect())
@@ -182,7 +213,7 @@ impl Record {
 
     #[getter]
     fn token_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        array::of_record(py, &self.trajectory, |it| &it.tokens.token_ids[..])
+        self.array(py, ArrayKind::TokenIds, |it| &it.tokens.token_ids[..])
     }
 
     #[getter]
@@ -192,12 +223,12 @@ impl Record {
 
     #[getter]
     fn loss_mask<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        array::of_record(py, &self.trajectory, |it| &it.tokens.loss_mask[..])
+        self.array(py, ArrayKind::LossMask, |it| &it.tokens.loss_mask[..])
     }
 
     #[getter]
     fn logprobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        array::of_record(py, &self.trajectory, |it| &it.tokens.logprobs[..])
+        self.array(py, ArrayKind::Logprobs, |it| &it.tokens.logprobs[..])
     }
 
     #[getter]
@@ -229,7 +260,7 @@ impl Record {
     #[getter]
     fn blobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        for (name, blob) in Blob::all(&self.trajectory) {
+        for (name, blob) in Blob::all(&self.trajectory, self.lent.as_ref()) {
             dict.set_item(name, blob)?;
         }
         Ok(dict)
@@ -261,11 +292,23 @@ impl Record {
     }
 
     fn to_dict(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        parsed(py, &line(&self.trajectory))
+        parsed(py, &line(&*self.whole()?))
     }
 
-    fn to_json<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, line(&self.trajectory).trim_ascii_end())
+    fn to_json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, line(&*self.whole()?).trim_ascii_end()))
+    }
+
+    /// Whether arrays of it are in shared memory.
+    #[getter]
+    const fn in_place(&self) -> bool {
+        self.lent.is_some()
+    }
+
+    /// The same record with memory of its own.
+    fn copy(&self) -> PyResult<Self> {
+        let trajectory = Arc::unwrap_or_clone(self.whole()?);
+        Ok(Self::delivered(trajectory, None, self.delivery))
     }
 
     #[staticmethod]
@@ -282,7 +325,7 @@ impl Record {
 
     fn __reduce__<'py>(this: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         let restored = PyType::new::<Self>(this.py()).getattr("_restored")?;
-        Ok((restored, (this.get().to_json(this.py()), this.get().delivery)))
+        Ok((restored, (this.get().to_json(this.py())?, this.get().delivery)))
     }
 
     fn __repr__(&self) -> String {

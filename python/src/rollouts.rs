@@ -15,6 +15,7 @@ use crate::{
     bell::Bell,
     errors::client_error,
     history::Delivery,
+    lent::Lent,
     mailbox::Mailbox,
     messages,
     pending::Pending,
@@ -47,8 +48,8 @@ struct Open {
 type Progress = Arc<Mutex<Option<Box<wire::Progress>>>>;
 
 enum Letter {
-    /// The record of an episode, and how many bytes it came in.
-    Record(Box<Trajectory>, Delivery, u64),
+    /// The record of an episode, what of it is elsewhere, and how many bytes it came in.
+    Record(Box<Trajectory>, Option<Lent>, Delivery, u64),
     /// Anything else.
     Other(Event),
 }
@@ -95,11 +96,12 @@ async fn receive(mut rollouts: Rollouts, letters: &Mailbox<Letter>, progress: &P
                 if matches!(delivered.record, wire::Record::Trajectory(_)) =>
             {
                 let delivery = Delivery::from(&*delivered);
-                let Delivered { bytes, record, number, .. } = *delivered;
+                let Delivered { bytes, record, number, in_place, .. } = *delivered;
                 let wire::Record::Trajectory(message) = record else { continue };
                 match wire::read_trajectory(*message) {
                     Ok(trajectory) => {
-                        letters.put(Letter::Record(Box::new(trajectory), delivery, bytes));
+                        let lent = in_place.map(Lent::new);
+                        letters.put(Letter::Record(Box::new(trajectory), lent, delivery, bytes));
                     }
                     Err(problem) => {
                         return Error::Nonsense(format!("delivery {number}: {problem}"));
@@ -116,7 +118,7 @@ impl Open {
     fn object(&self, py: Python<'_>, letter: Letter) -> PyResult<Option<Py<PyAny>>> {
         if self.rewinds.load(Ordering::Relaxed) > 0 {
             match letter {
-                Letter::Record(_, _, bytes) => self.wishes.taken(bytes),
+                Letter::Record(.., bytes) => self.wishes.taken(bytes),
                 Letter::Other(Event::Delivered(it)) => self.wishes.taken(it.bytes),
                 Letter::Other(Event::Rewound) => {
                     self.rewinds.fetch_sub(1, Ordering::Relaxed);
@@ -126,9 +128,9 @@ impl Open {
             return Ok(None);
         }
         let event = match letter {
-            Letter::Record(trajectory, delivery, bytes) => {
+            Letter::Record(trajectory, lent, delivery, bytes) => {
                 self.wishes.taken(bytes);
-                let record = Record::delivered(*trajectory, Some(delivery));
+                let record = Record::delivered(*trajectory, lent, Some(delivery));
                 return Ok(Some(Py::new(py, record)?.into_any()));
             }
             Letter::Other(event) => event,

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use envmill_client::wire;
+use envmill_client::wire::{self, layout::ArrayKind};
 use envmill_protocol::{
     Generated, PolicyVersion, Trajectory, VersionSpan,
     record::{Blob as Attached, TurnSpan as Span},
 };
 use pyo3::{prelude::*, types::PyBytes};
 
-use crate::array::{of_bytes, of_record};
+use crate::{
+    array::{of_bytes, of_record},
+    lent::Lent,
+};
 
 /// A version of a policy's weights.
 #[pyclass(frozen, get_all, eq, ord, hash, from_py_object, module = "envmill._native")]
@@ -158,14 +161,25 @@ pub(crate) struct Blob {
     trajectory: Arc<Trajectory>,
     /// Which one; within the trajectory's.
     index: usize,
+    /// Where its data is, if it is not in the trajectory.
+    lent: Option<Lent>,
 }
 
 impl Blob {
-    pub(crate) fn all(trajectory: &Arc<Trajectory>) -> impl Iterator<Item = (&str, Self)> {
+    pub(crate) fn all<'a>(
+        trajectory: &'a Arc<Trajectory>,
+        lent: Option<&'a Lent>,
+    ) -> impl Iterator<Item = (&'a str, Self)> {
         let blobs = trajectory.blobs.iter().enumerate();
-        blobs.map(|(index, blob)| {
-            (blob.name.as_str(), Self { trajectory: Arc::clone(trajectory), index })
+        blobs.map(move |(index, blob)| {
+            let lent = lent.cloned();
+            (blob.name.as_str(), Self { trajectory: Arc::clone(trajectory), index, lent })
         })
+    }
+
+    fn kind(&self) -> ArrayKind {
+        // A record has fewer blobs than that.
+        ArrayKind::Blob(self.index as u32)
     }
 
     fn it(&self) -> &Attached {
@@ -192,13 +206,18 @@ impl Blob {
 
     #[getter]
     fn array<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let lent = self.lent.as_ref().map(|lent| lent.array(py, self.kind())).transpose()?;
+        if let Some(array) = lent.flatten() {
+            return Ok(array);
+        }
         let Attached { dtype, shape, .. } = self.it();
         of_bytes(py, &self.trajectory, |it| &it.blobs[self.index].data, dtype, shape)
     }
 
     #[getter]
-    fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.it().data)
+    fn data<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let lent = self.lent.as_ref().map(|lent| lent.bytes(self.kind())).transpose()?;
+        Ok(PyBytes::new(py, lent.flatten().as_ref().unwrap_or(&self.it().data)))
     }
 
     fn __repr__(&self) -> String {

@@ -669,3 +669,73 @@ def test_a_service_that_was_killed_goes_on(tmp_path: Path) -> None:
         assert len({record.trajectory_id for record in records}) == len(records) == 60
     finally:
         service.end()
+
+
+# Through shared memory.
+
+
+def test_arrays_are_looked_at_where_the_service_has_put_them(client: envmill.Client) -> None:
+    with client.rollouts(job(), shared_memory=1 << 20) as rollouts:
+        records = list(rollouts)
+        with client.attach(rollouts.job_id) as streamed:
+            without = {record.trajectory_id: record for record in streamed}
+    assert len(records) == 20
+    for record in records:
+        assert record.in_place
+        rewards = record.rewards
+        assert not rewards.flags.writeable
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            rewards.flags.writeable = True
+        same = without[record.trajectory_id]
+        assert not same.in_place
+        assert rewards.tolist() == same.rewards.tolist()
+        assert record.to_dict() == same.to_dict()
+        copied = record.copy()
+        assert not copied.in_place
+        assert copied.delivery == record.delivery
+        assert pickle.loads(pickle.dumps(record)).to_json() == same.to_json() == copied.to_json()
+    kept = records[0].rewards
+    before = kept.tolist()
+    del record, rewards, records
+    assert kept.tolist() == before
+
+
+def test_who_keeps_records_gets_the_others_too(client: envmill.Client) -> None:
+    with client.rollouts(job(episodes=100), shared_memory=32 << 10) as rollouts:
+        records = list(rollouts)
+        assert len({record.trajectory_id for record in records}) == 100
+        kept = sum(record.in_place for record in records)
+        assert 0 < kept < 100
+
+
+def test_a_fork_does_not_give_back_what_it_has_not_taken(client: envmill.Client) -> None:
+    with client.rollouts(job(), shared_memory=1 << 20) as rollouts:
+        record = next(rollouts)
+        told = forked(lambda: record.rewards)
+        assert told.startswith("RuntimeError: this record belongs to process")
+        assert "before the fork" in told
+        assert forked(lambda: record.copy().seed).startswith("RuntimeError")
+        assert record.copy().to_json() == record.to_json()
+        assert len(list(rollouts)) == 19
+
+
+def test_memory_is_shared_with_a_service_that_was_killed_again(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    service.start()
+    try:
+        client = envmill.Client(service.url)
+        asked = job(environment="slow", episodes=60)
+        with client.rollouts(asked, shared_memory=1 << 20) as rollouts:
+            records = [next(rollouts) for _ in range(10)]
+            rollouts.ack(records)
+            service.kill()
+            # What it has put there stays.
+            assert all(record.in_place and record.to_json() for record in records)
+            service.start()
+            for record in rollouts:
+                records.append(record)
+                rollouts.ack(record)
+        assert len({record.trajectory_id for record in records}) == len(records) == 60
+        assert records[-1].in_place
+    finally:
+        service.end()

@@ -131,7 +131,7 @@ def main():
         else:
             continue
         for name, array in arrays:
-            sums[name] = sums.get(name, 0) + array.sum(dtype="float64")
+            sums[name] = sums.get(name, 0) + array.sum().item()
             writable += array.flags.writeable
         if content == "in_memory":
             ring.give_back(delivery.in_memory.sequence)

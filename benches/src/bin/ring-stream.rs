@@ -152,8 +152,6 @@ fn submit(address: &str, count: u64) -> Result<String> {
         };
         let nothing = RolloutsOptions { window_bytes: 1, ..RolloutsOptions::default() };
         let rollouts = client.submit(job, nothing).await?;
-        let id = rollouts.job_id().to_owned();
-        drop(rollouts);
         loop {
             let status = client.status().await?;
             let job = status.jobs.first().and_then(|job| job.progress.as_ref());
@@ -165,9 +163,9 @@ fn submit(address: &str, count: u64) -> Result<String> {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // The last of them are on their way to the disk.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        Ok(id)
+        // It is done when it is on disk, and so is all that was before it.
+        rollouts.wishes().resume().await?;
+        Ok(rollouts.job_id().to_owned())
     })
 }
 

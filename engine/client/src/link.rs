@@ -456,7 +456,8 @@ impl Link {
                 };
                 let found = memory.take(it.sequence).map_err(nonsense)?;
                 let record = if self.options.in_place { found.rest() } else { found.whole() };
-                let record = wire::Record::Trajectory(Box::new(record.map_err(nonsense)?));
+                let record = record.map_err(|error| nonsense(error.to_string()))?;
+                let record = wire::Record::Trajectory(Box::new(record));
                 (record, self.options.in_place.then_some(found))
             }
             _ => match delivery.record() {

@@ -19,6 +19,8 @@ use envmill_wire::{
     meeting::{READY, RELEASES, Welcome, greeting},
 };
 
+use crate::Error;
+
 /// How long the engine may take to hand memory out.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -117,8 +119,9 @@ impl Drop for Held {
 }
 
 /// The record of an episode in memory that is shared with the engine: its arrays are looked at where they
-/// lie. It is given back when the last clone is dropped. An engine whose ring is full sends no more, so
-/// do not keep many for long; none of them needs the connection that it came by.
+/// lie. It is given back when the last clone is dropped. While a ring is full nothing more comes through it, so
+/// do not keep many for long: what comes then comes late, and on the connection. None of them needs the
+/// connection that it came by.
 #[derive(Clone)]
 pub struct InPlace {
     held: Arc<Held>,
@@ -152,6 +155,21 @@ impl InPlace {
         self.held.lease()?.view(IMAGE_OFFSET + array.range.start, elements).ok()
     }
 
+    /// The address of the data of one of its [arrays](Self::arrays), for what is not Rust. It may be read
+    /// for as long as this or a clone of it is there, by this process, and not be written.
+    #[must_use]
+    pub fn address(&self, array: &Array) -> Option<usize> {
+        let Range { start, end } = array.range;
+        self.held.lease()?.address(IMAGE_OFFSET + start, end.checked_sub(start)?).ok()
+    }
+
+    /// A copy of the data of one of its [arrays](Self::arrays).
+    #[must_use]
+    pub fn bytes(&self, array: &Array) -> Option<Bytes> {
+        let Range { start, end } = array.range;
+        self.held.lease()?.copy_range(IMAGE_OFFSET + start, end.checked_sub(start)?).ok()
+    }
+
     /// The conversation's tokens, shape `[S]`; `None` where there are none.
     #[must_use]
     pub fn token_ids(&self) -> Option<View<'_, u32>> {
@@ -183,13 +201,19 @@ impl InPlace {
     }
 
     /// The whole record, copied.
-    pub(crate) fn whole(&self) -> Result<wire::Trajectory, String> {
-        self.table.trajectory(|range| self.copy(range)).map_err(|error| error.to_string())
+    ///
+    /// # Errors
+    ///
+    /// The engine has written something else there meanwhile.
+    pub fn whole(&self) -> Result<wire::Trajectory, Error> {
+        let whole = self.table.trajectory(|range| self.copy(range));
+        whole.map_err(|error| Error::Nonsense(error.to_string()))
     }
 
     /// The record without its arrays, copied.
-    pub(crate) fn rest(&self) -> Result<wire::Trajectory, String> {
-        self.table.rest(|range| self.copy(range)).map_err(|error| error.to_string())
+    pub(crate) fn rest(&self) -> Result<wire::Trajectory, Error> {
+        let rest = self.table.rest(|range| self.copy(range));
+        rest.map_err(|error| Error::Nonsense(error.to_string()))
     }
 
     fn copy(&self, range: Range<usize>) -> Bytes {

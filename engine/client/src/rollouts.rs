@@ -74,7 +74,7 @@ impl Delivered {
     /// The engine has written something else there meanwhile.
     pub fn copy_out(&mut self) -> Result<(), Error> {
         let Some(in_place) = self.in_place.take() else { return Ok(()) };
-        let whole = in_place.whole().map_err(Error::Nonsense)?;
+        let whole = in_place.whole()?;
         self.record = wire::Record::Trajectory(Box::new(whole));
         Ok(())
     }

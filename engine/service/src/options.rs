@@ -19,6 +19,9 @@ pub struct ServiceOptions {
     /// Bytes of memory that is shared with trainers on this host, all rings together; 0 for none. Default
     /// 1 GiB. It is taken when trainers ask for it and as it is used.
     pub shared_bytes_max: u64,
+    /// What finds no room in shared memory waits so long for some to be given back, give or take a second,
+    /// and then goes on the stream. Default one second.
+    pub ring_patience: Duration,
     /// A job of which nothing is owed is forgotten after so long. Default one hour.
     pub forget_after: Duration,
     /// A job whose trainer has not been there for so long is given up. Default one day.
@@ -35,6 +38,7 @@ impl ServiceOptions {
             part_bytes: 1 << 20,
             memory_bytes_max: 256 << 20,
             shared_bytes_max: 1 << 30,
+            ring_patience: Duration::from_secs(1),
             forget_after: Duration::from_hours(1),
             abandon_after: Duration::from_hours(24),
         }

@@ -233,6 +233,11 @@ impl Foreign {
         unsafe { self.mapping.cell(index, self.mapping.bytes) }.map(ForeignWord)
     }
 
+    /// The address of `len` bytes at `offset`; `None` if they do not lie within the segment.
+    pub(crate) fn address(&self, offset: usize, len: usize) -> Option<usize> {
+        self.range::<u8>(offset, len).map(<*const u8>::addr)
+    }
+
     /// Copies the elements at `offset` to `to`; `None` if they do not lie within the segment.
     pub(crate) fn copy<T: Element>(&self, offset: usize, to: &mut [T]) -> Option<()> {
         let from = self.range::<T>(offset, to.len())?;

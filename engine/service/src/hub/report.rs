@@ -17,6 +17,7 @@ use prometheus_client::metrics::{family::Family, gauge::Gauge};
 impl Hub {
     /// What time alone brings.
     pub(super) fn tick(&mut self) {
+        self.lose_patience();
         let snapshots = self.snapshots();
         let keys: Vec<JobKey> = self.jobs.keys().copied().collect();
         for key in keys {

@@ -19,8 +19,8 @@
 //!   for and then tells the hub, which looks at the ring again. A ring of the bell that comes between
 //!   the hub's look and the wish is still in the bell's counter. Nobody polls.
 //! * *It does not lock up.* A record takes at most half of the ring, so that an empty one has room, and
-//!   one that is larger goes on the stream. So as long as a trainer gives back what it was given, what is held
-//!   goes; one that keeps everything for ever gets nothing more of this job, and keeps nobody else.
+//!   one that is larger goes on the stream. A trainer that keeps what it was given for longer than the
+//!   service's patience has the rest on the stream, too, until there is room again.
 //! * *Nothing is lost.* When the ring goes, what is held goes on the stream; when the consumer goes, it is
 //!   owed to the next one, like everything that was not acknowledged.
 //!
@@ -30,6 +30,7 @@ use std::{
     collections::{HashMap, VecDeque},
     ops::RangeInclusive,
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -73,6 +74,17 @@ struct Ring {
     open: Option<OpenRing>,
     /// What waits for room, in order.
     held: VecDeque<Output>,
+    /// Since when nothing has found room in it, if something waits for that.
+    full_since: Option<Instant>,
+    /// What finds no room does not wait for it.
+    is_stuck: bool,
+}
+
+impl Ring {
+    fn new(id: RingId, bytes: u64) -> Self {
+        let held = VecDeque::new();
+        Self { id, bytes, open: None, held, full_since: None, is_stuck: false }
+    }
 }
 
 /// What became of a record.
@@ -113,6 +125,7 @@ impl Rings {
         let Some(ring) = self.rings.get_mut(&consumer) else { return };
         if is_first {
             ring.held.push_front(output);
+            ring.full_since.get_or_insert_with(Instant::now);
             if let Some(open) = &ring.open {
                 open.wish();
             }
@@ -123,10 +136,27 @@ impl Rings {
 
     /// Copies an encoded trajectory into a consumer's ring.
     pub(super) fn put(&mut self, consumer: ConsumerId, payload: &Bytes) -> Put {
-        match self.rings.get_mut(&consumer).and_then(|ring| ring.open.as_mut()) {
-            Some(open) => put(&mut open.writer, payload),
-            None => Put::Never,
+        let Some(ring) = self.rings.get_mut(&consumer) else { return Put::Never };
+        let Some(open) = &mut ring.open else { return Put::Never };
+        let put = put(&mut open.writer, payload);
+        match put {
+            Put::In(_) => (ring.full_since, ring.is_stuck) = (None, false),
+            Put::Full if ring.is_stuck => return Put::Never,
+            Put::Full | Put::Never => {}
         }
+        put
+    }
+
+    /// The consumers of rings that have been full for too long.
+    fn stuck(&mut self, patience: Duration) -> Vec<ConsumerId> {
+        let mut stuck = Vec::new();
+        for (&consumer, ring) in &mut self.rings {
+            if ring.full_since.is_some_and(|since| since.elapsed() >= patience) {
+                (ring.full_since, ring.is_stuck) = (None, true);
+                stuck.push(consumer);
+            }
+        }
+        stuck
     }
 
     /// Expects a consumer at the door, in place of the ring that it may have.
@@ -162,8 +192,7 @@ impl Rings {
             return Err(Refusal::new(Code::AlreadyExists, "token: it is not random"));
         }
         self.next += 1;
-        let ring = Ring { id, bytes, open: None, held: VecDeque::new() };
-        let before = self.rings.insert(consumer, ring);
+        let before = self.rings.insert(consumer, Ring::new(id, bytes));
         if let (Some(before), Some(ring)) = (before, self.rings.get_mut(&consumer)) {
             ring.held = before.held;
         }
@@ -229,6 +258,19 @@ impl Hub {
         self.go_on(consumer);
         if self.rings.get(consumer, id).is_some_and(|ring| ring.open.is_none()) {
             self.rings.forget(consumer);
+        }
+    }
+
+    /// What has waited too long for room in a ring goes on the stream.
+    pub(super) fn lose_patience(&mut self) {
+        for consumer in self.rings.stuck(self.options.ring_patience) {
+            if let Some((_, job_id)) = self.consumer(consumer) {
+                tracing::info!(
+                    job = job_id,
+                    "a trainer keeps its records; others go on the stream"
+                );
+            }
+            self.go_on(consumer);
         }
     }
 

@@ -124,6 +124,25 @@ async fn a_full_ring_holds_back_and_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_that_keeps_its_records_has_the_others_on_the_stream() {
+    let rig = Rig::with(|it| it.ring_patience = Duration::from_millis(10)).await;
+    let mut trainer = rig.submit_with(episodes(12), through(16 << 10)).await;
+    let job = rig.puppet.job().await;
+    rig.puppet.tell(Played::Records((0..10).map(|it| with_tokens(&job, it, 300)).collect()));
+    let mut held = trainer.take(4).await;
+    held.extend(trainer.take(6).await);
+    let in_place = held.iter().map(|it| it.in_place.is_some());
+    assert!(in_place.eq((0..10).map(|it| it < 4)));
+    // All but the oldest: there is no room yet.
+    held.truncate(1);
+    rig.puppet.tell(Played::Records(vec![with_tokens(&job, 10, 300)]));
+    assert_eq!((trainer.next().await.number, held.pop().unwrap().number), (11, 1));
+    rig.puppet.tell(Played::Records(vec![with_tokens(&job, 11, 300)]));
+    let last = trainer.next().await;
+    check(last.in_place.as_ref().unwrap(), 11, 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_job_that_is_held_back_does_not_hold_another() {
     let rig = Rig::new().await;
     let mut slow = rig.submit_with(episodes(9), through(16 << 10)).await;

@@ -220,6 +220,17 @@ impl Lease {
         Ok(bytes.into())
     }
 
+    /// The address of `len` bytes at `offset` of the record, for what is not Rust and looks at them where
+    /// they lie. They may be read for as long as the lease is held, by this process, and not be written.
+    ///
+    /// # Errors
+    ///
+    /// When they do not lie within the record.
+    pub fn address(&self, offset: usize, len: usize) -> Result<usize, LogError> {
+        let at = self.offset_of(offset, len).ok_or(LogError::OutOfBounds)?;
+        self.shared.log.address(at, len).ok_or(LogError::OutOfBounds)
+    }
+
     /// Where something of the record lies in the segment, if it lies within the record.
     pub(super) fn offset_of(&self, offset: usize, len: usize) -> Option<usize> {
         let is_inside = offset.checked_add(len).is_some_and(|end| end <= self.len());
