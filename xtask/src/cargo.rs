@@ -2,7 +2,7 @@
 //! built the next does not build again.
 
 use std::{
-    env, fmt,
+    env, fmt, fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -93,6 +93,15 @@ pub(crate) fn docs() -> Result<()> {
 pub(crate) fn tests(filter: &[String], environment: &[(&str, &str)]) -> Result<Counts> {
     let mut command = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     command.args(filter).envs(environment.iter().copied());
+    count(command)
+}
+
+/// Runs the tests of the crate that is in no workspace, with the versions of this one.
+pub(crate) fn outside() -> Result<Counts> {
+    let directory = root().join("examples/outside");
+    fs::copy(root().join("Cargo.lock"), directory.join("Cargo.lock"))?;
+    let mut command = cargo(&["test", "--target-dir", "target"]);
+    command.arg("--manifest-path").arg(directory.join("Cargo.toml"));
     count(command)
 }
 

@@ -150,6 +150,7 @@ fn ci(_: &[String]) -> Result<()> {
     stages.stage("clippy", cargo::clippy);
     stages.stage("docs", cargo::docs);
     stages.tests("tests", || cargo::tests(&[], &[]));
+    stages.tests("outside", cargo::outside);
     stages.stage("wheel", python::wheel);
     stages.tests("pytest", || python::tests(&[]));
     stages.finish()
@@ -163,6 +164,7 @@ fn test(filter: &[String]) -> Result<()> {
     stages.tests("tests", || cargo::tests(filter, &[]));
     // A filter is of names in Rust; `cargo xtask python` takes others.
     if filter.is_empty() {
+        stages.tests("outside", cargo::outside);
         stages.essential("wheel", python::wheel)?;
         stages.tests("pytest", || python::tests(&[]));
     }

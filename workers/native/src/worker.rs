@@ -14,7 +14,12 @@ use envmill_protocol::{
 use envmill_workers::{Waker, Worker};
 use serde_json::value::RawValue;
 
-use crate::{json, pool::Rows, signal::Signal, timers::Timers};
+use crate::{
+    JsonEdge, json,
+    pool::{Pool, Rows},
+    signal::Signal,
+    timers::Timers,
+};
 
 /// The first number of rows; it doubles when they are used up.
 const ROWS_MIN: usize = 64;
@@ -72,6 +77,12 @@ struct Staged {
 }
 
 impl NativeWorker {
+    /// Sessions of an environment of one's own.
+    #[must_use]
+    pub fn of<E: JsonEdge + 'static>(environment: E) -> Self {
+        Self::new(Box::new(Pool::new(environment)))
+    }
+
     pub(crate) fn new(rows: Box<dyn Rows>) -> Self {
         Self {
             rows,
