@@ -20,6 +20,15 @@ pub struct Observed {
     pub ended: Option<Ended>,
 }
 
+impl Observed {
+    /// Bytes that it takes in memory, texts included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let texts = self.observation.bytes_held() + self.reward.raw.len() + self.metadata.len();
+        (size_of::<Self>() + texts) as u64
+    }
+}
+
 /// A reward with both of its faces: the number that trainers use, and the text that was received.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reward {

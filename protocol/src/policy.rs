@@ -80,6 +80,19 @@ pub struct Generated {
     pub kind: GeneratedKind,
 }
 
+impl Generated {
+    /// Bytes that it takes in memory, its arrays included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let arrays = size_of_val(&self.prompt_token_ids[..])
+            + size_of_val(&self.token_ids[..])
+            + size_of_val(&self.logprobs[..])
+            + size_of_val(&self.loss_mask[..])
+            + size_of_val(&self.policy_versions[..]);
+        (size_of::<Self>() + arrays) as u64
+    }
+}
+
 /// A run of tokens sampled by one policy version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VersionSpan {

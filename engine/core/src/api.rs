@@ -45,7 +45,11 @@ pub enum Input {
     /// does not. What an external driver has been handed goes on. One of a job that drains can only go on,
     /// not begin again.
     Pause(JobId),
-    /// Let a paused job go on.
+    /// Let this job begin no groups, or without groups no episodes: who takes its records has no room for
+    /// more of them. What has begun goes on to its end, members of begun groups that have not been started
+    /// included, and gives back the memory that is reserved for it. A paused job goes on as far as that.
+    Slow(JobId),
+    /// Let a paused or slowed job go on.
     Resume(JobId),
     /// Start no more episodes of this job, for good, and record nothing of those that wait: the engine is
     /// about to end, and its next life goes on with them. Those under way finish.

@@ -14,6 +14,7 @@ use crate::{
     episode::{Episode, EpisodeKey},
     holding::Holding,
     job::Job,
+    memory::Memory,
     poison::Mortality,
     random::Random,
     session::Session,
@@ -65,6 +66,7 @@ pub struct Core {
     pub(crate) wake_at: Time,
     /// When a hold of steps is judged next.
     pub(crate) judge_at: Time,
+    pub(crate) memory: Memory,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,7 @@ impl Core {
             session_serial: 0,
             wake_at: Time::NEVER,
             judge_at: Time::NEVER,
+            memory: Memory::default(),
         }
     }
 
@@ -154,6 +157,7 @@ impl Core {
                 most: self.options.slots_max,
             });
         }
+        job.check_memory(self.options.steps_bytes_max)?;
         let job = Job::new(job, now)?;
         for &server in &self.pools[job.options.environment as usize] {
             self.servers[server as usize].admission.serve(&job.options.deadlines);
@@ -193,6 +197,7 @@ impl Core {
                 self.on_policy_version(job, version, in_flight, outputs);
             }
             Input::Pause(job) => self.pause(job),
+            Input::Slow(job) => self.slow(job, outputs),
             Input::Resume(job) => self.resume(job, outputs),
             Input::Hold(job) => self.hold(job),
             Input::Drain(job) => self.end_job(job, Cancellation::Drained, outputs),

@@ -74,6 +74,7 @@ impl Core {
         let server = episode.play.server.map(|server| &self.servers[server.0 as usize].options);
         episode.close_attempt(self.now, server.map_or("", |server| &server.name), None);
         let (job, group, first) = (episode.job, episode.group, episode.first_observation);
+        let has_reserved = episode.has_reserved;
         let tokens = std::mem::take(&mut episode.tokens);
         let trajectory = episode.into_record(
             server.map(|server| (server.name.as_str(), server.fingerprint.as_str())),
@@ -83,6 +84,9 @@ impl Core {
             self.options.run_started_unix_us,
         );
         if self.jobs[job].options.group.is_none() {
+            if has_reserved {
+                self.unreserve(job);
+            }
             outputs.records.push(trajectory);
             return;
         }

@@ -43,6 +43,8 @@ pub(crate) struct Episode {
     /// How it ended, while it waits for its score or for its group.
     pub(crate) pending: Option<End>,
     pub(crate) suspicions: Vec<Suspicion>,
+    /// Whether memory is reserved for it alone, which is so without groups.
+    pub(crate) has_reserved: bool,
 }
 
 /// What belongs to the attempt under way; begun anew with each.
@@ -60,8 +62,10 @@ pub(crate) struct Play {
     pub(crate) reset_at: Time,
     pub(crate) reset: Option<Observed>,
     pub(crate) steps: Vec<Step>,
-    /// What these take in memory.
+    /// What all that was played takes in memory.
     pub(crate) bytes: u64,
+    /// Whether it has grown by so much that it is to be compared with the others.
+    pub(crate) is_to_be_compared: bool,
     pub(crate) generations: Vec<Generated>,
     pub(crate) turn_opened_at: Time,
     /// The action that is out, and how long the policy took for it.
@@ -102,6 +106,7 @@ impl Episode {
             score: None,
             pending: None,
             suspicions: Vec::new(),
+            has_reserved: false,
         }
     }
 
@@ -120,6 +125,7 @@ impl Episode {
             score: None,
             pending: None,
             suspicions: Vec::new(),
+            has_reserved: false,
             ..*self
         }
     }

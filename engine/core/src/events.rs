@@ -75,12 +75,15 @@ impl Core {
             let took = self.now.since(session.sent_at);
             self.servers[session.server.0 as usize].admission.answered(self.now, took);
         }
+        let ended = observed.ended;
+        if let Some(failure) = self.take_first(key, observed) {
+            self.release(slot, false, outputs);
+            return self.fail_attempt(key, failure, phase, outputs);
+        }
         let now = self.now;
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
         self.counts.attempts += 1;
         episode.play.reset_at = now;
-        let ended = observed.ended;
-        episode.play.reset = Some(observed);
         if self.jobs[episode.job].options.group.is_some() {
             self.see_first_observation(key, outputs);
         }
@@ -134,8 +137,12 @@ impl Core {
             environment_us: micros(took),
             policy_us: episode.play.policy_us,
         };
-        let limit = self.take_steps(key, [step]).map(End::Truncated);
-        match ended.map(end_of).or(limit) {
+        let end = match self.take_steps(key, [step]) {
+            // What ended it is not in it.
+            Some(Truncation::EpisodeBytes) => Some(End::Truncated(Truncation::EpisodeBytes)),
+            limit => ended.map(end_of).or(limit.map(End::Truncated)),
+        };
+        match end {
             Some(end) => self.finish(key, end, outputs),
             None => {
                 let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };

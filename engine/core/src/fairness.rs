@@ -44,6 +44,11 @@ impl Job {
 
     /// Whether it has something to start and may, if it gets a session.
     pub(crate) fn has_startable(&self) -> bool {
+        !self.lacks_memory && self.has_startable_with_memory()
+    }
+
+    /// The same, if there was memory enough.
+    fn has_startable_with_memory(&self) -> bool {
         self.ending.is_none() && !self.is_paused && (!self.queue.is_empty() || self.may_start_new())
     }
 
@@ -98,7 +103,8 @@ impl Core {
     pub(crate) fn note_contention(&mut self) {
         for &job in &self.live {
             let job = &mut self.jobs[job];
-            job.share.contends = job.wants_session();
+            job.share.contends =
+                job.active < job.options.sessions_max && job.has_startable_with_memory();
         }
     }
 }

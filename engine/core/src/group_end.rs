@@ -24,6 +24,11 @@ impl Core {
             self.counts.cut += 1;
         }
         group.members.push(member);
+        if group.has_begun {
+            self.unreserve(job);
+        }
+        let state = &mut self.jobs[job];
+        let Some(group) = state.groups.get(&number) else { return };
         if group.members.len() as u64 == u64::from(state.members) {
             self.end_group(job, number, outputs);
         } else {

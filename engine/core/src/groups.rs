@@ -24,6 +24,8 @@ use crate::{
 pub(crate) struct Group {
     /// Members started, or recorded by an earlier run.
     pub(crate) started: u32,
+    /// Whether members are played, and memory is reserved for all that have no record.
+    pub(crate) has_begun: bool,
     /// The sample to look at for the next one to start: they are started in their order.
     next_sample: u32,
     /// Members under way.
@@ -78,15 +80,24 @@ impl Core {
     pub(crate) fn start_next(&mut self, job: usize, server: Option<ServerId>) -> EpisodeKey {
         let pool = self.pools[self.jobs[job].options.environment as usize].len();
         let now = self.now;
+        let has_memory = self.may_reserve(job);
         let state = &mut self.jobs[job];
-        let (group, opened) = state.next_member_group(server, pool, now);
+        let (group, opened) = state.next_member_group(server, pool, has_memory, now);
         if opened {
             let deadline = state.options.group.and_then(|options| options.deadline);
             let at = deadline.map_or(Time::NEVER, |deadline| now + deadline);
             self.alarms.set(at, Alarm::Group(job, group));
             self.sweep_alarms();
         }
-        self.start_member(job, group)
+        if server.is_some() {
+            self.reserve_for(job, group);
+        }
+        let key = self.start_member(job, group);
+        let has_groups = self.jobs[job].options.group.is_some();
+        if let Some(episode) = self.episode(key) {
+            episode.has_reserved = server.is_some() && !has_groups;
+        }
+        key
     }
 
     /// Starts the next member of a group, or the one episode where there are no groups.

@@ -43,9 +43,15 @@ pub(crate) struct Job {
     /// Episodes that hold a session.
     pub(crate) active: u32,
     pub(crate) deadline: Time,
+    /// Bytes of memory that are reserved for what it has begun.
+    pub(crate) reserved: u64,
+    /// Whether it could begin nothing for want of memory, when sessions were given out last.
+    pub(crate) lacks_memory: bool,
     /// Whether all of it is recorded and that has been told.
     pub(crate) is_ended: bool,
     pub(crate) is_paused: bool,
+    /// Nothing is begun for now; what has begun goes on.
+    pub(crate) is_slowed: bool,
     /// Nothing is started any more.
     pub(crate) is_held: bool,
     /// Turns that wait for the job to go on. May hold some that have been given up since.
@@ -89,6 +95,9 @@ impl JobOptions {
         if self.max_steps == Some(0) {
             return Err(OptionsError::Zero("the number of steps"));
         }
+        if self.episode_bytes_max == Some(0) {
+            return Err(OptionsError::Zero("the number of bytes of an episode"));
+        }
         if self.weight == 0 {
             return Err(OptionsError::Zero("the weight"));
         }
@@ -128,8 +137,11 @@ impl Job {
             delayed: 0,
             active: 0,
             deadline,
+            reserved: 0,
+            lacks_memory: false,
             is_ended: false,
             is_paused: false,
+            is_slowed: false,
             is_held: false,
             paused: Vec::new(),
             waiting_since: Some(now),
@@ -256,7 +268,7 @@ mod tests {
             JobOptions { episodes: 5, recorded: recorded.into(), ..JobOptions::default() };
         let mut job = Job::new(options, Time::ZERO).unwrap();
         assert_eq!((job.unstarted, job.extra()), (2, 0));
-        let mut next = || job.next_member_group(None, 1, Time::ZERO).0;
+        let mut next = || job.next_member_group(None, 1, true, Time::ZERO).0;
         assert_eq!([next(), next()], [1, 4]);
     }
 

@@ -18,8 +18,14 @@ pub struct JobStatus {
     pub active: u64,
     /// Episodes with the scorer.
     pub scoring: u64,
+    /// Bytes of memory that are reserved for what has begun and is not recorded.
+    pub reserved_bytes: u64,
+    /// Whether it would begin another group, or without groups an episode, if more memory was free.
+    pub waits_for_memory: bool,
     /// Whether it was paused and has not been resumed.
     pub is_paused: bool,
+    /// Whether it was slowed and has not been resumed.
+    pub is_slowed: bool,
     /// Whether it starts nothing: for good ([`Input::Hold`](crate::Input::Hold)), or until nothing is in
     /// flight, since a version waits for that ([`InFlight::Drain`](crate::InFlight::Drain)).
     pub starts_held: bool,
@@ -45,7 +51,10 @@ impl Job {
             delayed: self.delayed.into(),
             active: self.active.into(),
             scoring: self.scoring.into(),
+            reserved_bytes: self.reserved,
+            waits_for_memory: self.lacks_memory,
             is_paused: self.is_paused,
+            is_slowed: self.is_slowed,
             starts_held: self.versions.pending.is_some() || self.is_held,
             version: self.versions.current,
             is_ended: self.is_ended,

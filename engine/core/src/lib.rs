@@ -28,6 +28,7 @@ mod job;
 mod job_status;
 mod limits;
 mod members;
+mod memory;
 mod options;
 mod pausing;
 mod placement;
@@ -60,6 +61,7 @@ pub use counts::Counts;
 pub use episode_set::EpisodeSet;
 pub use job::episode_of;
 pub use job_status::JobStatus;
+pub use memory::MemoryStatus;
 pub use options::{
     Deadlines, Driver, EjectionOptions, FingerprintChange, GroupFilter, GroupOptions,
     GroupPlacement, JobOptions, OnEnvironmentError, Options, OptionsError, RetryBudget, Scoring,

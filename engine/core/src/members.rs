@@ -11,16 +11,40 @@ const FILLING_MAX: usize = 64;
 impl Job {
     /// Whether an episode may be started that was not before.
     pub(crate) fn may_start_new(&self) -> bool {
+        self.unstarted > 0 && (self.may_fill() || self.may_begin()) && !self.is_held
+    }
+
+    /// Whether there is a member to start of a group that has begun.
+    fn may_fill(&self) -> bool {
         let must_fill = match self.options.scoring {
-            Scoring::External { whole_groups, .. } => whole_groups && !self.filling.is_empty(),
+            Scoring::External { whole_groups, .. } => whole_groups,
             Scoring::Environment => false,
         };
-        self.unstarted > 0 && (must_fill || self.may_begin()) && !self.is_held
+        (must_fill || self.may_start()) && self.has_begun_group()
     }
 
     /// Whether nothing of the job keeps groups that have not begun, or episodes without groups, from
     /// being started.
     fn may_begin(&self) -> bool {
+        self.may_start() && !self.is_slowed
+    }
+
+    /// Whether a group that has begun has members to start.
+    pub(crate) fn has_begun_group(&self) -> bool {
+        self.filling.iter().any(|&group| self.has_begun(group))
+    }
+
+    /// The first of the groups to be filled that an earlier run has begun, and this one has not.
+    pub(crate) fn group_to_take_up(&self) -> Option<u64> {
+        self.filling.iter().copied().find(|&group| !self.has_begun(group))
+    }
+
+    fn has_begun(&self, group: u64) -> bool {
+        self.groups.get(&group).is_some_and(|group| group.has_begun)
+    }
+
+    /// Whether neither the scorer nor a version has members wait that have not been started.
+    fn may_start(&self) -> bool {
         let scorer_has_room = match self.options.scoring {
             Scoring::Environment => true,
             Scoring::External { most, .. } => self.scoring < most.max(1),
@@ -29,11 +53,13 @@ impl Job {
     }
 
     /// The group of the next member to start, and whether it was opened for that. There is one:
-    /// `unstarted` is not 0. The session for it is on `server`, if there is one, of `pool` servers.
+    /// `unstarted` is not 0, and without memory for another group one has begun. The session for it is on
+    /// `server`, if there is one, of `pool` servers; without one it is only to be recorded.
     pub(crate) fn next_member_group(
         &mut self,
         server: Option<ServerId>,
         pool: usize,
+        has_memory: bool,
         now: Time,
     ) -> (u64, bool) {
         let Some(options) = self.options.group else {
@@ -50,22 +76,29 @@ impl Job {
         while self.next_group < self.groups_total && self.was_begun(self.next_group) {
             self.next_group += 1;
         }
-        let may_open = self.next_group < self.groups_total
-            && (self.filling.is_empty() || self.may_begin() && self.filling.len() < window);
+        let torn = self.group_to_take_up();
+        let may_open = (torn.is_some() || self.next_group < self.groups_total)
+            && match self.filling.iter().filter(|&&group| self.has_begun(group)).count() {
+                0 => true,
+                begun => has_memory && self.may_begin() && begun < window,
+            };
+        let mut begun = self.filling.iter().copied().filter(|&group| self.has_begun(group));
         let found = match (options.placement, server) {
-            (GroupPlacement::Any, _) | (_, None) => self.filling.first().copied(),
+            (_, None) => self.filling.first().copied(),
+            (GroupPlacement::Any, _) => begun.next(),
             (GroupPlacement::Together, Some(server)) => {
-                self.filling.iter().copied().find(|&group| self.home(group) == Some(server))
+                begun.find(|&group| self.home(group) == Some(server))
             }
             (GroupPlacement::Spread, Some(server)) => {
-                self.filling.iter().copied().find(|&group| self.placed(group, server) == 0)
+                begun.find(|&group| self.placed(group, server) == 0)
             }
         };
-        let (group, opened) = match found {
-            Some(group) => (group, false),
-            None if may_open => (self.open_group(now), true),
+        let (group, opened) = match (found, torn) {
+            (Some(group), _) => (group, false),
+            (None, Some(torn)) if may_open => (torn, false),
+            (None, None) if may_open => (self.open_group(now), true),
             // The window is full of groups that want another server: the session is not wasted.
-            None => (self.second_best(server), false),
+            (None, _) => (self.second_best(server), false),
         };
         if let (Some(server), Some(group)) = (server, self.groups.get_mut(&group)) {
             match group.placed.iter_mut().find(|(placed, _)| *placed == server) {
@@ -97,6 +130,7 @@ impl Job {
     /// The group being filled that has the fewest members on `server`.
     fn second_best(&self, server: Option<ServerId>) -> u64 {
         let on = |group: u64| server.map_or(0, |server| self.placed(group, server));
-        self.filling.iter().copied().min_by_key(|&group| on(group)).unwrap_or_default()
+        let begun = self.filling.iter().copied().filter(|&group| self.has_begun(group));
+        begun.min_by_key(|&group| on(group)).unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! Jobs that may not go on for now, because nobody takes their records.
+//! Jobs that may not go on for now, or begin nothing, because nobody takes their records.
 
 use envmill_protocol::{Failure, FailureKind, JobId, Phase, Slot};
 
@@ -8,16 +8,35 @@ impl Core {
     pub(crate) fn pause(&mut self, job: JobId) {
         if let Some(job) = self.jobs.get_mut(job.0 as usize).filter(|job| !job.is_ended) {
             job.is_paused = true;
+            self.look_at_shortage();
         }
+    }
+
+    pub(crate) fn slow(&mut self, id: JobId, outputs: &mut Outputs) {
+        let Some(job) = self.jobs.get_mut(id.0 as usize) else { return };
+        job.is_slowed = true;
+        self.look_at_shortage();
+        self.go_on(id, outputs);
     }
 
     pub(crate) fn hold(&mut self, job: JobId) {
         if let Some(job) = self.jobs.get_mut(job.0 as usize) {
             job.is_held = true;
+            self.look_at_shortage();
         }
     }
 
-    pub(crate) fn resume(&mut self, job: JobId, outputs: &mut Outputs) {
+    pub(crate) fn resume(&mut self, id: JobId, outputs: &mut Outputs) {
+        let Some(job) = self.jobs.get_mut(id.0 as usize) else { return };
+        if std::mem::replace(&mut job.is_slowed, false) && !job.is_ended && !job.is_paused {
+            job.waiting_since = Some(self.now);
+            self.wake_at = Time::ZERO;
+        }
+        self.go_on(id, outputs);
+    }
+
+    /// Gives the turns that a pause has kept.
+    fn go_on(&mut self, job: JobId, outputs: &mut Outputs) {
         let Some(job) = self.jobs.get_mut(job.0 as usize) else { return };
         if !std::mem::replace(&mut job.is_paused, false) || job.is_ended {
             return;

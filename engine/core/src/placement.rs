@@ -64,6 +64,19 @@ impl Core {
         Some(slot)
     }
 
+    /// Whether a job could have a session now.
+    pub(crate) fn has_session_for(&mut self, job: usize) -> bool {
+        let options = &self.jobs[job].options;
+        let (environment, reuse) = (options.environment as usize, options.session_reuse);
+        let mut idle = self.idle[environment].iter();
+        let is_usable = |slot: &Slot| {
+            self.is_idle_session(*slot) && reuse.allows(self.sessions[slot.0 as usize].played)
+        };
+        idle.any(is_usable)
+            || self.counts.sessions < self.options.slots_max
+                && self.choose_server(environment, None).is_some()
+    }
+
     pub(crate) fn is_idle_session(&self, slot: Slot) -> bool {
         let session = &self.sessions[slot.0 as usize];
         session.waiting == Waiting::Nothing && session.episode.is_none()

@@ -59,7 +59,8 @@ impl Job {
     pub(crate) fn take_up(&mut self, number: u64, now: Time) -> u64 {
         let members = self.options.recorded_groups.open.get(&number);
         if let Some(members) = members {
-            let group = Group::taken_up(members.clone(), now);
+            let mut group = Group::taken_up(members.clone(), now);
+            group.has_begun = self.options.episode_bytes_max.is_none();
             if group.started < self.members {
                 self.filling.push(number);
             }

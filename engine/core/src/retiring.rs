@@ -35,6 +35,7 @@ impl Core {
 impl Job {
     fn end(&mut self) {
         self.is_ended = true;
+        self.lacks_memory = false;
         self.queue = VecDeque::new();
         self.groups = BTreeMap::new();
         self.filling = Vec::new();

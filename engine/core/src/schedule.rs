@@ -96,6 +96,7 @@ impl Core {
     /// Gives sessions to the jobs in turn, until each has those it may have or no server has room.
     fn share_out(&mut self, outputs: &mut Outputs) {
         self.full.fill(false);
+        self.forget_shortage();
         while let Some(job) = self.next_job() {
             if !self.start_one(job, outputs) {
                 let environment = self.jobs[job].options.environment as usize;
@@ -105,8 +106,16 @@ impl Core {
         self.note_contention();
     }
 
-    /// Starts one episode of a job that has one to start. False if no server has room.
+    /// Starts one episode of a job that has one to start, or has it wait for memory. False if no server
+    /// has room.
     fn start_one(&mut self, job: usize, outputs: &mut Outputs) -> bool {
+        if self.lacks_memory_for(job) {
+            let has_session = self.has_session_for(job);
+            if has_session {
+                self.wait_for_memory(job);
+            }
+            return has_session;
+        }
         // The second attempt beside a slow one had better be made elsewhere.
         let next = self.jobs[job].queue.front().copied();
         let twin = next.and_then(|key| self.episode(key)?.twin);

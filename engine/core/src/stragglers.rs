@@ -75,6 +75,9 @@ impl Core {
         if !may_repeat || !is_policy || attempts.saturating_add(2) > options.attempts_max {
             return;
         }
+        if !self.has_memory_for_twin(job) {
+            return; // it is asked for again when another member has ended
+        }
         let server = episode.play.server.unwrap_or_default();
         if self.spend(job, server, outputs).is_err() {
             return; // the budget says so itself
@@ -83,6 +86,7 @@ impl Core {
             return;
         };
         let twin = self.insert(twin);
+        self.reserve(job, 1);
         self.counts.episodes_by_state[State::Queued as usize] += 1;
         self.counts.duplicates += 1;
         if let Some(episode) = self.episode(key) {
@@ -132,6 +136,7 @@ impl Core {
     pub(crate) fn merge_into(&mut self, loser: EpisodeKey, winner: EpisodeKey) {
         let Some(loser_episode) = self.episodes[loser.0 as usize].take() else { return };
         self.free_episodes.push(loser);
+        self.unreserve(loser_episode.job);
         self.counts.episodes_by_state[loser_episode.state() as usize] -= 1;
         let job = &mut self.jobs[loser_episode.job];
         if let Some(group) = job.groups.get_mut(&loser_episode.group)

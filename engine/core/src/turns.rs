@@ -1,6 +1,9 @@
 //! Turns: the policy's and the external driver's.
 
-use envmill_protocol::{Decision, Failure, FailureKind, JobId, Phase, Slot, Turn, record::End};
+use envmill_protocol::{
+    Decision, Failure, FailureKind, JobId, Phase, Slot, Turn,
+    record::{End, Truncation},
+};
 
 use crate::{
     Core, Driver, External, ExternalTurn, Outputs, State, Trigger, episode::EpisodeKey,
@@ -46,7 +49,10 @@ impl Core {
             return;
         }
         episode.play.policy_us = micros(self.now.since(episode.play.turn_opened_at));
-        episode.play.generations.extend(decision.generations);
+        if !self.take_generations(key, decision.generations) {
+            return self.finish(key, End::Truncated(Truncation::EpisodeBytes), outputs);
+        }
+        let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
         match decision.action {
             Ok(action) => {
                 episode.play.action = action;
@@ -89,8 +95,12 @@ impl Core {
             }
             (ExternalTurn::Closed { steps, generations }, State::Stepping) => {
                 self.counts.steps += steps.len() as u64;
-                episode.play.generations.extend(generations);
-                if let Some(limit) = self.take_steps(key, steps) {
+                let limit = if self.take_generations(key, generations) {
+                    self.take_steps(key, steps)
+                } else {
+                    Some(Truncation::EpisodeBytes)
+                };
+                if let Some(limit) = limit {
                     self.finish(key, End::Truncated(limit), outputs);
                 } else if let Some(episode) = self.episodes[key.0 as usize].as_mut() {
                     episode.advance(Trigger::Stepped, &mut self.counts);

@@ -42,6 +42,8 @@ impl Core {
             return;
         }
         state.versions.pending = Some(version);
+        self.look_at_shortage();
+        let state = &self.jobs[job];
         if in_flight == InFlight::Keep || !state.has_in_flight() {
             self.take_version(job, outputs);
         }

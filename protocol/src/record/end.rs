@@ -96,6 +96,8 @@ pub enum Truncation {
     MaxSteps,
     /// The engine's limit on the memory of episodes under way, of which this was one of the largest.
     MaxBytes,
+    /// The job's limit on the memory that one episode may take.
+    EpisodeBytes,
     /// The job's limit on an episode's time.
     EpisodeDeadline,
     /// The environment raised an exception, and the job counts what was played before it.
@@ -104,10 +106,11 @@ pub enum Truncation {
 
 impl Truncation {
     /// Every cause.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Environment,
         Self::MaxSteps,
         Self::MaxBytes,
+        Self::EpisodeBytes,
         Self::EpisodeDeadline,
         Self::EnvironmentError,
     ];
@@ -125,6 +128,7 @@ impl Truncation {
             Self::Environment => "environment",
             Self::MaxSteps => "max_steps",
             Self::MaxBytes => "max_bytes",
+            Self::EpisodeBytes => "episode_bytes",
             Self::EpisodeDeadline => "episode_deadline",
             Self::EnvironmentError => "environment_error",
         }

@@ -115,6 +115,7 @@ fn is_cut_short(job: &JobOptions, records: &[&Trajectory], plan: &Plan) -> bool 
             Input::PolicyVersion { .. }
                 | Input::ServerReady(_)
                 | Input::Pause(_)
+                | Input::Slow(_)
                 | Input::Resume(_)
                 | Input::Hold(_)
         )

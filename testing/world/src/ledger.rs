@@ -220,7 +220,7 @@ impl Ledger {
     pub(crate) fn told(&mut self, input: &Input) {
         match input {
             Input::Pause(job) => drop(self.paused.insert(*job)),
-            Input::Resume(job) => drop(self.paused.remove(job)),
+            Input::Resume(job) | Input::Slow(job) => drop(self.paused.remove(job)),
             &Input::PolicyVersion { job, version, in_flight }
                 if job.0 < self.jobs && !self.ended.contains(&job) =>
             {

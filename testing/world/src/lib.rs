@@ -18,6 +18,7 @@ mod external;
 mod grouped;
 mod ledger;
 mod lies;
+mod memory;
 mod plan;
 mod random;
 mod recorded;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use envmill_core::{Driver, GroupFilter, Input, JobOptions, OnEnvironmentError, Scoring};
 use envmill_protocol::{
-    FailureKind, JobId, Phase, PolicyVersion, Retry, Trajectory,
-    record::{Cancellation, End, Truncation},
+    FailureKind, JobId, Observed, Phase, PolicyVersion, Retry, Trajectory,
+    record::{Cancellation, End, Step, Truncation},
 };
 
 use crate::{Plan, ledger::Ledger, plan::members_of};
@@ -27,6 +27,7 @@ pub(crate) fn check(record: &Trajectory, plan: &Plan, slack: Duration, ledger: &
         reward(record, job, ledger),
         content(record, job, number, ledger),
         attempts(record, job),
+        bytes(record, job),
         end(record, job, plan),
         times(record, job, slack),
         staleness(record, job),
@@ -114,6 +115,16 @@ fn content(
     Ok(())
 }
 
+/// It takes no more memory than it may.
+fn bytes(record: &Trajectory, job: &JobOptions) -> Result<(), String> {
+    let steps: u64 = record.steps.iter().map(Step::bytes).sum();
+    let bytes = steps + record.reset.as_ref().map_or(0, Observed::bytes);
+    match job.episode_bytes_max {
+        Some(most) if bytes > most => Err(format!("{bytes} bytes, and it may take {most}")),
+        _ => Ok(()),
+    }
+}
+
 /// No more than allowed, each after a failure that another try can mend, and not too soon.
 fn attempts(record: &Trajectory, job: &JobOptions) -> Result<(), String> {
     let attempts = record.attempts.len();
@@ -174,7 +185,12 @@ fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String>
         End::Truncated(Truncation::MaxSteps) => {
             !has_ended && job.max_steps.is_some_and(|most| record.steps.len() >= most as usize)
         }
-        End::Truncated(Truncation::MaxBytes) => plan.options.steps_bytes_max < u64::MAX,
+        End::Truncated(Truncation::MaxBytes) => {
+            job.episode_bytes_max.is_none() && plan.options.steps_bytes_max < u64::MAX
+        }
+        End::Truncated(Truncation::EpisodeBytes) => {
+            !has_ended && job.episode_bytes_max.is_some() && record.reset.is_some()
+        }
         End::Truncated(Truncation::EpisodeDeadline) => {
             !has_ended && job.deadlines.episode.is_some() && record.reset.is_some()
         }

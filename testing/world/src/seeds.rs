@@ -112,9 +112,11 @@ pub fn plan_of(seed: u64) -> Plan {
     let mut jobs: Vec<JobOptions> =
         (0..jobs).map(|index| job(index, environments, random)).collect();
     bound_staleness(seed, &mut jobs);
+    let steps_bytes_max = bound_memory(seed, &mut jobs);
     let mut wishes = wishes(jobs.len(), servers.len(), random);
     wishes.extend(pauses(seed, jobs.len()));
     wishes.extend(versions(seed, jobs.len()));
+    wishes.extend(slowed(seed, jobs.len()));
     let job = jobs.remove(0);
     let late = if rarely(random) { millis(random, 1, 50) } else { Duration::ZERO };
     let plan = Plan {
@@ -122,7 +124,7 @@ pub fn plan_of(seed: u64) -> Plan {
         servers,
         job,
         more_jobs: jobs,
-        options: Options { slots_max: 1_000, ..Options::default() },
+        options: Options { slots_max: 1_000, steps_bytes_max, ..Options::default() },
         twice: some(random, 100),
         lies: some(random, 200),
         late,
@@ -370,6 +372,35 @@ fn bound_staleness(seed: u64, jobs: &mut [JobOptions]) {
     for job in jobs {
         job.staleness_max = random.chance(500).then(|| random.below(5));
     }
+}
+
+/// Drawn apart, too: what episodes may take in memory, and how much there is, which is little.
+fn bound_memory(seed: u64, jobs: &mut [JobOptions]) -> u64 {
+    let random = &mut Random::new(seed.rotate_left(48) ^ 0x003E_3087);
+    if random.chance(400) {
+        return u64::MAX;
+    }
+    for job in &mut *jobs {
+        job.episode_bytes_max = random.chance(700).then(|| random.between(200, 8_000));
+    }
+    let largest = jobs.iter().map(JobOptions::group_bytes_max).max().unwrap_or_default();
+    (largest * random.between(100, 300) / 100).max(1)
+}
+
+/// Drawn apart, too.
+fn slowed(seed: u64, jobs: usize) -> Vec<(Duration, Input)> {
+    let random = &mut Random::new(!seed.rotate_left(8));
+    let mut wishes = Vec::new();
+    if !random.chance(200) {
+        return wishes;
+    }
+    for _ in 0..random.between(1, 3) {
+        let job = JobId(random.below(jobs as u64 + 1) as u32);
+        let slowed = millis(random, 0, 2_000);
+        let goes_on = slowed + millis(random, 200, 5_000);
+        wishes.extend([(slowed, Input::Slow(job)), (goes_on, Input::Resume(job))]);
+    }
+    wishes
 }
 
 /// A share of a thousand in three of ten cases, and otherwise none.

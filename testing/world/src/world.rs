@@ -23,7 +23,7 @@ use crate::{
     external::Hand,
     grouped,
     ledger::{Ledger, Verdict},
-    lies, recorded,
+    lies, memory, recorded,
     server::Servers,
 };
 
@@ -430,6 +430,7 @@ impl World {
             let members: Vec<&Trajectory> = before.chain(recent).filter(own).collect();
             accounts::check_group(group, &members, &self.plan, slack, &mut self.ledger);
         }
+        memory::check(&self.core, &self.plan, &mut self.ledger);
         self.ledger.noted(&self.fresh.notes);
         let (fresh, outputs) = (&mut self.fresh, &mut self.outputs);
         outputs.commands.append(&mut fresh.commands);
@@ -594,6 +595,8 @@ impl World {
         expect(counts.cancelled == ended("cancelled"), "cancelled ones are miscounted");
         expect(counts.requests_in_flight == 0, "requests are in flight");
         expect(self.ledger.is_over(), "a job has not ended");
+        let memory = self.core.memory();
+        expect(memory.reserved == 0 && memory.held == 0, "memory is kept for nobody");
         expect(counts.sessions == 0 && counts.sessions_admitted == 0, "a session leaked");
         expect(counts.episodes_by_state.iter().all(|&n| n == 0), "an episode leaked");
         // Sessions being closed take up slots beside those that play; how many depends on how long

@@ -30,9 +30,11 @@ pub struct Options {
     pub ejection: EjectionOptions,
     /// How much of the attempts on one server may be tried again.
     pub server_retry_budget: RetryBudget,
-    /// The most bytes of memory that the steps of episodes under way, and of those that wait for their
-    /// score or their group, take together ([`Step::bytes`](envmill_protocol::record::Step::bytes)).
-    /// Beyond it, an episode that holds no less than the mean and grows is truncated.
+    /// The most bytes of memory that what was played of the episodes under way, and of those that wait
+    /// for their score or their group, takes together. Jobs with an
+    /// [`episode_bytes_max`](JobOptions::episode_bytes_max) reserve their part of it before they begin an
+    /// episode. Of the others, where everything together takes more, an episode that holds no less than
+    /// the mean and grows is truncated.
     pub steps_bytes_max: u64,
 }
 
@@ -95,6 +97,12 @@ pub struct JobOptions {
     pub recorded_groups: Arc<RecordedGroups>,
     /// An episode that has taken this many steps is truncated.
     pub max_steps: Option<u32>,
+    /// The most bytes of memory that what is played of an episode may take: its observations, actions,
+    /// metadata and generations. The step, or the generation, that goes beyond is not kept, and the episode
+    /// is truncated; one whose first observation does, fails. A group begins once so much is free for all
+    /// of its members together, without groups an episode, and keeps it until they are recorded. `None`:
+    /// nothing is reserved, and [`Options::steps_bytes_max`] cuts the largest.
+    pub episode_bytes_max: Option<u64>,
     /// How long things may take.
     pub deadlines: Deadlines,
     /// The most attempts at one episode, the first included; at least 1. Sessions that were refused
@@ -148,6 +156,7 @@ impl Default for JobOptions {
             recorded: Arc::default(),
             recorded_groups: Arc::default(),
             max_steps: None,
+            episode_bytes_max: None,
             deadlines: Deadlines::default(),
             attempts_max: 3,
             session_reuse: SessionReuse::default(),
@@ -317,5 +326,19 @@ pub enum OptionsError {
         asked: u32,
         /// [`Options::slots_max`].
         most: u32,
+    },
+    /// A group that would never find enough memory free to begin.
+    #[error(
+        "a group of {members} episodes that may take {episode_bytes} bytes each never fits into the \
+         {most} bytes that the engine has for the episodes under way: ask for smaller episodes \
+         (`episode_bytes_max`) or groups, or give the engine more"
+    )]
+    Memory {
+        /// Samples and oversampled ones together; 1 without groups.
+        members: u32,
+        /// [`JobOptions::episode_bytes_max`].
+        episode_bytes: u64,
+        /// [`Options::steps_bytes_max`].
+        most: u64,
     },
 }

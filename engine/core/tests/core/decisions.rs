@@ -8,8 +8,8 @@ use envmill_core::{
     ServerOptions, SessionReuse, Time,
 };
 use envmill_protocol::{
-    Command, Decision, Ended, Event, Failure, FailureKind, Generation, JobId, Observed, Outcome,
-    PolicyVersion, Request, ServerId, Slot,
+    Command, Decision, Ended, Event, Failure, FailureKind, Generated, Generation, JobId, Observed,
+    Outcome, PolicyVersion, Request, ServerId, Slot,
     record::{Cancellation, End, Step, Truncation},
 };
 
@@ -352,6 +352,55 @@ fn the_largest_episodes_are_cut_where_all_hold_too_much() {
     assert_eq!(record.end, End::Truncated(Truncation::MaxBytes));
     assert!(record.steps.iter().all(|step| step.observed.observation.len() == 3 * MIB));
     assert!(held[0] < held[1] && held[0] + held[1] <= 32 * MIB, "{held:?}");
+}
+
+/// What goes beyond an episode's own maximum is not kept, whatever it is.
+#[test]
+fn an_episode_is_cut_at_its_own_maximum() {
+    let shown = |bytes: usize| {
+        let observation = vec![b' '; bytes].into();
+        Observed { observation, ..Observed::default() }
+    };
+    let too_large = End::Truncated(Truncation::EpisodeBytes);
+    let options = JobOptions { episode_bytes_max: Some(10_000), ..job(1, 1) };
+
+    let mut bench = Bench::new(options.clone());
+    bench.begin();
+    for _ in 0..2 {
+        let step = bench.step();
+        bench.answer(&step, Outcome::Stepped(shown(4_000)));
+    }
+    assert_eq!(bench.core.memory().held, bench.core.memory().held.clamp(8_001, 10_000));
+    let step = bench.step();
+    let last = Observed { ended: Some(Ended::Terminated), ..shown(4_000) };
+    bench.answer(&step, Outcome::Stepped(last));
+    assert_eq!(
+        (&bench.outputs.records[0].end, bench.outputs.records[0].steps.len()),
+        (&too_large, 2)
+    );
+    assert_eq!((bench.core.memory().held, bench.core.memory().reserved), (0, 0));
+
+    let mut bench = Bench::new(options.clone());
+    bench.begin();
+    let turn = bench.outputs.turns.remove(0);
+    let generated = Generated { prompt_token_ids: vec![7; 2_500], ..Generated::default() };
+    let (slot, generation) = (turn.slot, turn.generation);
+    let action = Ok(Bytes::from_static(b"{}"));
+    let generations = vec![generated];
+    bench.tell(Input::Decision(Decision { slot, generation, action, generations }));
+    assert_eq!(bench.outputs.records[0].end, too_large);
+    assert!(bench.outputs.records[0].generations.is_empty());
+
+    let mut bench = Bench::new(options);
+    let open = bench.command();
+    bench.answer(&open, Outcome::Opened);
+    let reset = bench.command();
+    bench.answer(&reset, Outcome::Reset(shown(10_001)));
+    let End::Failed(failure) = &bench.outputs.records[0].end else {
+        panic!("{:?}", bench.outputs.records[0].end)
+    };
+    assert_eq!(failure.kind, FailureKind::Limit);
+    assert!(failure.message.contains("may take 10000 (`episode_bytes_max`)"), "{failure}");
 }
 
 #[test]

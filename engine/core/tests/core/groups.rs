@@ -62,6 +62,8 @@ fn hostile(seed: u64) -> Plan {
         job.weight = 1 + random.below(4) as u32;
         job.priority = random.below(2) as i32;
     }
+    let largest = plan.jobs().map(JobOptions::group_bytes_max).max().unwrap_or_default();
+    plan.options.steps_bytes_max = plan.options.steps_bytes_max.max(largest);
     let score_fails = random.below(100) as u32;
     Plan { score_values, score_within, score_fails, score_mute: 0, ..plan }
 }

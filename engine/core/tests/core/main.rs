@@ -10,6 +10,7 @@ mod fairness;
 mod groups;
 mod holding;
 mod job_status;
+mod memory;
 mod metastability;
 mod pausing;
 mod seeds;

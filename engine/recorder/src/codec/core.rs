@@ -74,7 +74,7 @@ structs! {
         name, environment, environment_name, episodes, sessions_max, seed, send_seed,
         reset_parameters, max_steps, deadlines, attempts_max, session_reuse, driver,
         on_fingerprint_change, group, production, on_environment_error, idempotent, retry_budget,
-        scoring, staleness_max, weight, priority, tasks, recorded, recorded_groups
+        scoring, staleness_max, weight, priority, tasks, recorded, recorded_groups, episode_bytes_max
     }
     RecordedGroups { filtered, open }
     GroupOptions {
@@ -107,6 +107,7 @@ enums! {
         9: Pause(job),
         10: Resume(job),
         11: Hold(job),
+        12: Slow(job),
     }
     InFlight { 0: Keep, 1: Drain }
     ExternalTurn {

@@ -56,7 +56,8 @@ enums! {
     GroupOutcome { 0: Complete, 1: Short, 2: Filtered }
     FirstObservations { 0: Unknown, 1: Agree, 2: Differ }
     Truncation {
-        0: Environment, 1: MaxSteps, 2: EpisodeDeadline, 3: EnvironmentError, 4: MaxBytes
+        0: Environment, 1: MaxSteps, 2: EpisodeDeadline, 3: EnvironmentError, 4: MaxBytes,
+        5: EpisodeBytes
     }
     Cancellation { 0: Drained, 1: Cancelled, 2: JobDeadline, 3: Stopped, 4: Cut, 5: GroupDeadline, 6: Stale }
 }
