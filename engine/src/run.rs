@@ -285,10 +285,7 @@ pub(crate) fn core(options: &RunOptions, servers: &[Member]) -> Core {
             ..EjectionOptions::default()
         },
         server_retry_budget: retry_budget(options),
-        steps_bytes_max: match options.episodes_mib_max {
-            Some(mib) => mib.saturating_mul(1 << 20),
-            None => envmill_python_worker::machine_memory().map_or(u64::MAX, |bytes| bytes / 2),
-        },
+        steps_bytes_max: steps_bytes_max(options),
         ..Options::default()
     });
     for server in servers {
@@ -299,6 +296,14 @@ pub(crate) fn core(options: &RunOptions, servers: &[Member]) -> Core {
         });
     }
     core
+}
+
+/// The most bytes of memory that what is played of the episodes under way may take together.
+pub(crate) fn steps_bytes_max(options: &RunOptions) -> u64 {
+    match options.episodes_mib_max {
+        Some(mib) => mib.saturating_mul(1 << 20),
+        None => envmill_python_worker::machine_memory().map_or(u64::MAX, |bytes| bytes / 2),
+    }
 }
 
 /// A job as the options describe it, without its tasks and what is recorded of it.
@@ -314,6 +319,7 @@ pub(crate) fn job(options: &RunOptions) -> JobOptions {
         send_seed: options.send_seed,
         reset_parameters: options.reset_parameters.clone(),
         max_steps: options.limits.max_steps,
+        episode_bytes_max: options.limits.episode_bytes_max,
         deadlines: options.limits.deadlines,
         attempts_max: options.limits.attempts,
         session_reuse: options.limits.session_reuse,

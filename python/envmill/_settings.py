@@ -32,6 +32,7 @@ class Settings(TypedDict, total=False):
     idempotent: bool
     ejected_percent_max: int | None
     max_steps: int | None
+    episode_bytes_max: int | None
     episodes_mib_max: int | None
     no_seed: bool
     tasks: PathLike | None

@@ -288,6 +288,7 @@ fn serve(directory: &str) -> Result<()> {
     let environment = Environment {
         name: "producer".into(),
         sessions_max: 1,
+        steps_bytes_max: 1 << 30,
         defaults: JobOptions::default(),
         action_schema: Bytes::new(),
         player: Box::new(producer),

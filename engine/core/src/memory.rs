@@ -30,8 +30,6 @@ pub struct MemoryStatus {
     pub bytes_max: u64,
     /// What is reserved for those that have begun; never more than there is.
     pub reserved: u64,
-    /// What was played of those that are not recorded, whether it was reserved or not.
-    pub held: u64,
     /// Jobs that would begin another group, or without groups an episode, if more was free.
     pub jobs_waiting: u32,
 }
@@ -87,9 +85,14 @@ impl Core {
         MemoryStatus {
             bytes_max: self.options.steps_bytes_max,
             reserved: self.memory.reserved,
-            held: self.episodes.iter().flatten().map(|episode| episode.play.bytes).sum(),
             jobs_waiting: self.live_jobs().filter(|job| job.lacks_memory).count() as u32,
         }
+    }
+
+    /// What was played of the episodes that are not recorded, whether it was reserved or not. Looks at each.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.episodes.iter().flatten().map(|episode| episode.play.bytes).sum()
     }
 
     /// What the jobs together have reserved.

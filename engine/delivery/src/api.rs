@@ -50,9 +50,9 @@ pub struct Terms {
     pub staleness_max: Option<u64>,
     /// How long acknowledged items are kept.
     pub retention: Retention,
-    /// Episodes pause while so many items wait to be sent for the first time.
+    /// Nothing is begun while so many items wait to be sent for the first time.
     pub waiting_items_max: u64,
-    /// Episodes pause while items of so many bytes wait to be sent for the first time.
+    /// Nothing is begun while items of so many bytes wait to be sent for the first time.
     pub waiting_bytes_max: u64,
 }
 
@@ -142,15 +142,27 @@ pub enum Output {
     },
     /// Another stream has taken a consumer's place; close it.
     Replaced(ConsumerId),
-    /// Whether the job's episodes may go on; told when it changes. They may at first.
+    /// How far the job's episodes may go; told when it changes.
     Pace {
         /// The job.
         job: JobKey,
-        /// Whether they may.
-        may_go_on: bool,
+        /// How far.
+        pace: Pace,
     },
     /// The job has ended and nothing of it is owed any more.
     Settled(JobKey),
+}
+
+/// How far a job's episodes may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// On, and others may begin. So it is at first.
+    #[default]
+    GoOn,
+    /// Those that have begun go on, with their groups, and no others begin: much waits to be sent.
+    BeginNothing,
+    /// No further: the journal cannot be written, or does not keep up.
+    Stop,
 }
 
 /// Something to be sent.

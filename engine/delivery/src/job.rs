@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::{
-    Change, Finished, Ids, ItemRow, JobKey, JobRow, Kind, Number, Order, Output,
+    Change, Finished, Ids, ItemRow, JobKey, JobRow, Kind, Number, Order, Output, Pace,
     RecordError, RestoredJob, Stage, Standing, Terms, Ticket, Version, VersionError,
     consumer::Consumer, delivery::Shared, item::Item,
 };
@@ -29,7 +29,7 @@ pub(crate) struct Job {
     pub(crate) wishes: BTreeMap<u32, u64>,
     waiting_items: u64,
     waiting_bytes: u64,
-    may_go_on: bool,
+    pace: Pace,
     dirty: Dirty,
     /// The last batch of changes that anything of this job is in.
     pub(crate) touched_in: Ticket,
@@ -75,7 +75,7 @@ impl Job {
             wishes: BTreeMap::new(),
             waiting_items: 0,
             waiting_bytes: 0,
-            may_go_on: true,
+            pace: Pace::GoOn,
             dirty: Dirty::default(),
             touched_in: Ticket::default(),
             is_settled: false,
@@ -302,10 +302,10 @@ impl Job {
     /// Tells whether episodes may go on, and whether all is said.
     pub(crate) fn tell(&mut self, shared: &mut Shared) {
         let (job, committed) = (self.key, shared.committed);
-        let may_go_on = self.may_go_on(shared);
-        if may_go_on != self.may_go_on {
-            self.may_go_on = may_go_on;
-            shared.outputs.push(Output::Pace { job, may_go_on });
+        let pace = self.pace(shared);
+        if pace != self.pace {
+            self.pace = pace;
+            shared.outputs.push(Output::Pace { job, pace });
         }
         let is_settled =
             self.row.has_ended && self.items.is_empty() && self.touched_in <= committed;
@@ -326,16 +326,18 @@ impl Job {
         }
     }
 
-    /// Once stopped, episodes go on when half of what waited has gone.
-    fn may_go_on(&self, shared: &Shared) -> bool {
+    /// How far its episodes may go. They begin again when half of what waited has gone.
+    fn pace(&self, shared: &Shared) -> Pace {
+        if shared.is_clogged() {
+            return Pace::Stop;
+        }
         let Terms { waiting_items_max: items, waiting_bytes_max: bytes, .. } = self.terms;
         let below = |items, bytes| self.waiting_items < items && self.waiting_bytes < bytes;
-        let has_room = if self.may_go_on {
-            below(items, bytes)
-        } else {
-            below(items.div_ceil(2), bytes.div_ceil(2))
+        let has_room = match self.pace {
+            Pace::GoOn => below(items, bytes),
+            Pace::BeginNothing | Pace::Stop => below(items.div_ceil(2), bytes.div_ceil(2)),
         };
-        has_room && !shared.is_clogged()
+        if has_room { Pace::GoOn } else { Pace::BeginNothing }
     }
 
     /// Everything that the journal has not been told.

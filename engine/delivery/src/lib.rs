@@ -30,8 +30,8 @@ mod sending;
 
 pub use api::{
     AcknowledgeError, AttachError, BatchError, CheckpointError, ConsumerId, Content, Finished,
-    JobKey, Kind, Number, Order, Output, RecordError, Retention, Sent, Standing, Terms, UnknownJob,
-    Version, VersionError,
+    JobKey, Kind, Number, Order, Output, Pace, RecordError, Retention, Sent, Standing, Terms,
+    UnknownJob, Version, VersionError,
 };
 pub use delivery::{Delivery, Options};
 pub use ids::Ids;

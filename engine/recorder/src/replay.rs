@@ -236,6 +236,7 @@ const fn name(input: &Input) -> &'static str {
         Input::Pause(_) => "pause",
         Input::Hold(_) => "hold",
         Input::Resume(_) => "resume",
+        Input::Slow(_) => "slow",
     }
 }
 

@@ -49,6 +49,7 @@ pub fn requests(mut bytes: &[u8]) {
     let environment = Environment {
         name: "e".into(),
         sessions_max: 4,
+        steps_bytes_max: 1 << 30,
         defaults: JobOptions::default(),
         action_schema: Bytes::new(),
         player: Box::new(Nobody),

@@ -61,6 +61,9 @@ pub(crate) struct Metrics {
     pub(crate) sessions: Family<Of, Gauge>,
     pub(crate) sessions_max: Family<Of, Gauge>,
     pub(crate) steps: Family<Of, Gauge>,
+    pub(crate) steps_bytes_max: Family<Of, Gauge>,
+    pub(crate) reserved: Family<Of, Gauge>,
+    pub(crate) waiting_for_memory: Family<Of, Gauge>,
     pub(crate) server_sessions: Family<OfServer, Gauge>,
     pub(crate) server_limit: Family<OfServer, Gauge>,
     pub(crate) server_down: Family<OfServer, Gauge>,
@@ -102,6 +105,17 @@ impl Metrics {
         put.put("sessions", "Sessions that are open", &self.sessions);
         put.put("sessions_max", "The most sessions, as configured", &self.sessions_max);
         put.put("steps", "Steps taken since the start", &self.steps);
+        put.put(
+            "steps_bytes_max",
+            "Bytes of memory for the episodes under way",
+            &self.steps_bytes_max,
+        );
+        put.put("reserved_bytes", "How many of them are reserved", &self.reserved);
+        put.put(
+            "jobs_waiting_for_memory",
+            "Jobs that would begin another group if more memory was free",
+            &self.waiting_for_memory,
+        );
         put.put("server_sessions", "Sessions that a server holds", &self.server_sessions);
         put.put(
             "server_learned_limit",

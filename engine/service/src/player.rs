@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use envmill_core::{AdmissionStatus, InFlight, JobOptions, JobStatus};
+use envmill_core::{AdmissionStatus, InFlight, JobOptions, JobStatus, MemoryStatus};
 use envmill_delivery::JobKey;
 use envmill_protocol::{PolicyVersion, Trajectory, record::GroupRecord};
 
@@ -15,6 +15,9 @@ pub struct Environment {
     pub name: String,
     /// The most sessions at one time.
     pub sessions_max: u32,
+    /// The most bytes of memory that what is played of its episodes under way may take together:
+    /// [`Options::steps_bytes_max`](envmill_core::Options::steps_bytes_max) of whoever plays them.
+    pub steps_bytes_max: u64,
     /// What a job gets where it does not say.
     pub defaults: JobOptions,
     /// The JSON Schema of an action.
@@ -68,6 +71,8 @@ pub enum Order {
     Version(PolicyVersion, InFlight),
     /// Let episodes go no further than their next turn.
     Pause,
+    /// Begin no groups, or without groups no episodes; what has begun goes on, of a paused job too.
+    Slow,
     /// Let them go on.
     Resume,
     /// Begin no more episodes for now: the engine is about to stop, and its next life goes on.
@@ -111,6 +116,8 @@ pub struct Snapshot {
     pub jobs: Vec<(JobKey, JobStatus)>,
     /// Sessions that are open.
     pub sessions: u32,
+    /// The memory of its episodes.
+    pub memory: MemoryStatus,
     /// Steps taken so far.
     pub steps: u64,
 }

@@ -19,6 +19,9 @@ const NAME_BYTES_MAX: usize = 128;
 const WAITING_MAX: u64 = 1024;
 /// Episodes pause while records of so many bytes wait to be sent, where a job does not say.
 const WAITING_BYTES_MAX: u64 = 256 << 20;
+/// What an episode may take in memory at least, where a job does not say: with more sessions than fit, some
+/// stay unused.
+const EPISODE_BYTES_LEAST: u64 = 1 << 20;
 /// The most ranks of a job.
 const WORLD_MAX: u32 = 65_536;
 /// The most episodes of a job: what is kept of each in memory is a bit.
@@ -29,6 +32,8 @@ const EPISODES_MAX: u64 = 1 << 32;
 pub(crate) struct Request {
     /// What was asked for, with everything that will be applied to it.
     pub(crate) job: wire::SubmitJob,
+    /// Whether it says what an episode may take in memory.
+    pub(crate) states_bytes: bool,
     /// The environment's place in the configuration.
     pub(crate) environment: usize,
     pub(crate) options: JobOptions,
@@ -92,6 +97,10 @@ impl Request {
             }
         };
         limits.production |= defaults.production;
+        let states_bytes = limits.episode_bytes_max > 0;
+        if !states_bytes {
+            limits.episode_bytes_max = episode_bytes(its, group.map_or(1, |it| it.members()));
+        }
         let limits = limits.clone();
         let deadlines = deadlines(job.deadlines.get_or_insert_default(), &defaults.deadlines);
         job.weight = job.weight.max(1);
@@ -109,6 +118,7 @@ impl Request {
             reset_parameters: job.reset_parameters.clone(),
             tasks,
             max_steps: (limits.max_steps > 0).then_some(limits.max_steps),
+            episode_bytes_max: Some(limits.episode_bytes_max),
             deadlines,
             attempts_max: limits.attempts,
             session_reuse: match limits.session_reuse {
@@ -129,7 +139,12 @@ impl Request {
             ..defaults.clone()
         };
         options.check().map_err(|error| Refusal::argument(error.to_string()))?;
-        Ok(Self { job, environment, options, terms, in_flight, version })
+        options.check_memory(its.steps_bytes_max).map_err(|error| {
+            Refusal::argument(format!(
+                "limits.episode_bytes_max: {error} (`steps-mib-max` of its configuration)"
+            ))
+        })?;
+        Ok(Self { job, states_bytes, environment, options, terms, in_flight, version })
     }
 
     /// Members of each group.
@@ -151,11 +166,36 @@ impl Request {
         (!self.job.scorer.is_empty()).then(|| self.job.scorer.clone())
     }
 
+    /// The same request with what another says that an episode may take, where this one says nothing: the
+    /// default may have been another one when that was made.
+    pub(crate) fn shown_beside(&self, other: &wire::SubmitJob) -> wire::SubmitJob {
+        let mut shown = self.shown();
+        if !self.states_bytes
+            && let (Some(limits), Some(others)) = (&mut shown.limits, &other.limits)
+        {
+            limits.episode_bytes_max = others.episode_bytes_max;
+        }
+        shown
+    }
+
     /// What a trainer is shown of it: tasks are left out, which it has, or which are many.
     pub(crate) fn shown(&self) -> wire::SubmitJob {
         let tasks = Vec::new();
         wire::SubmitJob { tasks, ..self.job.clone() }
     }
+}
+
+/// What an episode may take in memory where its job does not say: what the environment's configuration
+/// has, or so much that half of the environment's memory is for a group, and for as many episodes as there
+/// are sessions; the other half is for those that wait for their score or their group. A group always fits.
+fn episode_bytes(environment: &Environment, members: u32) -> u64 {
+    if let Some(bytes) = environment.defaults.episode_bytes_max {
+        return bytes;
+    }
+    let all = environment.steps_bytes_max;
+    let beside = u64::from(environment.sessions_max.max(members).max(1));
+    let share = (all / 2 / beside).max(EPISODE_BYTES_LEAST);
+    share.min(all / u64::from(members.max(1))).max(1)
 }
 
 /// What becomes of episodes in flight, as a job or an announcement says.

@@ -104,6 +104,8 @@ pub struct Limits {
     pub sessions: u32,
     /// The most steps of an episode.
     pub max_steps: Option<u32>,
+    /// The most bytes of memory that what is played of an episode may take.
+    pub episode_bytes_max: Option<u64>,
     /// The most attempts at an episode.
     pub attempts: u32,
     /// How many episodes a session plays.
@@ -162,6 +164,7 @@ impl RunOptions {
         at_least_1("attempts", u64::from(limits.attempts))?;
         at_least_1("episodes-mib-max", settings.episodes_mib_max.unwrap_or(1))?;
         at_least_1("max-steps", u64::from(limits.max_steps.unwrap_or(1)))?;
+        at_least_1("episode-bytes-max", limits.episode_bytes_max.unwrap_or(1))?;
         let name = settings.name.unwrap_or_else(|| format!("run-{stamp}"));
         if name.is_empty() || name.chars().any(char::is_control) {
             return Err(ConfigError::value("name", "it must be one line of text"));
@@ -259,6 +262,7 @@ impl RunOptions {
             "episodes": self.episodes,
             "sessions": self.limits.sessions,
             "max-steps": self.limits.max_steps,
+            "episode-bytes-max": self.limits.episode_bytes_max,
             "attempts": self.limits.attempts,
             "session-reuse": Reuse(self.limits.session_reuse).to_string(),
             "seed": self.seed,
@@ -429,6 +433,7 @@ fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
     Ok(Limits {
         sessions: settings.sessions.unwrap_or(64),
         max_steps: settings.max_steps,
+        episode_bytes_max: settings.episode_bytes_max,
         attempts: settings.attempts.unwrap_or(3),
         session_reuse,
         deadlines,

@@ -112,6 +112,11 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     pub max_steps: Option<u32>,
 
+    /// Memory that what is played of one episode may take; beyond it, it is cut and recorded as
+    /// truncated. A group begins once so much is free for each of its members. [default: no limit]
+    #[arg(long, value_name = "BYTES")]
+    pub episode_bytes_max: Option<u64>,
+
     /// Episode i is reset with the seed SEED + i. [default: 0]
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
@@ -306,7 +311,7 @@ impl Settings {
         }
         merge! {
             first:
-                format tasks split serve python replicas sessions episodes max_steps seed policy out name connect_timeout_ms
+                format tasks split serve python replicas sessions episodes max_steps episode_bytes_max seed policy out name connect_timeout_ms
                 first_reset_timeout_ms reset_timeout_ms step_timeout_ms episode_timeout_ms
                 job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
                 truncated_from ca bearer_env on_fingerprint_change reset_parameters

@@ -45,6 +45,7 @@ pub struct FleetPlayer {
     control: Control,
     shared: Arc<Shared>,
     defaults: JobOptions,
+    steps_bytes_max: u64,
     action_schema: Bytes,
     thread: Option<JoinHandle<()>>,
 }
@@ -128,6 +129,7 @@ impl FleetPlayer {
                 control,
                 shared,
                 defaults: environment.defaults(),
+                steps_bytes_max: run::steps_bytes_max(&environment.run),
                 action_schema,
                 thread: Some(thread),
             }),
@@ -145,6 +147,7 @@ impl FleetPlayer {
         Environment {
             name: self.shared.name.clone(),
             sessions_max: self.defaults.sessions_max,
+            steps_bytes_max: self.steps_bytes_max,
             defaults: self.defaults.clone(),
             action_schema: self.action_schema.clone(),
             player: Box::new(self),
@@ -222,6 +225,7 @@ impl Player for FleetPlayer {
                     Input::PolicyVersion { job, version, in_flight }
                 }
                 Order::Pause => Input::Pause(job),
+                Order::Slow => Input::Slow(job),
                 Order::Resume => Input::Resume(job),
                 Order::Hold => Input::Hold(job),
                 Order::Drain => Input::Drain(job),
@@ -437,6 +441,7 @@ impl Shared {
             servers: servers.collect(),
             jobs: jobs.ids.iter().filter_map(status).collect(),
             sessions: counts.sessions,
+            memory: at.core.memory(),
             steps: counts.steps,
         };
         drop(jobs);

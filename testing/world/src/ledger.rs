@@ -41,6 +41,8 @@ pub(crate) struct Ledger {
     reuse_max: Option<u32>,
     /// Jobs that may not go on.
     paused: HashSet<JobId>,
+    /// Jobs that may begin nothing, and what they had reserved when they were looked at last.
+    pub(crate) slowed: HashMap<JobId, u64>,
     pub(crate) versions: Versions,
     /// How many jobs there are.
     jobs: u32,
@@ -220,7 +222,14 @@ impl Ledger {
     pub(crate) fn told(&mut self, input: &Input) {
         match input {
             Input::Pause(job) => drop(self.paused.insert(*job)),
-            Input::Resume(job) | Input::Slow(job) => drop(self.paused.remove(job)),
+            Input::Resume(job) => {
+                self.paused.remove(job);
+                self.slowed.remove(job);
+            }
+            Input::Slow(job) => {
+                self.paused.remove(job);
+                self.slowed.entry(*job).or_insert(u64::MAX);
+            }
             &Input::PolicyVersion { job, version, in_flight }
                 if job.0 < self.jobs && !self.ended.contains(&job) =>
             {

@@ -20,13 +20,21 @@ pub(crate) fn check(core: &Core, plan: &Plan, ledger: &mut Ledger) {
             all_reserve = false;
             continue;
         };
-        let Some(status) = core.job_status(JobId(number as u32)) else { continue };
+        let id = JobId(number as u32);
+        let Some(status) = core.job_status(id) else { continue };
+        // Second attempts belong to what has begun.
+        let has_twins = job.group.is_some_and(|group| group.duplicate_stragglers);
+        if let Some(before) = ledger.slowed.get_mut(&id).filter(|_| !has_twins)
+            && std::mem::replace(before, status.reserved_bytes) < status.reserved_bytes
+        {
+            ledger.violation(|| format!("{} begins something and is slowed", job.name));
+        }
         let begun = status.waiting + status.delayed + status.active + status.scoring;
         if begun * most > status.reserved_bytes {
             ledger.violation(|| format!("{begun} episodes of {most} bytes: {status:?}"));
         }
     }
-    if all_reserve && memory.held > memory.reserved {
+    if all_reserve && core.held_bytes() > memory.reserved {
         ledger.violation(|| format!("more is held than reserved: {memory:?}"));
     }
 }

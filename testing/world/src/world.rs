@@ -596,7 +596,7 @@ impl World {
         expect(counts.requests_in_flight == 0, "requests are in flight");
         expect(self.ledger.is_over(), "a job has not ended");
         let memory = self.core.memory();
-        expect(memory.reserved == 0 && memory.held == 0, "memory is kept for nobody");
+        expect(memory.reserved == 0 && self.core.held_bytes() == 0, "memory is kept for nobody");
         expect(counts.sessions == 0 && counts.sessions_admitted == 0, "a session leaked");
         expect(counts.episodes_by_state.iter().all(|&n| n == 0), "an episode leaked");
         // Sessions being closed take up slots beside those that play; how many depends on how long

@@ -370,7 +370,7 @@ fn an_episode_is_cut_at_its_own_maximum() {
         let step = bench.step();
         bench.answer(&step, Outcome::Stepped(shown(4_000)));
     }
-    assert_eq!(bench.core.memory().held, bench.core.memory().held.clamp(8_001, 10_000));
+    assert_eq!(bench.core.held_bytes(), bench.core.held_bytes().clamp(8_001, 10_000));
     let step = bench.step();
     let last = Observed { ended: Some(Ended::Terminated), ..shown(4_000) };
     bench.answer(&step, Outcome::Stepped(last));
@@ -378,7 +378,7 @@ fn an_episode_is_cut_at_its_own_maximum() {
         (&bench.outputs.records[0].end, bench.outputs.records[0].steps.len()),
         (&too_large, 2)
     );
-    assert_eq!((bench.core.memory().held, bench.core.memory().reserved), (0, 0));
+    assert_eq!((bench.core.held_bytes(), bench.core.memory().reserved), (0, 0));
 
     let mut bench = Bench::new(options.clone());
     bench.begin();

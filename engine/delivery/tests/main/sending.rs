@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use envmill_delivery::{
-    AcknowledgeError, AttachError, ConsumerId, Content, JobKey, Kind, Options, Order, Output,
+    AcknowledgeError, AttachError, ConsumerId, Content, JobKey, Kind, Options, Order, Output, Pace,
     RecordError, Terms, Version, VersionError,
 };
 
@@ -209,20 +209,20 @@ fn groups_go_as_a_whole() {
 }
 
 #[test]
-fn episodes_pause_while_much_waits_and_go_on_when_half_has_gone() {
+fn nothing_is_begun_while_much_waits_and_until_half_has_gone() {
     let mut rig = Rig::new(Terms { waiting_items_max: 4, ..TERMS });
-    let pace = |may_go_on| Output::Pace { job: JOB, may_go_on };
+    let pace = |pace| Output::Pace { job: JOB, pace };
     for id in 0..3 {
         rig.record(id, id);
     }
-    assert!(!rig.has_told(&pace(false)));
+    assert!(!rig.has_told(&pace(Pace::BeginNothing)));
     rig.record(3, 3);
-    assert!(rig.has_told(&pace(false)));
+    assert!(rig.has_told(&pace(Pace::BeginNothing)));
     rig.attach(0, 1, 0);
     rig.credit(1, 2);
-    assert!(!rig.has_told(&pace(true)));
+    assert!(!rig.has_told(&pace(Pace::GoOn)));
     rig.credit(1, 1);
-    assert!(rig.has_told(&pace(true)));
+    assert!(rig.has_told(&pace(Pace::GoOn)));
 }
 
 #[test]
@@ -231,9 +231,9 @@ fn a_group_that_is_not_decided_does_not_count_as_waiting() {
     for id in 0..8 {
         rig.record(id, 0);
     }
-    assert!(!rig.has_told(&Output::Pace { job: JOB, may_go_on: false }));
+    assert!(!rig.has_told(&Output::Pace { job: JOB, pace: Pace::BeginNothing }));
     rig.delivery.release(JOB, 0, true).unwrap();
-    assert!(rig.has_told(&Output::Pace { job: JOB, may_go_on: false }));
+    assert!(rig.has_told(&Output::Pace { job: JOB, pace: Pace::BeginNothing }));
 }
 
 #[test]
@@ -244,11 +244,11 @@ fn a_journal_that_fails_pauses_and_loses_nothing() {
     rig.record(0, 0);
     let batch = rig.delivery.batch().unwrap();
     rig.delivery.journal_fails();
-    assert_eq!(rig.delivery.outputs(), [Output::Pace { job: JOB, may_go_on: false }]);
+    assert_eq!(rig.delivery.outputs(), [Output::Pace { job: JOB, pace: Pace::Stop }]);
     rig.record(1, 1);
     rig.disk.on_their_way.push_back(batch);
     assert_eq!(rig.numbers(1), [1, 2]);
-    assert_eq!(rig.told, [Output::Pace { job: JOB, may_go_on: true }]);
+    assert_eq!(rig.told, [Output::Pace { job: JOB, pace: Pace::GoOn }]);
 }
 
 #[test]
@@ -360,10 +360,10 @@ fn a_journal_that_lags_pauses_every_job() {
     for id in 0..3 {
         rig.record(id, id);
     }
-    let pace = |job, may_go_on| Output::Pace { job, may_go_on };
+    let pace = |job, pace| Output::Pace { job, pace };
     let mut told = rig.delivery.outputs();
     told.sort_by_key(|told| matches!(told, Output::Pace { job, .. } if *job == other));
-    assert_eq!(told, [pace(JOB, false), pace(other, false)]);
+    assert_eq!(told, [pace(JOB, Pace::Stop), pace(other, Pace::Stop)]);
     rig.settle();
-    assert_eq!(rig.told, [pace(JOB, true), pace(other, true)]);
+    assert_eq!(rig.told, [pace(JOB, Pace::GoOn), pace(other, Pace::GoOn)]);
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use envmill_delivery::{
-    AttachError, ConsumerId, Content, Delivery, Finished, Kind, Options, Order, Output, Retention,
-    Sent, Terms, Version, VersionError,
+    AttachError, ConsumerId, Content, Delivery, Finished, Kind, Options, Order, Output, Pace,
+    Retention, Sent, Terms, Version, VersionError,
 };
 use envmill_world::Random;
 
@@ -375,7 +375,7 @@ impl World {
         match output {
             Output::Send(sent) => self.receive(sent),
             Output::Load { sequence, .. } => self.to_load.push(sequence),
-            Output::Pace { may_go_on, .. } => self.paused = !may_go_on,
+            Output::Pace { pace, .. } => self.paused = pace != Pace::GoOn,
             Output::Settled(_) => self.is_settled = true,
             Output::Replaced(_) => (),
             Output::Batch { .. } | Output::NoMoreBatches(_) => panic!("no batches were asked for"),

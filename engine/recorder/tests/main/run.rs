@@ -127,7 +127,10 @@ fn others() -> Vec<Input> {
         version(8, InFlight::Keep),
         Input::Pause(JobId(0)),
         Input::Resume(JobId(0)),
+        Input::Slow(JobId(0)),
+        Input::Resume(JobId(0)),
         Input::Pause(JobId(77)),
+        Input::Slow(JobId(77)),
         Input::Cancel(JobId(77)),
     ]
 }

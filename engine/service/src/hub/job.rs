@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use envmill_core::InFlight;
-use envmill_delivery::JobKey;
+use envmill_delivery::{JobKey, Pace};
 use envmill_protocol::PolicyVersion;
 use envmill_wire as wire;
 use prost::Message as _;
@@ -32,10 +32,10 @@ pub(crate) struct Job {
     pub(crate) ledger: Ledger,
     pub(crate) open: OpenGroups,
     pub(crate) is_ledger_dirty: bool,
-    /// The delivery lets its episodes go on.
-    pub(crate) may_go_on: bool,
+    /// How far the delivery lets its episodes go.
+    pub(crate) pace: Pace,
     /// What the player was told last of that, and of the trainer's wish.
-    pub(crate) is_told_to_pause: bool,
+    pub(crate) told_pace: Pace,
     /// A version that waits for episodes in flight.
     pub(crate) pending: Option<PolicyVersion>,
     /// Everything was acknowledged.
@@ -86,8 +86,8 @@ impl Job {
             ledger: Ledger::default(),
             open: OpenGroups::default(),
             is_ledger_dirty: false,
-            may_go_on: true,
-            is_told_to_pause: false,
+            pace: Pace::GoOn,
+            told_pace: Pace::GoOn,
             pending: None,
             settled_at: None,
             seen_at: Instant::now(),
@@ -95,9 +95,14 @@ impl Job {
         }
     }
 
-    /// Whether its episodes may not go on for now.
-    pub(crate) fn must_pause(&self) -> bool {
-        self.ledger.is_paused || !self.may_go_on
+    /// How far its episodes may go for now.
+    pub(crate) const fn pace(&self) -> Pace {
+        if self.ledger.is_paused { Pace::Stop } else { self.pace }
+    }
+
+    /// Whether nothing of it is begun for now.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pace() != Pace::GoOn
     }
 
     /// Changes what is kept of it.

@@ -43,9 +43,9 @@ impl Hub {
                     stream.outbox.send(Response::Replaced(wire::Replaced { job_id }));
                 }
             }
-            Output::Pace { job: key, may_go_on } => {
+            Output::Pace { job: key, pace } => {
                 if let Some(job) = self.jobs.get_mut(&key) {
-                    job.may_go_on = may_go_on;
+                    job.pace = pace;
                     self.pace(key);
                 }
             }

@@ -1,6 +1,6 @@
 //! What players tell, and what they are told.
 
-use envmill_delivery::JobKey;
+use envmill_delivery::{JobKey, Pace};
 use envmill_wire::{self as wire, drive_response::Response};
 use tonic::Code;
 
@@ -71,12 +71,17 @@ impl Hub {
         }
     }
 
-    /// Lets a job's episodes go on or not, as the trainer wishes and the delivery allows.
+    /// Lets a job's episodes go as far as the trainer wishes and the delivery allows.
     pub(super) fn pace(&mut self, key: JobKey) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
-        let must_pause = job.must_pause();
-        if std::mem::replace(&mut job.is_told_to_pause, must_pause) != must_pause {
-            self.order(key, if must_pause { Order::Pause } else { Order::Resume });
+        let pace = job.pace();
+        if std::mem::replace(&mut job.told_pace, pace) != pace {
+            let order = match pace {
+                Pace::GoOn => Order::Resume,
+                Pace::BeginNothing => Order::Slow,
+                Pace::Stop => Order::Pause,
+            };
+            self.order(key, order);
         }
     }
 

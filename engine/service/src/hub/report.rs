@@ -75,21 +75,20 @@ impl Hub {
         let standing = self.delivery.standing(key)?;
         let snapshot = job.environment.and_then(|at| snapshots.get(at));
         let status = snapshot.and_then(|it| it.jobs.iter().find(|(its, _)| *its == key));
-        let (unstarted, in_flight) = match status {
-            Some((_, status)) => (status.unstarted, in_flight(status)),
-            None => (0, 0),
-        };
+        let status = status.map(|(_, status)| *status).unwrap_or_default();
         let account = job.account();
         Some(wire::Progress {
             job_id: job.id.clone(),
-            unstarted,
-            in_flight,
+            unstarted: status.unstarted,
+            in_flight: in_flight(&status),
             recorded: episodes(&account) + account.groups,
             waiting: standing.waiting_items,
             numbered: standing.last_number,
-            paused: job.must_pause(),
+            paused: job.is_paused(),
             version: Some(version(standing.version)),
             so_far: Some(account),
+            reserved_bytes: status.reserved_bytes,
+            waits_for_memory: status.waits_for_memory,
         })
     }
 
@@ -106,6 +105,7 @@ impl Hub {
                 has_policy: job.desk.as_ref().is_some_and(crate::Desk::has_seat),
             })
         });
+        let memories = || snapshots.iter().map(|it| it.memory);
         wire::StatusResponse {
             engine_version: env!("CARGO_PKG_VERSION").into(),
             incarnation: self.incarnation,
@@ -115,6 +115,12 @@ impl Hub {
             journal_bytes: self.options.journal_bytes(),
             resident_bytes: self.delivery.resident_bytes(),
             jobs: jobs.collect(),
+            reserved_bytes: memories().map(|it| it.reserved).sum(),
+            steps_bytes_max: self
+                .environments
+                .iter()
+                .fold(0, |sum: u64, it| sum.saturating_add(it.steps_bytes_max)),
+            jobs_waiting_for_memory: memories().map(|it| it.jobs_waiting).sum(),
         }
     }
 
@@ -135,6 +141,8 @@ impl Hub {
                 sessions: snapshot.sessions,
                 servers: snapshot.servers.iter().map(server).collect(),
                 action_schema: it.action_schema.clone(),
+                steps_bytes_max: it.steps_bytes_max,
+                reserved_bytes: snapshot.memory.reserved,
             }
         });
         wire::ListEnvironmentsResponse { environments: environments.collect() }
@@ -160,7 +168,7 @@ impl Hub {
             let jobs = || self.jobs.values().filter(move |job| job.environment == Some(at));
             let standings = || jobs().filter_map(|job| self.delivery.standing(job.key));
             set(&metrics.jobs, standings().filter(|it| !it.has_ended).count() as u64);
-            set(&metrics.paused, jobs().filter(|job| job.must_pause()).count() as u64);
+            set(&metrics.paused, jobs().filter(|job| job.is_paused()).count() as u64);
             set(&metrics.unstarted, statuses().map(|status| status.unstarted).sum());
             set(&metrics.in_flight, statuses().map(in_flight).sum());
             set(&metrics.scoring, statuses().map(|status| status.scoring).sum());
@@ -169,6 +177,9 @@ impl Hub {
             set(&metrics.sessions, snapshot.sessions.into());
             set(&metrics.sessions_max, it.sessions_max.into());
             set(&metrics.steps, snapshot.steps);
+            set(&metrics.steps_bytes_max, it.steps_bytes_max);
+            set(&metrics.reserved, snapshot.memory.reserved);
+            set(&metrics.waiting_for_memory, snapshot.memory.jobs_waiting.into());
             for (server, status) in &snapshot.servers {
                 let of = OfServer { environment: it.name.clone(), server: server.clone() };
                 let sessions = i64::from(status.admitted + status.opening);

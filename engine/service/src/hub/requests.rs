@@ -183,7 +183,9 @@ impl Hub {
         let name = &request.job.name;
         let is_it = |job: &&super::Job| !name.is_empty() && job.asked.name == *name;
         let Some(job) = self.jobs.values().find(is_it) else { return Ok(None) };
-        if job.asked == request.shown() && job.tasks == super::job::digest(&request.job) {
+        if job.asked == request.shown_beside(&job.asked)
+            && job.tasks == super::job::digest(&request.job)
+        {
             return Ok(Some(job.key));
         }
         Err(Refusal::new(

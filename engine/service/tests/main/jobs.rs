@@ -51,7 +51,7 @@ async fn groups_come_as_a_whole_or_as_their_members_finish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_comes_without_credit_and_episodes_pause() {
+async fn nothing_comes_without_credit_and_nothing_is_begun() {
     let rig = Rig::new().await;
     let mut job = episodes(100);
     job.delivery = Some(wire::DeliveryTerms { waiting_max: 5, ..wire::DeliveryTerms::default() });
@@ -59,7 +59,7 @@ async fn nothing_comes_without_credit_and_episodes_pause() {
     let mut trainer = rig.submit_with(job, options).await;
     let job = rig.puppet.job().await;
     rig.puppet.finish(&job, 0..20);
-    rig.puppet.told(Order::Pause).await;
+    rig.puppet.told(Order::Slow).await;
     let mut numbers = Vec::new();
     while numbers.len() < 4 {
         // They are left where they are: no room is made.

@@ -218,6 +218,7 @@ impl Rig {
         let environment = Environment {
             name: "puppet".into(),
             sessions_max: 16,
+            steps_bytes_max: 1 << 30,
             defaults: JobOptions::default(),
             action_schema: Bytes::from_static(b"{\"type\":\"object\"}"),
             player: Box::new(puppet.clone()),
