@@ -21,6 +21,8 @@ pub(crate) struct Episode {
     pub(crate) group: u64,
     /// Its number within the group.
     pub(crate) sample: u32,
+    /// The place of its task in the set of the job.
+    pub(crate) task: Option<u32>,
     pub(crate) policy_seed: u64,
     pub(crate) parameters: Bytes,
     state: State,
@@ -92,6 +94,7 @@ impl Episode {
             index,
             group: index.0,
             sample: 0,
+            task: None,
             policy_seed,
             parameters,
             state: State::Queued,
@@ -205,7 +208,7 @@ impl Episode {
             job_id: job.options.name.clone(),
             group_id: self.group,
             sample_index: self.sample,
-            task_id: job.task_id(self.group),
+            task_id: job.task_id(self.task),
             environment: job.options.environment_name.clone(),
             branch_id: 0,
             parent_branch: None,

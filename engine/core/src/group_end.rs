@@ -61,7 +61,7 @@ impl Core {
         let record = GroupRecord {
             job_id: state.options.name.clone(),
             group_id: number,
-            task_id: state.task_id(number),
+            task_id: state.task_id(group.task),
             environment: state.options.environment_name.clone(),
             seed: state.environment_seed(number),
             asked: options.samples,

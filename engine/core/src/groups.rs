@@ -26,6 +26,8 @@ pub(crate) struct Group {
     pub(crate) started: u32,
     /// Whether members are played, and memory is reserved for all that have no record.
     pub(crate) has_begun: bool,
+    /// The place of its task in the set of the job.
+    pub(crate) task: Option<u32>,
     /// The sample to look at for the next one to start: they are started in their order.
     next_sample: u32,
     /// Members under way.
@@ -54,8 +56,8 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(now: Time) -> Self {
-        Self { started_at: now, ..Self::default() }
+    pub(crate) fn new(task: Option<u32>, now: Time) -> Self {
+        Self { task, started_at: now, ..Self::default() }
     }
 
     pub(crate) fn first_observations(&self) -> FirstObservations {
@@ -112,15 +114,19 @@ impl Core {
             sample += 1;
         }
         let index = index(sample);
+        let task = match state.groups.get(&group) {
+            Some(group) => group.task,
+            None => state.draw(group),
+        };
         let mut episode = Episode::new(
             job,
             index,
             random::policy_seed(state.options.seed, index.0),
-            state.parameters(group),
+            state.parameters(group, task),
             self.now,
             &mut self.counts,
         );
-        (episode.group, episode.sample) = (group, sample);
+        (episode.group, episode.sample, episode.task) = (group, sample, task);
         let key = self.insert(episode);
         let state = &mut self.jobs[job];
         if let Some(group_state) = state.groups.get_mut(&group) {

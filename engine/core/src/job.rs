@@ -10,7 +10,7 @@ use envmill_protocol::{
 
 use crate::{
     JobOptions, OptionsError, Task, Time, budget::Budget, episode::EpisodeKey, fairness::Share,
-    groups::Group, random, versions::Versions,
+    groups::Group, random, rounds::Draws, versions::Versions,
 };
 
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Job {
     pub(crate) next_group: u64,
     /// How many groups there are, refills included.
     pub(crate) groups_total: u64,
+    /// Which group plays which task.
+    pub(crate) draws: Draws,
     /// Started groups that have members left to start, in the order they were started.
     pub(crate) filling: Vec<u64>,
     /// Groups from their first member's start to their last member's record; empty without groups.
@@ -104,6 +106,7 @@ impl JobOptions {
         if let Some(group) = &self.group {
             group.check(self.episodes)?;
         }
+        self.tasks.check()?;
         let parameters = self.reset_parameters.trim_ascii();
         let is_object = parameters.starts_with(b"{") && parameters.ends_with(b"}");
         if !parameters.is_empty() && !is_object {
@@ -125,6 +128,7 @@ impl Job {
             members,
             next_group: 0,
             groups_total,
+            draws: Draws::default(),
             filling: Vec::new(),
             groups: BTreeMap::new(),
             refills: Vec::new(),
@@ -170,21 +174,27 @@ impl Job {
         self.options.send_seed.then(|| random::environment_seed(self.options.seed, group))
     }
 
-    /// The task that a group plays.
-    pub(crate) fn task(&self, group: u64) -> Option<&Task> {
-        self.options.tasks.drawn(self.options.seed, group)
+    /// The place in the set of the task that a group plays, if there are tasks. Groups that have begun know
+    /// theirs.
+    pub(crate) fn draw(&mut self, group: u64) -> Option<u32> {
+        self.draws.task(&self.options.tasks, self.options.seed, group)
     }
 
-    /// Its name; empty without tasks.
-    pub(crate) fn task_id(&self, group: u64) -> String {
-        self.task(group).map_or_else(String::new, |task| task.id.clone())
+    fn task(&self, place: Option<u32>) -> Option<&Task> {
+        self.options.tasks.as_slice().get(place? as usize)
     }
 
-    /// The reset parameters of the episodes of one group: the seed, the job's object and the task's,
-    /// in one. Of equal keys the last wins, so that a job may fix the seed and a task anything.
-    pub(crate) fn parameters(&self, group: u64) -> Bytes {
+    /// The name of the task with this place; empty without tasks.
+    pub(crate) fn task_id(&self, place: Option<u32>) -> String {
+        self.task(place).map_or_else(String::new, |task| task.id.clone())
+    }
+
+    /// The reset parameters of the episodes of one group: the seed, the job's object and those of the task
+    /// with this place, in one. Of equal keys the last wins, so that a job may fix the seed and a task
+    /// anything.
+    pub(crate) fn parameters(&self, group: u64, task: Option<u32>) -> Bytes {
         let seed = self.environment_seed(group).map(|seed| format!("{{\"seed\":{seed}}}"));
-        let task = self.task(group).map(|task| &task.parameters);
+        let task = self.task(task).map(|task| &task.parameters);
         match (seed, task) {
             (None, None) => self.options.reset_parameters.clone(),
             (seed, task) => joined([
@@ -233,7 +243,7 @@ mod tests {
             send_seed,
             ..JobOptions::default()
         };
-        Job::new(options, Time::ZERO).unwrap().parameters(2)
+        Job::new(options, Time::ZERO).unwrap().parameters(2, None)
     }
 
     #[test]
@@ -247,15 +257,17 @@ mod tests {
 
     #[test]
     fn a_task_wins_over_the_job() {
-        let task = Task { id: "hard".into(), parameters: Bytes::from_static(br#"{"level":3}"#) };
+        let parameters = Bytes::from_static(br#"{"level":3}"#);
+        let task = Task { id: "hard".into(), parameters, ..Task::default() };
         let options = JobOptions {
             reset_parameters: Bytes::from_static(br#"{"level":1}"#),
             tasks: crate::Tasks::new(vec![task]),
             ..JobOptions::default()
         };
-        let job = Job::new(options, Time::ZERO).unwrap();
-        assert_eq!(job.parameters(5), r#"{"seed":5,"level":1,"level":3}"#);
-        assert_eq!(job.task_id(5), "hard");
+        let mut job = Job::new(options, Time::ZERO).unwrap();
+        let task = job.draw(5);
+        assert_eq!(job.parameters(5, task), r#"{"seed":5,"level":1,"level":3}"#);
+        assert_eq!(job.task_id(task), "hard");
     }
 
     #[test]

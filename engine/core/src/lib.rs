@@ -37,6 +37,7 @@ mod random;
 mod recorded_groups;
 mod retiring;
 mod retrying;
+mod rounds;
 mod schedule;
 mod scoring;
 mod session;
@@ -50,6 +51,7 @@ mod time;
 mod timers;
 mod turns;
 mod versions;
+mod weights;
 
 pub use crate::core::Core;
 pub use admission::{Admission, AdmissionOptions, AdmissionStatus, Room, Standing};
@@ -69,7 +71,9 @@ pub use options::{
 };
 pub use random::Random;
 pub use recorded_groups::{RecordedGroups, recorded_member};
+pub use rounds::Round;
 pub use state::{State, TRANSITIONS, Transition, Trigger};
 pub use task_statistics::{StatisticsByTask, TaskStatistics};
 pub use tasks::{Task, Tasks};
 pub use time::Time;
+pub use weights::{Weight, WeightError};

@@ -112,7 +112,8 @@ impl Job {
     fn open_group(&mut self, now: Time) -> u64 {
         let number = self.next_group;
         self.next_group += 1;
-        self.groups.insert(number, Group::new(now));
+        let task = self.draw(number);
+        self.groups.insert(number, Group::new(task, now));
         self.filling.push(number);
         number
     }

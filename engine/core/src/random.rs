@@ -39,6 +39,11 @@ pub(crate) const fn environment_seed(job_seed: u64, index: u64) -> u64 {
     job_seed.wrapping_add(index) & 0x7FFF_FFFF
 }
 
+/// A number that follows from two others.
+pub(crate) const fn mixed(seed: u64, index: u64) -> u64 {
+    mix(mix(seed).wrapping_add(index.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+}
+
 const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -58,8 +58,8 @@ impl Job {
     /// Takes a group up that an earlier run may have begun: how many members are left.
     pub(crate) fn take_up(&mut self, number: u64, now: Time) -> u64 {
         let members = self.options.recorded_groups.open.get(&number);
-        if let Some(members) = members {
-            let mut group = Group::taken_up(members.clone(), now);
+        if let Some(members) = members.cloned() {
+            let mut group = Group::taken_up(members, self.draw(number), now);
             group.has_begun = self.options.episode_bytes_max.is_none();
             if group.started < self.members {
                 self.filling.push(number);
@@ -92,8 +92,8 @@ impl Job {
 
 impl Group {
     /// A group of which an earlier run has recorded these members.
-    fn taken_up(members: Vec<MemberRecord>, now: Time) -> Self {
-        let mut group = Self::new(now);
+    fn taken_up(members: Vec<MemberRecord>, task: Option<u32>, now: Time) -> Self {
+        let mut group = Self::new(task, now);
         for member in members {
             let is_filtered = matches!(member.end, End::Filtered(_));
             group.usable += u32::from(member.used || is_filtered);

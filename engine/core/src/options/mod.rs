@@ -86,8 +86,8 @@ pub struct JobOptions {
     pub send_seed: bool,
     /// Reset parameters for every episode: the text of one JSON object, or empty for none.
     pub reset_parameters: Bytes,
-    /// Tasks that the groups play (without groups, the episodes), by their numbers; without any, all
-    /// play what `reset_parameters` says.
+    /// Tasks that the groups play (without groups, the episodes), in rounds; without any, all play
+    /// what `reset_parameters` says.
     pub tasks: Tasks,
     /// Episodes that have their record from an earlier run of this job: they are neither played nor
     /// recorded again, and are not among [`Counts::requested`](crate::Counts::requested). With groups,
@@ -289,6 +289,18 @@ pub enum OptionsError {
     /// The reset parameters are not the text of a JSON object.
     #[error("the reset parameters must be one JSON object such as {{\"split\":\"train\"}}")]
     ResetParameters,
+    /// The weights of its tasks make no rounds.
+    #[error(
+        "the weights of {tasks} tasks are {} together: a round must have at least a 64th of the tasks and \
+         at most 67108864 of them; multiply all weights by the same number",
+        *.millionths as f64 / 1e6
+    )]
+    Weights {
+        /// How many tasks there are.
+        tasks: usize,
+        /// Their weights together.
+        millionths: u64,
+    },
     /// The episodes do not make whole groups.
     #[error("{episodes} episodes do not make groups of {samples}: ask for a multiple")]
     Samples {

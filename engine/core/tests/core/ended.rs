@@ -92,7 +92,11 @@ fn what_is_large_of_a_job_is_not_kept() {
     let mut quiet = Quiet::new();
     let job = quiet.submit(JobOptions {
         reset_parameters: Bytes::from_static(b"{\"split\":\"train\"}"),
-        tasks: Tasks::new(vec![Task { id: "hard".into(), parameters: Bytes::new() }]),
+        tasks: Tasks::new(vec![Task {
+            id: "hard".into(),
+            parameters: Bytes::new(),
+            ..Task::default()
+        }]),
         recorded: Arc::new((0..3).map(EpisodeIndex).collect()),
         environment_name: "maze".into(),
         ..named("large", 5)

@@ -179,3 +179,13 @@ fn rows_of_parquet_are_objects() {
         rows[0]
     );
 }
+
+/// What `tests/data/tasks.py` has written.
+#[test]
+fn rows_of_other_programs_read_as_objects() {
+    let rows = parquet_rows(file(include_bytes!("../data/tasks.parquet"))).unwrap();
+    expect_test::expect![[r#"
+        {"added":"2026-01-02 03:04:05.000 +00:00","answer":{"unit":null,"value":4.0},"hidden":false,"id":"a","level":"easy","price":"1.50","prompt":[{"content":"2 + 2 = “?”\n","role":"user"},{"content":null,"role":"system"}],"seed":9007199254740993,"tags":{"arithmetic":1},"weight":2.0}
+        {"added":null,"answer":null,"hidden":null,"id":"b","level":"hard","price":null,"prompt":[],"seed":-1,"tags":null,"weight":0.0}
+        {"added":null,"answer":{"unit":"m","value":0.1},"hidden":null,"id":"c","level":"easy","price":null,"prompt":null,"seed":null,"tags":null,"weight":0.5}"#]].assert_eq(&rows.join("\n"));
+}

@@ -5,6 +5,7 @@ use envmill_core::{
     FingerprintChange, GroupFilter, GroupOptions, GroupPlacement, InFlight, Input, JobOptions,
     Latency, Note, OnEnvironmentError, Options, Outlier, Outputs, RecordedGroups, RetryBudget,
     Score, ScoreTicket, Scored, Scoring, ServerOptions, SessionReuse, Task, Tasks, Time, ToScore,
+    Weight,
 };
 
 use super::{
@@ -37,6 +38,21 @@ impl Decode for Tasks {
 
     fn decode(from: &mut Source) -> Result<Self, Malformed> {
         Vec::decode(from).map(Self::new)
+    }
+}
+
+impl Encode for Weight {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.millionths().encode(out);
+    }
+}
+
+impl Decode for Weight {
+    const BYTES_MIN: usize = 4;
+
+    fn decode(from: &mut Source) -> Result<Self, Malformed> {
+        let millionths = u32::decode(from)?;
+        Self::from_millionths(millionths).ok_or(Malformed::TooLarge)
     }
 }
 
@@ -81,7 +97,7 @@ structs! {
         samples, oversample, complete_at, filter, refill_max, deadline, duplicate_stragglers,
         placement
     }
-    Task { id, parameters }
+    Task { id, parameters, weight }
     Deadlines { connect, first_reset, reset, step, policy, episode, job, no_server }
     External { slot, generation, turn }
     Outputs {

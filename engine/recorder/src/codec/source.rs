@@ -17,6 +17,9 @@ pub(crate) enum Malformed {
     /// A number stands for no variant.
     #[error("{0} stands for nothing here")]
     Tag(u8),
+    /// A number is larger than what it counts may be.
+    #[error("a number is too large")]
+    TooLarge,
     /// Something is left over.
     #[error("something is left over")]
     Rest,
