@@ -26,6 +26,7 @@ mod rings;
 mod server;
 mod service;
 mod step_batch;
+mod tasks;
 mod tokens;
 
 pub use audit::{Audit, AuditError, audit};

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use envmill_core::{
     Deadlines, GroupFilter, GroupOptions, InFlight, JobOptions, OnEnvironmentError, RetryBudget,
-    Scoring, SessionReuse, Task, Tasks,
+    Scoring, SessionReuse, Tasks,
 };
 use envmill_delivery::{Order, Retention, Terms};
 use envmill_protocol::PolicyVersion;
 use envmill_wire as wire;
 use serde::de::IgnoredAny;
 
-use crate::{Desk, Environment, JobPolicy, refusal::Refusal};
+use crate::{Desk, Environment, JobPolicy, refusal::Refusal, tasks};
 
 /// The longest name of a job.
 const NAME_BYTES_MAX: usize = 128;
@@ -25,7 +25,7 @@ const EPISODE_BYTES_LEAST: u64 = 1 << 20;
 /// The most ranks of a job.
 const WORLD_MAX: u32 = 65_536;
 /// The most episodes of a job: what is kept of each in memory is a bit.
-const EPISODES_MAX: u64 = 1 << 32;
+pub(crate) const EPISODES_MAX: u64 = 1 << 32;
 
 /// A request that was accepted.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Request {
     pub(crate) job: wire::SubmitJob,
     /// Whether it says what an episode may take in memory.
     pub(crate) states_bytes: bool,
+    /// Its tasks are those that its task set has now.
+    pub(crate) is_of_set: bool,
     /// The environment's place in the configuration.
     pub(crate) environment: usize,
     pub(crate) options: JobOptions,
@@ -62,8 +64,10 @@ impl Request {
                 ))
             })?;
         let its = &environments[environment];
+        let is_of_set = !job.task_set.is_empty() && job.tasks.is_empty();
+        let tasks = tasks::read(&mut job, task_sets)?;
+        tasks::count_epochs(&mut job, &tasks)?;
         let (group, episodes) = group(&mut job)?;
-        let tasks = tasks(&mut job, task_sets)?;
         let scoring = scoring(&job, scorers)?;
         check_object("reset_parameters", &job.reset_parameters)?;
         if let wire::policy::Policy::Constant(action) =
@@ -144,7 +148,7 @@ impl Request {
                 "limits.episode_bytes_max: {error} (`steps-mib-max` of its configuration)"
             ))
         })?;
-        Ok(Self { job, states_bytes, environment, options, terms, in_flight, version })
+        Ok(Self { job, states_bytes, is_of_set, environment, options, terms, in_flight, version })
     }
 
     /// Members of each group.
@@ -224,7 +228,9 @@ fn check_name(name: &str) -> Result<(), Refusal> {
 /// How its groups are made up, and how many episodes its samples are.
 fn group(job: &mut wire::SubmitJob) -> Result<(Option<GroupOptions>, u64), Refusal> {
     match (job.episodes, job.groups) {
-        (0, 0) => return Err(Refusal::argument("episodes: at least 1, or ask for groups")),
+        (0, 0) => {
+            return Err(Refusal::argument("episodes: at least 1, or ask for groups or epochs"));
+        }
         (1.., 1..) => return Err(Refusal::argument("groups: either episodes or groups")),
         (1.., 0) if job.group_rules.is_some() => {
             return Err(Refusal::argument("group_rules: ask for groups, not for episodes"));
@@ -269,30 +275,6 @@ fn check_episodes(episodes: Option<u64>) -> Result<(), Refusal> {
     }
 }
 
-fn tasks(job: &mut wire::SubmitJob, task_sets: &BTreeMap<String, Tasks>) -> Result<Tasks, Refusal> {
-    if !job.task_set.is_empty() && job.tasks.is_empty() {
-        let set = task_sets.get(&job.task_set).ok_or_else(|| {
-            let names: Vec<_> = task_sets.keys().map(String::as_str).collect();
-            Refusal::argument(format!(
-                "task_set: there is no `{}` in the engine's configuration, which has {}",
-                job.task_set,
-                if names.is_empty() { "none".into() } else { names.join(", ") }
-            ))
-        })?;
-        // They go into the journal with the job: the file may change, and the job may not.
-        let message =
-            |task: &Task| wire::Task { id: task.id.clone(), parameters: task.parameters.clone() };
-        job.tasks = set.as_slice().iter().map(message).collect();
-        return Ok(set.clone());
-    }
-    for (number, task) in job.tasks.iter().enumerate() {
-        check_object(&format!("tasks[{number}].parameters"), &task.parameters)?;
-    }
-    let task =
-        |task: &wire::Task| Task { id: task.id.clone(), parameters: task.parameters.clone() };
-    Ok(Tasks::new(job.tasks.iter().map(task).collect()))
-}
-
 fn scoring(job: &wire::SubmitJob, scorers: &BTreeMap<String, Scoring>) -> Result<Scoring, Refusal> {
     if job.scorer.is_empty() {
         return Ok(Scoring::Environment);
@@ -314,7 +296,7 @@ fn scoring(job: &wire::SubmitJob, scorers: &BTreeMap<String, Scoring>) -> Result
     Ok(scoring)
 }
 
-fn check_object(field: &str, text: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn check_object(field: &str, text: &[u8]) -> Result<(), Refusal> {
     if text.is_empty() {
         return Ok(());
     }

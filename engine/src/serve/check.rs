@@ -8,7 +8,7 @@ use std::{
 
 use envmill_core::Tasks;
 
-use super::{EnvironmentOptions, ServeError, ServeOptions, Tokens};
+use super::{EnvironmentOptions, ServeError, ServeOptions, TaskSource, Tokens};
 use crate::{config::Source, run, tasks};
 
 /// A configuration whose files have been looked at: what would be started. Shown as text, without
@@ -19,7 +19,7 @@ pub struct Checked<'a> {
     pub tokens: Option<Tokens>,
     /// Its certificate chain and key as PEM, if it has one. Secret.
     pub tls: Option<(Vec<u8>, Vec<u8>)>,
-    /// The tasks of each task set, in the order of the options.
+    /// The tasks of each task set that is a file, in the order of the options.
     pub task_sets: Vec<(String, Tasks)>,
 }
 
@@ -49,9 +49,11 @@ pub fn check(options: &ServeOptions) -> Result<Checked<'_>, ServeError> {
     };
     let mut task_sets = Vec::new();
     for set in &options.task_sets {
-        let tasks = tasks::read(&set.file)
+        let TaskSource::File(file) = &set.source else { continue };
+        let tasks = tasks::read(file)
+            .and_then(|tasks| set.weights.apply(tasks))
             .map_err(|source| ServeError::Tasks { name: set.name.clone(), source })?;
-        task_sets.push((set.name.clone(), Tasks::new(tasks)));
+        task_sets.push((set.name.clone(), tasks));
     }
     for environment in &options.environments {
         if let Some(ca) = &environment.run.ca {
@@ -93,8 +95,12 @@ impl Display for Checked<'_> {
             Some(files) => writeln!(f, "tls          {}", files.cert.display())?,
             None => writeln!(f, "tls          none")?,
         }
-        for (name, tasks) in &self.task_sets {
-            writeln!(f, "task set     {name}: {} tasks", tasks.len())?;
+        for set in &options.task_sets {
+            let name = &set.name;
+            match self.task_sets.iter().find(|(its, _)| its == name) {
+                Some((_, tasks)) => writeln!(f, "task set     {name}: {} tasks", tasks.len())?,
+                None => writeln!(f, "task set     {name}: {}", set.source)?,
+            }
         }
         for scorer in &options.scorers {
             writeln!(f, "scorer       {scorer}")?;
@@ -106,7 +112,7 @@ impl Display for Checked<'_> {
 
 /// What would be started of an environment.
 fn line(environment: &EnvironmentOptions) -> String {
-    let EnvironmentOptions { name, run } = environment;
+    let EnvironmentOptions { name, run, .. } = environment;
     let mut sources: Vec<(String, usize)> = Vec::new();
     for source in &run.sources {
         let source = source.to_string();

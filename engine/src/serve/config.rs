@@ -1,7 +1,7 @@
 //! What a service is told: one file.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -12,6 +12,7 @@ use envmill_core::JobOptions;
 use envmill_service::ServiceOptions;
 use serde::Deserialize;
 
+use super::task_sets::{self, TaskSet, TaskSource};
 use crate::{
     config::{ConfigError, Known, RunOptions, Settings, parse_as},
     run,
@@ -69,6 +70,8 @@ pub struct EnvironmentOptions {
     pub name: String,
     /// Its servers, its limits, and what jobs get that do not say. What else is in there is not used.
     pub run: RunOptions,
+    /// The splits of its own tasks that it is asked for when it starts.
+    pub splits: BTreeSet<String>,
 }
 
 impl EnvironmentOptions {
@@ -77,15 +80,6 @@ impl EnvironmentOptions {
     pub fn defaults(&self) -> JobOptions {
         JobOptions { environment_name: self.name.clone(), ..run::job(&self.run) }
     }
-}
-
-/// Tasks under a name.
-#[derive(Clone, Debug)]
-pub struct TaskSet {
-    /// Its name, as jobs give it.
-    pub name: String,
-    /// A file of tasks, as `envmill run --tasks` takes it.
-    pub file: PathBuf,
 }
 
 /// A certificate and its key, as files of PEM.
@@ -140,7 +134,7 @@ pub enum ServeConfigError {
 struct File {
     service: Service,
     environments: BTreeMap<String, Settings>,
-    task_sets: BTreeMap<String, TaskSetTable>,
+    task_sets: BTreeMap<String, task_sets::Table>,
     scorers: BTreeMap<String, scorer::Table>,
 }
 
@@ -161,12 +155,6 @@ struct Service {
     abandon_after_s: Option<u64>,
     drain_s: Option<u64>,
     steps_mib_max: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct TaskSetTable {
-    file: Option<PathBuf>,
 }
 
 const TABLES: [&str; 4] = ["service", "environments", "task-sets", "scorers"];
@@ -240,7 +228,7 @@ fn keys(key: &str) -> Vec<String> {
             names.retain(|name| instead(name).is_none());
             names
         }
-        Some("task-sets") => owned(&["file"]),
+        Some("task-sets") => owned(&task_sets::KEYS),
         Some("scorers") => owned(&scorer::KEYS),
         _ => owned(&TABLES),
     }
@@ -324,23 +312,24 @@ impl ServeOptions {
             return context.wrong("environments", problem);
         }
         let steps_mib_each = steps_mib_each(steps_mib_max, environments.len());
-        let environments = environments
+        let mut environments = environments
             .into_iter()
             .map(|(name, settings)| {
                 let mut environment = context.environment(name, settings, &variable)?;
                 environment.run.episodes_mib_max = steps_mib_each;
                 Ok(environment)
             })
-            .collect::<Result<_, ServeConfigError>>()?;
+            .collect::<Result<Vec<_>, ServeConfigError>>()?;
         let task_sets = task_sets
             .into_iter()
-            .map(|(name, TaskSetTable { file })| match file {
-                Some(file) => Ok(TaskSet { name, file: context.beside(&file) }),
-                None => {
-                    context.wrong(&format!("task-sets.{name}.file"), "write the file of its tasks")
-                }
-            })
-            .collect::<Result<_, _>>()?;
+            .map(|(name, table)| context.task_set(name, table, &environments))
+            .collect::<Result<Vec<_>, _>>()?;
+        for set in &task_sets {
+            let TaskSource::Split { environment, split } = &set.source else { continue };
+            for its in environments.iter_mut().filter(|it| it.name == *environment) {
+                its.splits.insert(split.clone());
+            }
+        }
         let scorers = scorers
             .into_iter()
             .map(|(name, table)| context.scorer(&name, table))
@@ -467,6 +456,19 @@ impl Context<'_> {
         }
     }
 
+    fn task_set(
+        &self,
+        name: String,
+        table: task_sets::Table,
+        environments: &[EnvironmentOptions],
+    ) -> Result<TaskSet, ServeConfigError> {
+        let is_environment = |name: &str| environments.iter().any(|it| it.name == name);
+        match table.resolve(name.clone(), |path| self.beside(path), is_environment) {
+            Ok(set) => Ok(set),
+            Err((key, problem)) => self.wrong(&format!("task-sets.{name}.{key}"), problem),
+        }
+    }
+
     fn environment(
         &self,
         name: String,
@@ -488,7 +490,7 @@ impl Context<'_> {
         }
         // Names that are never seen: a service has neither records' files nor a job of its own.
         match RunOptions::resolve(settings, &name, variable) {
-            Ok(run) => Ok(EnvironmentOptions { name, run }),
+            Ok(run) => Ok(EnvironmentOptions { name, run, splits: BTreeSet::new() }),
             Err(source) => {
                 let path = self.path.to_owned();
                 Err(ServeConfigError::Environment { path, name, source: Box::new(source) })
@@ -505,8 +507,6 @@ fn without_dashes(error: &ConfigError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use envmill_core::{FingerprintChange, SessionReuse};
 
     use super::*;
@@ -576,7 +576,8 @@ mod tests {
         assert_eq!(options.store, Path::new("/var/store"));
         assert_eq!(options.tokens.as_deref(), Some(Path::new("/etc/envmill/tokens.toml")));
         assert_eq!(options.tls.unwrap().key, Path::new("/etc/envmill/../key.pem"));
-        assert_eq!(options.task_sets[0].file, Path::new("/etc/envmill/train.jsonl"));
+        let file = TaskSource::File("/etc/envmill/train.jsonl".into());
+        assert_eq!(options.task_sets[0].source, file);
         let names: Vec<_> = options.scorers.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(names, ["judge", "rules"]);
         let Source::Python { path, .. } = &options.scorers[1].source else { panic!() };
@@ -620,6 +621,10 @@ mod tests {
             ),
             (with("[task-sets.a]"), "`task-sets.a.file`"),
             (with("[task-sets.a]\nfil = \"x\""), "did you mean `file`?"),
+            (
+                with("[task-sets.a]\nenvironment = \"b\"\nsplit = \"c\""),
+                "`task-sets.a.environment`: there is no [environments.b]",
+            ),
             (with("[scorers.a]"), "`scorers.a.url`: write who scores"),
             (with("[scorers.a]\nurl = \"x\""), "`scorers.a.url`: `x` is no URL"),
             (with("[scorers.a]\npyton = \"a:b\""), "did you mean `python`?"),

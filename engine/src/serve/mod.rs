@@ -10,11 +10,13 @@ mod player;
 mod policies;
 mod scorers;
 mod stop;
+mod task_sets;
 mod tokens;
 mod warnings;
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, thread};
 
+use envmill_core::Tasks;
 use envmill_service::{Certificate, Environment, Opened, Played, StartError};
 use tokio::{
     net::TcpListener,
@@ -25,9 +27,10 @@ pub(crate) use self::config::JOURNAL;
 use self::policies::JobPolicies;
 pub use self::{
     check::{Checked, check},
-    config::{EnvironmentOptions, Overrides, ServeConfigError, ServeOptions, TaskSet, TlsFiles},
+    config::{EnvironmentOptions, Overrides, ServeConfigError, ServeOptions, TlsFiles},
     player::FleetPlayer,
     stop::Stop,
+    task_sets::{TaskSet, TaskSource},
     tokens::{Tokens, TokensError},
 };
 use crate::{
@@ -105,6 +108,14 @@ pub enum ServeError {
         /// Why.
         source: TasksError,
     },
+    /// An environment has no tasks of its own for a task set.
+    #[error("`task-sets.{name}`: {problem}")]
+    Split {
+        /// The task set.
+        name: String,
+        /// Why.
+        problem: String,
+    },
     /// The system refused something.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -145,12 +156,14 @@ pub fn serve(
     // Those that play end before those that score: what these do not answer any more is played again.
     let scorers =
         ScorerPools::start(&options.scorers, &options.scorer_logs(), &|| stop.is_asked())?;
-    let Started { environments, stoppers } = start(options, &scorers, stop, |environment| {
-        let ear = opened.ear(environment);
-        move |played| ear.tell(played)
-    })?;
+    let Started { environments, stoppers, splits } =
+        start(options, &scorers, stop, |environment| {
+            let ear = opened.ear(environment);
+            move |played| ear.tell(played)
+        })?;
     let scorings = options.scorers.iter().map(|it| (it.name.clone(), it.scoring())).collect();
-    let running = opened.start(environments, task_sets.into_iter().collect(), scorings)?;
+    let task_sets = task_sets.into_iter().chain(splits).collect();
+    let running = opened.start(environments, task_sets, scorings)?;
     let accepted = envmill_service::Tokens::default();
     accepted.replace(tokens.into_iter().flat_map(Tokens::into_pairs));
     let certificate = tls.map(|(chain, key)| Certificate { chain, key });
@@ -221,6 +234,8 @@ struct Started {
     environments: Vec<Environment>,
     /// Stop them all at once, where dropping would stop one after another.
     stoppers: Vec<Control>,
+    /// The task sets that are splits of theirs.
+    splits: Vec<(String, Tasks)>,
 }
 
 /// Starts all environments at the same time. `told` makes what each player tells to, given its place in
@@ -254,9 +269,37 @@ where
         return Err(ServeError::Stopped);
     }
     let players = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let splits = splits(options, &players)?;
     let stoppers = players.iter().map(FleetPlayer::stopper).collect();
     let environments = players.into_iter().map(FleetPlayer::into_environment).collect();
-    Ok(Started { environments, stoppers })
+    Ok(Started { environments, stoppers, splits })
+}
+
+/// The task sets that are splits of environments, which have been asked.
+fn splits(
+    options: &ServeOptions,
+    players: &[FleetPlayer],
+) -> Result<Vec<(String, Tasks)>, ServeError> {
+    let mut sets = Vec::new();
+    for (its, player) in options.environments.iter().zip(players) {
+        for set in &options.task_sets {
+            let TaskSource::Split { environment, split } = &set.source else { continue };
+            if *environment != its.name {
+                continue;
+            }
+            let name = || set.name.clone();
+            let tasks = player.split(split).map_err(|problem| ServeError::Split {
+                name: name(),
+                problem: problem
+                    .trim_start_matches("--split ")
+                    .replace("--tasks FILE", "a `file` in place of the split"),
+            })?;
+            let tasks = set.weights.apply(tasks);
+            let tasks = tasks.map_err(|source| ServeError::Tasks { name: name(), source })?;
+            sets.push((name(), tasks));
+        }
+    }
+    Ok(sets)
 }
 
 /// An error of the tasks' file, which is no flag here.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use envmill_core::{Input, JobOptions, Note, OptionsError, SessionReuse};
+use envmill_core::{Input, JobOptions, Note, OptionsError, SessionReuse, Task};
 use envmill_delivery::JobKey;
 use envmill_protocol::{JobId, Trajectory, record::GroupRecord};
 use envmill_service::{Environment, JobPolicy, Order, Played, Player, Snapshot};
@@ -47,6 +47,7 @@ pub struct FleetPlayer {
     defaults: JobOptions,
     steps_bytes_max: u64,
     action_schema: Bytes,
+    splits: Splits,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -79,7 +80,11 @@ struct Jobs {
 struct Begun {
     shared: Arc<Shared>,
     action_schema: Bytes,
+    splits: Splits,
 }
+
+/// The tasks of an environment's own splits, or for people why there are none.
+type Splits = BTreeMap<String, Result<Vec<Task>, String>>;
 
 impl FleetPlayer {
     /// Starts the servers of an environment, as far as they are to be started, asks them what they
@@ -125,12 +130,13 @@ impl FleetPlayer {
             Err(RunError::Io(std::io::Error::other(why)))
         });
         match begun {
-            Ok(Begun { shared, action_schema }) => Ok(Self {
+            Ok(Begun { shared, action_schema, splits }) => Ok(Self {
                 control,
                 shared,
                 defaults: environment.defaults(),
                 steps_bytes_max: run::steps_bytes_max(&environment.run),
                 action_schema,
+                splits,
                 thread: Some(thread),
             }),
             Err(error) => {
@@ -158,6 +164,16 @@ impl FleetPlayer {
     #[must_use]
     pub fn action_schema(&self) -> &Bytes {
         &self.action_schema
+    }
+
+    /// The tasks of a split of the environment's own that it was asked for at its start
+    /// ([`EnvironmentOptions::splits`]).
+    ///
+    /// # Errors
+    ///
+    /// The environment has no such tasks: why, for people.
+    pub fn split(&self, split: &str) -> Result<Vec<Task>, String> {
+        self.splits.get(split).cloned().unwrap_or_else(|| Ok(Vec::new()))
     }
 
     /// How often its loop has gone round: some ten times a second when there is nothing to do.
@@ -264,9 +280,9 @@ fn play(
     tell: Box<dyn FnMut(Played) + Send>,
     begun: &SyncSender<Result<Begun, RunError>>,
 ) {
-    let EnvironmentOptions { name, run: options } = start.environment;
+    let EnvironmentOptions { name, run: options, .. } = start.environment;
     let control = start.control;
-    let (mut fleet, shared, driver) = match begin(start, tell) {
+    let (mut fleet, shared, driver, splits) = match begin(start, tell) {
         Ok(all) => all,
         Err(error) => {
             let _ = begun.send(Err(error));
@@ -274,7 +290,8 @@ fn play(
         }
     };
     let action_schema = fleet.action_schema.clone();
-    if begun.send(Ok(Begun { shared: Arc::clone(&shared), action_schema })).is_err() {
+    let all = Begun { shared: Arc::clone(&shared), action_schema, splits };
+    if begun.send(Ok(all)).is_err() {
         return;
     }
     let servers: Vec<String> = fleet.members.iter().map(|member| member.name.clone()).collect();
@@ -321,10 +338,15 @@ fn play(
 fn begin(
     start: Start<'_>,
     tell: Box<dyn FnMut(Played) + Send>,
-) -> Result<(Fleet, Arc<Shared>, Driver<FleetWorker>), RunError> {
+) -> Result<(Fleet, Arc<Shared>, Driver<FleetWorker>, Splits), RunError> {
     let Start { environment, scorers, control, logs, stop } = start;
-    let EnvironmentOptions { name, run: options } = environment;
+    let EnvironmentOptions { name, run: options, splits } = environment;
     let (fleet, mut worker) = Fleet::start(options, control, logs, &|| stop.is_asked())?;
+    let tasks_of = |split: &String| {
+        let tasks = fleet.tasks_of(split, &mut worker).map_err(|error| error.to_string());
+        (split.clone(), tasks)
+    };
+    let splits = splits.iter().map(tasks_of).collect();
     let sampler = run::sampler(&fleet, &mut worker).map_err(|error| {
         let why = match error {
             RunError::Schema { source, .. } => source.to_string(),
@@ -355,7 +377,7 @@ fn begin(
             .with_groups(Some(Box::new(Teller::new(&shared))))
             .scored_by(Some(Box::new(scorers)))
             .stays();
-    Ok((fleet, shared, driver))
+    Ok((fleet, shared, driver, splits))
 }
 
 impl Shared {

@@ -183,9 +183,13 @@ impl Hub {
         let name = &request.job.name;
         let is_it = |job: &&super::Job| !name.is_empty() && job.asked.name == *name;
         let Some(job) = self.jobs.values().find(is_it) else { return Ok(None) };
-        if job.asked == request.shown_beside(&job.asked)
-            && job.tasks == super::job::digest(&request.job)
-        {
+        let mut shown = request.shown_beside(&job.asked);
+        // What its task set had then are its tasks for ever.
+        let has_its_tasks = request.is_of_set || job.tasks == super::job::digest(&request.job);
+        if request.is_of_set && shown.epochs > 0 {
+            (shown.episodes, shown.groups) = (job.asked.episodes, job.asked.groups);
+        }
+        if job.asked == shown && has_its_tasks {
             return Ok(Some(job.key));
         }
         Err(Refusal::new(

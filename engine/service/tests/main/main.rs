@@ -12,4 +12,5 @@ mod policies;
 mod refusals;
 mod rig;
 mod security;
+mod tasks;
 mod versions;

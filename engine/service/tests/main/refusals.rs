@@ -16,6 +16,10 @@ async fn refused(rig: &Rig, job: wire::SubmitJob) -> (Code, String) {
     }
 }
 
+fn task(weight: f64) -> wire::Task {
+    wire::Task { weight: Some(weight), ..wire::Task::default() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_makes_no_sense_is_refused_by_the_field() {
     let rig = Rig::new().await;
@@ -39,6 +43,16 @@ async fn a_job_that_makes_no_sense_is_refused_by_the_field() {
         (of(|job| job.reset_parameters = b"[1]".to_vec().into()), "reset_parameters"),
         (of(|job| job.reset_parameters = b"{\"a\":1".to_vec().into()), "reset_parameters"),
         (of(|job| job.task_set = "three".into()), "task_set"),
+        (of(|job| job.tasks = vec![task(-1.0)]), "tasks[0].weight"),
+        (of(|job| job.tasks = vec![task(1.0), task(f64::NAN)]), "tasks[1].weight"),
+        (of(|job| job.tasks = vec![task(0.0)]), "tasks"),
+        (of(|job| job.tasks = vec![task(0.001)]), "tasks"),
+        (of(|job| (job.episodes, job.epochs) = (0, 1)), "epochs"),
+        (of(|job| (job.epochs, job.tasks) = (2, vec![task(1.0)])), "epochs"),
+        (
+            of(|job| (job.episodes, job.epochs, job.tasks) = (0, u64::MAX, vec![task(1.0)])),
+            "epochs",
+        ),
         (of(|job| job.scorer = "os:system".into()), "scorer"),
         (of(|job| job.scorer = "whole".into()), "scorer"),
         (of(|job| job.in_flight = 9), "in_flight"),

@@ -208,6 +208,17 @@ impl Rig {
         certificate: Option<Certificate>,
         listen: &str,
     ) -> Self {
+        Self::start_with(directory, change, |_| {}, tokens, certificate, listen).await
+    }
+
+    async fn start_with(
+        directory: TempDir,
+        change: impl Fn(&mut ServiceOptions),
+        change_sets: impl FnOnce(&mut BTreeMap<String, Tasks>),
+        tokens: Bearers,
+        certificate: Option<Certificate>,
+        listen: &str,
+    ) -> Self {
         let mut options = ServiceOptions::new(store(&directory));
         // Tests of full rings say what their trainer does, however slow the machine is.
         options.ring_patience = Duration::MAX;
@@ -223,8 +234,10 @@ impl Rig {
             action_schema: Bytes::from_static(b"{\"type\":\"object\"}"),
             player: Box::new(puppet.clone()),
         };
-        let task = |name: &str| envmill_core::Task { id: name.into(), parameters: Bytes::new() };
-        let sets = BTreeMap::from([("two".to_owned(), Tasks::new(vec![task("a"), task("b")]))]);
+        let task = |name: &str| envmill_core::Task { id: name.into(), ..Default::default() };
+        let two = Tasks::new(vec![task("a"), task("b")]);
+        let mut sets = BTreeMap::from([("two".to_owned(), two)]);
+        change_sets(&mut sets);
         let running = opened.start(vec![environment], sets, scorers()).unwrap();
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -241,10 +254,18 @@ impl Rig {
 
     /// Ends it in good order, and starts it again where it was.
     pub(crate) async fn again(self) -> Self {
+        self.again_with(|_| {}).await
+    }
+
+    /// Ends it in good order, and starts it again with other task sets.
+    pub(crate) async fn again_with(
+        self,
+        change_sets: impl FnOnce(&mut BTreeMap<String, Tasks>),
+    ) -> Self {
         let Self { directory, address, tokens, stop, serving, .. } = self;
         drop(stop);
         timeout(BOUND, serving).await.unwrap().unwrap();
-        Self::start(directory, |_| {}, tokens, None, &address).await
+        Self::start_with(directory, |_| {}, change_sets, tokens, None, &address).await
     }
 
     pub(crate) fn client(&self) -> Client {

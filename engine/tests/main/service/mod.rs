@@ -6,4 +6,5 @@ mod kills;
 mod policies;
 mod rig;
 mod scorers;
+mod tasks;
 mod trainers;
