@@ -1,0 +1,225 @@
+"""Records in TRL's own hands: its samples, its dataset over a worker's queue, and its way of putting
+turns together. Needs what `testing/python/trainers-requirements.txt` has."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+import pytest
+from conftest import until
+from test_client import Service
+from test_convert import FAILED, FIRST, SECOND, generation, left_over, record
+
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+
+from openenv.core.harness.training import TrainingTrace
+from trl.experimental.async_grpo.async_grpo_trainer import (
+    RolloutQueueDataset,
+    RolloutWorkerProtocol,
+)
+from trl.experimental.async_grpo.async_rollout_worker import (
+    RolloutSample,
+    _chain_to_sequences,
+)
+from trl.experimental.async_grpo.openenv_harness import _turns_from_training_trace
+
+import envmill
+from envmill import convert
+from envmill.convert import openenv, trl
+from envmill.convert.trl_worker import RolloutWorker
+
+
+@pytest.mark.parametrize(
+    "generations",
+    [
+        [FIRST],
+        [FIRST, SECOND],
+        [FIRST, SECOND, generation([1, 9], [7]), generation([1, 9, 7, 8], [2])],
+        [FIRST, generation([1, 2, 3, 4, 5], [6, 7], loss_mask=[0, 1])],
+    ],
+)
+def test_trl_puts_turns_together_as_we_do(generations: list[Any]) -> None:
+    it = record(*generations)
+    trace: TrainingTrace = openenv.training_trace(it)
+    # Without its threshold for prompts that were tokenised again, of which the tail is overwritten.
+    theirs, _ = _chain_to_sequences(_turns_from_training_trace(trace), "a", fork_threshold=0)
+    ours = convert.sequences(it)
+    assert [row.input_ids for row in theirs] == [row.token_ids for row in ours]
+    assert [row.completion_mask for row in theirs] == [row.loss_mask for row in ours]
+    assert [row.old_log_probs for row in theirs] == [row.logprobs for row in ours]
+
+
+def test_samples_have_the_advantage_of_their_group() -> None:
+    members = [
+        record(FIRST, SECOND, sample_index=0, reward=1.0),
+        record(FIRST, generation([8], [9], version=10), sample_index=1, reward=0.0),
+        record(FIRST, sample_index=2, reward=None),
+        record(FIRST, sample_index=3, reward=0.5, end=FAILED),
+        record(generation([1], [2], loss_mask=[0]), sample_index=4, reward=0.5),
+    ]
+    rows = trl.rollout_samples(members, 7)
+    assert all(type(row) is RolloutSample for row in rows)
+    # The second member is two sequences; the failed one is none, and of what is masked nothing is trained.
+    ids = [row.input_ids.tolist() for row in rows]
+    assert ids == [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4], [8, 9], [1, 2, 3, 4]]
+    unit = 0.5 / numpy.std([1.0, 0.0, 0.5])
+    assert [row.advantage for row in rows] == pytest.approx([unit, -unit, -unit, 0.0])
+    assert {(row.group_id, row.model_version) for row in rows} == {(7, 10)}
+    assert [len(row.input_ids) for row in rows] == [len(row.old_log_probs) for row in rows]
+    assert rows[0].completion_mask.tolist() == [0, 0, 1, 1, 0, 1]
+    assert (rows[0].input_ids.dtype, rows[0].old_log_probs.dtype) == (numpy.int64, numpy.float32)
+    assert rows[0].metrics["reward"] == 1.0
+    assert numpy.isnan(rows[-1].metrics["reward"])
+    assert rows[0].metrics["rewards/door"] == 1.0
+    assert rows[0].prompt == [{"role": "user", "content": "a corridor"}]
+    assert trl.rollout_samples([record(FIRST, reward=0.5, end=FAILED)], 8) == []
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("service"))
+    service.start()
+    yield service
+    service.end()
+
+
+def decide(turns: list[envmill.Turn]) -> dict[str, Any]:
+    return {
+        "actions": [{"action": turn.episode % 2} for turn in turns],
+        "prompt_token_ids": [[turn.group_id, *[7, 8] * turn.step] for turn in turns],
+        "token_ids": [[7]] * len(turns),
+        "logprobs": [[-0.5]] * len(turns),
+    }
+
+
+def job(**more: Any) -> dict[str, Any]:
+    rules, limits = {"samples": 4}, {"max_steps": 20}
+    return {"environment": "cartpole", "groups": 3, "group_rules": rules, "limits": limits, **more}
+
+
+def dataset(worker: RolloutWorkerProtocol) -> Any:
+    """As the trainer makes it of its worker."""
+    return RolloutQueueDataset(
+        rollout_queue=worker.rollout_buffer,
+        model_version_fn=lambda: 0,
+        check_health_fn=worker.check_health,
+        stale_after_s=300,
+        metrics=defaultdict(list),
+        poll_interval_s=0.2,
+    )
+
+
+def test_the_trainers_dataset_takes_what_the_worker_plays(service: Service) -> None:
+    client = envmill.Client(service.url)
+    worker = RolloutWorker(client, [job(seed=1), job(seed=9)], decide)
+    worker.start()
+    worker.start()
+    taken = iter(dataset(worker))
+    rows = [next(taken) for _ in range(24)]
+    with pytest.raises(RuntimeError, match="give it more jobs"):
+        next(taken)
+    groups: dict[int, list[Any]] = {}
+    for row in rows:
+        groups.setdefault(row["group_id"], []).append(row)
+        assert row["input_ids"].shape == row["completion_mask"].shape == row["old_log_probs"].shape
+    assert sorted(groups) == list(range(6))
+    for group in groups.values():
+        assert len(group) == 4
+        assert sum(row["advantage"] for row in group) == pytest.approx(0, abs=1e-6)
+    worker.stop()
+    until(lambda: not left_over(client))
+
+
+def test_new_weights_are_announced(service: Service) -> None:
+    client = envmill.Client(service.url)
+    is_new = threading.Event()
+
+    def deciding(turns: list[envmill.Turn]) -> dict[str, Any]:
+        if any(turn.group_id >= 4 for turn in turns):
+            is_new.wait()
+        return decide(turns)
+
+    worker = RolloutWorker(client, [job(groups=40, limits={"max_steps": 3, "sessions": 4})], deciding)
+    # As a trainer says that goes on from a checkpoint.
+    worker.update_model_version(5)
+    worker.start()
+    first = worker.rollout_buffer.get()
+    assert first.model_version == 5
+    worker.update_model_version(6)
+    worker.update_model_version(2)
+    is_new.set()
+    seen = {worker.rollout_buffer.get().model_version for _ in range(40 * 4 - 1)}
+    assert seen == {5, 6}
+    worker.stop()
+
+
+def test_what_was_not_taken_comes_again(service: Service) -> None:
+    client = envmill.Client(service.url)
+    worker = RolloutWorker(client, [job(groups=9, name="again")], decide, samples_max=8)
+    worker.start()
+    for _ in range(6):
+        worker.rollout_buffer.get()
+    until(worker.rollout_buffer.full)
+    worker.check_health(300)
+    worker.stop()
+    jobs = [it["progress"]["job_id"] for it in client.status()["jobs"]]
+    (name,) = [it for it in jobs if it.startswith("again.")]
+    with client.attach(name) as rollouts:
+        left = list(rollouts)
+        rollouts.ack(left)
+    # One group was taken as a whole, and of another one a half: that one comes again with all the rest.
+    assert len({record.group_id for record in left}) == 8
+    assert len(left) == 32
+
+
+def test_a_worker_that_fails_says_so(service: Service) -> None:
+    client = envmill.Client(service.url)
+
+    def broken(turns: list[envmill.Turn]) -> dict[str, Any]:
+        raise KeyError("the model is gone")
+
+    def silent(turns: list[envmill.Turn]) -> dict[str, Any]:
+        return {"actions": [{"action": 0}] * len(turns)}
+
+    for worker, why in (
+        (RolloutWorker(client, [job()], broken), "the model is gone"),
+        (RolloutWorker(client, [job(environment="nowhere")], decide), "nowhere"),
+        (RolloutWorker(client, [job()], silent), "token_ids"),
+    ):
+        worker.start()
+        with pytest.raises(RuntimeError, match=why):
+            next(iter(dataset(worker)))
+        worker.stop()
+
+
+def test_a_worker_that_nothing_comes_from_is_not_healthy(service: Service) -> None:
+    client = envmill.Client(service.url)
+    is_over = threading.Event()
+
+    def dawdling(turns: list[envmill.Turn]) -> dict[str, Any]:
+        is_over.wait()
+        return decide(turns)
+
+    worker = RolloutWorker(client, [job()], dawdling)
+    worker.start()
+
+    def is_stale() -> bool:
+        try:
+            worker.check_health(1)
+        except RuntimeError as error:
+            return "look at the environments" in str(error)
+        return False
+
+    until(is_stale)
+    worker.check_health(3_600)
+    with pytest.raises(queue.Empty):
+        worker.rollout_buffer.get_nowait()
+    is_over.set()
+    worker.stop()
+    worker.stop()
