@@ -18,13 +18,19 @@ Decide: TypeAlias = Callable[[list[Turn]], Mapping[str, Any]]
 ``turns``, above all ``actions``, ``prompt_token_ids``, ``token_ids`` and ``logprobs``."""
 
 
-def play(client: Client, job: Mapping[str, Any], decide: Decide) -> tuple[Rollouts, list[Record]]:
+BATCH_MAX = 4096
+"""So many turns at most are decided on together."""
+
+
+def play(
+    client: Client, job: Mapping[str, Any], decide: Decide, gather_us: int
+) -> tuple[Rollouts, list[Record]]:
     """Plays a job whose policy is ``decide``, which is called in this thread. Gives its records, of
     which none is acknowledged, and its stream, which is to be closed. Where ``decide`` raises, the job
     is cancelled."""
     rollouts = client.rollouts({**job, "policy": "trainer"})
     try:
-        with client.policy(rollouts.job_id) as policy:
+        with client.policy(rollouts.job_id, BATCH_MAX, BATCH_MAX, gather_us) as policy:
             taking = _Taking(rollouts, policy)
             try:
                 for turns in policy:

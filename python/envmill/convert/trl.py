@@ -194,6 +194,7 @@ class RolloutFunc:
         ``seed`` (0 unless told) is that of the first call's first prompt, and every prompt gets the
         next.
     :param decide: decides on turns.
+    :param gather_us: so many microseconds at most a turn waits for others, to be decided on together.
     :param task: the reset parameters for a prompt, as the dataset has it; none, unless told. If they
         have a ``seed``, the environment gets no other.
     :param blank: see :func:`rollout_output`, as for the other parameters.
@@ -206,6 +207,7 @@ class RolloutFunc:
         decide: TrainerDecides,
         *,
         task: Callable[[Any], Mapping[str, Any]] | None = None,
+        gather_us: int = 20_000,
         blank: int | None = None,
         branches: Branches = "raise",
         logprobs: bool = True,
@@ -217,6 +219,7 @@ class RolloutFunc:
         self._job = dict(job)
         self._decide = decide
         self._task = task
+        self._gather_us = gather_us
         self._how: dict[str, Any] = {"blank": blank, "branches": branches, "logprobs": logprobs}
         self._seed = int(self._job.pop("seed", 0))
         self._name = f"{self._job.pop('name', '') or 'trl'}-{uuid.uuid4().hex[:12]}"
@@ -249,7 +252,11 @@ class RolloutFunc:
         }
         self._calls += 1
         self._seed = (self._seed + len(tasks)) % SEEDS
-        rollouts, records = play(self._client, job, lambda turns: self._decide(turns, trainer))
+
+        def decide(turns: list[Turn]) -> Mapping[str, Any]:
+            return self._decide(turns, trainer)
+
+        rollouts, records = play(self._client, job, decide, self._gather_us)
         with rollouts:
             output = rollout_output(_in_order(records, keys, of_key), **self._how)
             rollouts.ack(records)

@@ -65,7 +65,7 @@ def test_samples_have_the_advantage_of_their_group() -> None:
     ]
     rows = trl.rollout_samples(members, 7)
     assert all(type(row) is RolloutSample for row in rows)
-    # The second member is two sequences; the failed one is none, and of what is masked nothing is trained.
+    # The second member is two sequences; the failed one and the one that is all masked are none.
     ids = [row.input_ids.tolist() for row in rows]
     assert ids == [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4], [8, 9], [1, 2, 3, 4]]
     unit = 0.5 / numpy.std([1.0, 0.0, 0.5])
