@@ -12,6 +12,7 @@ mod scorers;
 mod stop;
 mod task_sets;
 mod tokens;
+mod traces;
 mod warnings;
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, thread};
@@ -24,7 +25,7 @@ use tokio::{
 };
 
 pub(crate) use self::config::JOURNAL;
-use self::policies::JobPolicies;
+use self::{policies::JobPolicies, traces::Traces};
 pub use self::{
     check::{Checked, check},
     config::{EnvironmentOptions, Overrides, ServeConfigError, ServeOptions, TlsFiles},
@@ -116,6 +117,9 @@ pub enum ServeError {
         /// Why.
         problem: String,
     },
+    /// Spans cannot be sent as the environment variables say.
+    #[error("the variables of OpenTelemetry (OTEL_…): {0}")]
+    Traces(String),
     /// The system refused something.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -152,14 +156,18 @@ pub fn serve(
         metrics: metrics.as_ref().map(TcpListener::local_addr).transpose()?,
         is_tls: tls.is_some(),
     };
+    let traces = Traces::start(&runtime)?;
     let opened = Opened::open(options.service())?;
     // Those that play end before those that score: what these do not answer any more is played again.
     let scorers =
         ScorerPools::start(&options.scorers, &options.scorer_logs(), &|| stop.is_asked())?;
     let Started { environments, stoppers, splits } =
         start(options, &scorers, stop, |environment| {
-            let ear = opened.ear(environment);
-            move |played| ear.tell(played)
+            let (ear, traces) = (opened.ear(environment), traces.clone());
+            move |played| {
+                traces.tell(&played);
+                ear.tell(played);
+            }
         })?;
     let scorings = options.scorers.iter().map(|it| (it.name.clone(), it.scoring())).collect();
     let task_sets = task_sets.into_iter().chain(splits).collect();
@@ -187,7 +195,9 @@ pub fn serve(
             // All at once: whoever holds the players drops one after another, and waits for each.
             stoppers.iter().for_each(Control::stop);
         };
-        running.serve(listener, accepted, certificate, until).await
+        let served = running.serve(listener, accepted, certificate, until).await;
+        traces.finish().await;
+        served
     });
     Ok(served?)
 }

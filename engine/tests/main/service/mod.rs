@@ -7,4 +7,5 @@ mod policies;
 mod rig;
 mod scorers;
 mod tasks;
+mod traces;
 mod trainers;

@@ -17,27 +17,37 @@ pub(crate) struct Service {
     pub(crate) listen: SocketAddr,
     pub(crate) metrics: SocketAddr,
     pub(crate) running: Option<Running>,
+    /// Environment variables that it is started with.
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Service {
     /// With these environments: the text of their tables.
     pub(crate) fn start(environments: &str) -> Self {
+        Self::with_variables(environments, &[])
+    }
+
+    pub(crate) fn with_variables(environments: &str, variables: &[(&'static str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
         let port = || SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
         let (listen, metrics) = (port(), port());
         let configuration =
             format!("[service]\nlisten = \"{listen}\"\nmetrics = \"{metrics}\"\n{environments}");
         fs::write(directory.path().join("c.toml"), configuration).unwrap();
-        let mut service = Self { directory, listen, metrics, running: None };
+        let variables = variables.iter().map(|&(name, value)| (name, value.to_owned())).collect();
+        let mut service = Self { directory, listen, metrics, running: None, variables };
         service.begin();
         service
     }
 
     /// Starts it, and waits until it answers.
     pub(crate) fn begin(&mut self) {
-        let command = EnvmillCommand::new(ENVMILL)
+        let mut command = EnvmillCommand::new(ENVMILL)
             .args(["serve", "--config"])
             .arg(self.directory.path().join("c.toml"));
+        for (name, value) in &self.variables {
+            command = command.env(name, value);
+        }
         let mut running = command.start().unwrap();
         let metrics = self.metrics;
         wait_until("the service answers", BOUND, || {
