@@ -8,6 +8,8 @@ use envmill_protocol::{
     record::{End, GroupRecord, Step},
 };
 
+use crate::Round;
+
 /// Something that happened outside.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -37,6 +39,14 @@ pub enum Input {
         version: PolicyVersion,
         /// What becomes of the episodes under way.
         in_flight: InFlight,
+    },
+    /// The next round of a job whose rounds are drawn outside ([`Tasks::in_rounds`](crate::Tasks::in_rounds)).
+    /// One that does not begin where the last ends changes nothing.
+    Round {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: Round,
     },
     /// Let this job's episodes go no further than their next turn, and start none: who takes its records
     /// has no room for more. A session is kept for as long as a policy may take for a turn; then the
@@ -252,6 +262,9 @@ pub enum Note {
         /// Its version.
         version: PolicyVersion,
     },
+    /// A job whose rounds are drawn outside will soon have no more tasks that it knows of: it waits for
+    /// [`Input::Round`]. Told once until one comes.
+    RoundWanted(JobId),
     /// A job has ended: its last record, and the last one of its groups, came out before or come out with
     /// this. Told once of each job, also of one that had nothing left to play.
     JobEnded(JobId),

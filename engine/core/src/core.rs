@@ -196,6 +196,7 @@ impl Core {
             Input::PolicyVersion { job, version, in_flight } => {
                 self.on_policy_version(job, version, in_flight, outputs);
             }
+            Input::Round { job, round } => self.on_round(job, round),
             Input::Pause(job) => self.pause(job),
             Input::Slow(job) => self.slow(job, outputs),
             Input::Resume(job) => self.resume(job, outputs),

@@ -128,7 +128,7 @@ impl Job {
             members,
             next_group: 0,
             groups_total,
-            draws: Draws::default(),
+            draws: Draws::new(&options.tasks),
             filling: Vec::new(),
             groups: BTreeMap::new(),
             refills: Vec::new(),
@@ -153,6 +153,7 @@ impl Job {
             ending: None,
         };
         job.unstarted = job.take_all_up(now);
+        job.pass_begun();
         Ok(job)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Start at [`Core`]: inputs and the time go in through [`Core::handle`] and [`Core::settle`], and
 //! [`Outputs`] come out. The episode's life is one table in `state.rs`; how many sessions a server
-//! gets is decided in `admission.rs`.
+//! gets is decided in `admission.rs`, which task a group plays in `rounds.rs`.
 //!
 //! Deliberately absent: sockets, threads, clocks and random numbers from outside. The same inputs
 //! at the same times give the same outputs, so that a test can play a hundred thousand sessions in
@@ -38,6 +38,7 @@ mod recorded_groups;
 mod retiring;
 mod retrying;
 mod rounds;
+mod sampling;
 mod schedule;
 mod scoring;
 mod session;
@@ -72,6 +73,7 @@ pub use options::{
 pub use random::Random;
 pub use recorded_groups::{RecordedGroups, recorded_member};
 pub use rounds::Round;
+pub use sampling::{Revisit, Sampler, SamplerState, TaskRecord, has_variance};
 pub use state::{State, TRANSITIONS, Transition, Trigger};
 pub use task_statistics::{StatisticsByTask, TaskStatistics};
 pub use tasks::{Task, Tasks};

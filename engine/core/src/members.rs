@@ -1,6 +1,6 @@
 //! Which group the next member comes from.
 
-use envmill_protocol::{EpisodeIndex, ServerId};
+use envmill_protocol::ServerId;
 
 use crate::{GroupPlacement, Scoring, Time, groups::Group, job::Job};
 
@@ -11,7 +11,8 @@ const FILLING_MAX: usize = 64;
 impl Job {
     /// Whether an episode may be started that was not before.
     pub(crate) fn may_start_new(&self) -> bool {
-        self.unstarted > 0 && (self.may_fill() || self.may_begin()) && !self.is_held
+        let may_begin = self.may_begin() && self.knows_next();
+        self.unstarted > 0 && (self.may_fill() || may_begin) && !self.is_held
     }
 
     /// Whether there is a member to start of a group that has begun.
@@ -21,6 +22,11 @@ impl Job {
             Scoring::Environment => false,
         };
         (must_fill || self.may_start()) && self.has_begun_group()
+    }
+
+    /// Whether the task of what it would begin next is known.
+    fn knows_next(&self) -> bool {
+        self.knows_next_task() || self.group_to_take_up().is_some()
     }
 
     /// Whether nothing of the job keeps groups that have not begun, or episodes without groups, from
@@ -63,24 +69,22 @@ impl Job {
         now: Time,
     ) -> (u64, bool) {
         let Some(options) = self.options.group else {
-            while self.options.recorded.contains(EpisodeIndex(self.next_group)) {
-                self.next_group += 1;
-            }
+            self.pass_begun();
+            let episode = self.next_group;
             self.next_group += 1;
-            return (self.next_group - 1, false);
+            self.pass_begun();
+            return (episode, false);
         };
         let window = match options.placement {
             GroupPlacement::Any => 1,
             _ => pool.clamp(1, FILLING_MAX),
         };
-        while self.next_group < self.groups_total && self.was_begun(self.next_group) {
-            self.next_group += 1;
-        }
+        self.pass_begun();
         let torn = self.group_to_take_up();
         let may_open = (torn.is_some() || self.next_group < self.groups_total)
             && match self.filling.iter().filter(|&&group| self.has_begun(group)).count() {
                 0 => true,
-                begun => has_memory && self.may_begin() && begun < window,
+                begun => has_memory && self.may_begin() && self.knows_next() && begun < window,
             };
         let mut begun = self.filling.iter().copied().filter(|&group| self.has_begun(group));
         let found = match (options.placement, server) {
@@ -109,9 +113,17 @@ impl Job {
         (group, opened)
     }
 
+    /// Goes on to the first group that was not begun, by this run or an earlier one.
+    pub(crate) fn pass_begun(&mut self) {
+        while self.next_group < self.groups_total && self.was_begun(self.next_group) {
+            self.next_group += 1;
+        }
+    }
+
     fn open_group(&mut self, now: Time) -> u64 {
         let number = self.next_group;
         self.next_group += 1;
+        self.pass_begun();
         let task = self.draw(number);
         self.groups.insert(number, Group::new(task, now));
         self.filling.push(number);

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use envmill_protocol::JobId;
 
-use crate::{Core, Note, Outputs, Tasks, job::Job};
+use crate::{Core, Note, Outputs, Tasks, job::Job, rounds::Draws};
 
 impl Core {
     /// Tells of the jobs that have nothing left to play or to record, once, and forgets what is large of
@@ -40,6 +40,7 @@ impl Job {
         self.groups = BTreeMap::new();
         self.filling = Vec::new();
         self.refills = Vec::new();
+        self.draws = Draws::default();
         self.paused = Vec::new();
         let options = &mut self.options;
         options.reset_parameters = Bytes::new();

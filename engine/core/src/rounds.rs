@@ -1,8 +1,10 @@
 //! The rounds that a job's tasks are drawn in.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
-use crate::{Tasks, tasks::permuted};
+use envmill_protocol::JobId;
+
+use crate::{Core, Note, Outputs, Tasks, Time, job::Job, tasks::permuted};
 
 /// One time through a set of tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +51,25 @@ impl Round {
 pub(crate) struct Draws {
     /// The round that was drawn from last, of a set with weights.
     last: Option<Round>,
+    /// The rounds that were drawn outside and are still of use, for a set whose rounds are.
+    given: Option<VecDeque<Round>>,
+    /// Whether another one was asked for and has not come.
+    is_asked: bool,
 }
 
 impl Draws {
-    /// The place of the task that a group plays; `None` if there are no tasks.
+    pub(crate) fn new(tasks: &Tasks) -> Self {
+        let given = tasks.rounds().map(|rounds| rounds.iter().cloned().collect());
+        Self { given, ..Self::default() }
+    }
+
+    /// The place of the task that a group plays; `None` if there are no tasks, or if its round has not been
+    /// drawn.
     pub(crate) fn task(&mut self, tasks: &Tasks, seed: u64, group: u64) -> Option<u32> {
+        if let Some(given) = &self.given {
+            let at = given.partition_point(|round| round.end() <= group);
+            return given.get(at)?.task(seed, group);
+        }
         let len = tasks.len() as u64;
         if tasks.is_even() {
             let round = group.checked_div(len)?;
@@ -67,6 +83,68 @@ impl Draws {
             round = Round::drawn(tasks, seed, round.number + 1, round.end());
         }
         self.last.insert(round).task(seed, group)
+    }
+
+    /// The first group whose task is not known yet.
+    pub(crate) fn end(&self) -> u64 {
+        match &self.given {
+            Some(given) => given.back().map_or(0, Round::end),
+            None => u64::MAX,
+        }
+    }
+
+    /// Takes the next round. One that is not the next changes nothing. What is over with `begun` groups is
+    /// forgotten.
+    fn add(&mut self, round: Round, begun: u64) -> bool {
+        let end = self.end();
+        let Some(given) = self.given.as_mut().filter(|_| round.start == end) else { return false };
+        self.is_asked = false;
+        given.push_back(round);
+        while given.len() > 1 && given[0].end() <= begun {
+            given.pop_front();
+        }
+        true
+    }
+}
+
+impl Job {
+    /// Whether the task of the next group to begin is known.
+    pub(crate) fn knows_next_task(&self) -> bool {
+        self.next_group < self.draws.end()
+    }
+
+    /// Whether it will run out of known tasks before those come that it asks for now, as far as one can
+    /// tell: while all its sessions play other groups.
+    fn wants_round(&self) -> bool {
+        let in_flight = u64::from(self.options.sessions_max.div_ceil(self.members));
+        let end = self.draws.end();
+        end < self.groups_total
+            && end <= self.next_group + in_flight
+            && self.ending.is_none()
+            && !self.is_held
+            && !self.draws.is_asked
+    }
+}
+
+impl Core {
+    /// A round was drawn outside.
+    pub(crate) fn on_round(&mut self, job: JobId, round: Round) {
+        let Some(job) = self.jobs.get_mut(job.0 as usize).filter(|job| !job.is_ended) else {
+            return;
+        };
+        let begun = job.next_group;
+        if job.draws.add(round, begun) {
+            self.wake_at = Time::ZERO;
+        }
+    }
+
+    /// Asks for another round, if the job needs one.
+    pub(crate) fn look_at_rounds(&mut self, job: usize, outputs: &mut Outputs) {
+        if self.jobs[job].wants_round() {
+            self.jobs[job].draws.is_asked = true;
+            let job = JobId(u32::try_from(job).unwrap_or(u32::MAX));
+            outputs.notes.push(Note::RoundWanted(job));
+        }
     }
 }
 

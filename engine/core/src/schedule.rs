@@ -49,6 +49,7 @@ impl Core {
         self.share_out(outputs);
         for at in 0..self.live.len() {
             self.look_after(self.live[at], outputs);
+            self.look_at_rounds(self.live[at], outputs);
         }
         self.retire(outputs);
         for environment in 0..self.idle.len() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{OptionsError, random::Random, weights::Weight};
+use crate::{OptionsError, Round, random::Random, weights::Weight};
 
 /// A round must come to this share of its tasks, weights together: else looking for one to play takes longer
 /// than it may.
@@ -39,6 +39,8 @@ pub struct Tasks {
     all: Arc<[Task]>,
     /// Whether each is played once a round.
     is_even: bool,
+    /// The first of the rounds, where those are drawn outside.
+    given: Option<Arc<[Round]>>,
 }
 
 impl Tasks {
@@ -47,7 +49,21 @@ impl Tasks {
     pub fn new(tasks: Vec<Task>) -> Self {
         let all: Arc<[Task]> = tasks.into_iter().filter(|it| it.weight != Weight::ZERO).collect();
         let is_even = all.iter().all(|task| task.weight == Weight::ONE);
-        Self { all, is_even }
+        Self { all, is_even, given: None }
+    }
+
+    /// The same set, whose rounds are drawn outside ([`Sampler`](crate::Sampler)): these, in their order, and
+    /// then those that come with [`Input::Round`](crate::Input::Round). Groups before the first are over, and
+    /// groups after the last wait.
+    #[must_use]
+    pub fn in_rounds(self, rounds: Vec<Round>) -> Self {
+        Self { given: Some(rounds.into()), ..self }
+    }
+
+    /// The first of its rounds, if they are drawn outside.
+    #[must_use]
+    pub fn rounds(&self) -> Option<&[Round]> {
+        self.given.as_deref()
     }
 
     /// How many there are; 0 for a job without tasks.

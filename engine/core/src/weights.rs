@@ -83,7 +83,8 @@ mod tests {
             assert!(Weight::new(weight).is_err(), "{weight}");
         }
         for weight in [0.0, 0.1, 1.0, 1000.0, 1e-6] {
-            assert_eq!(Weight::new(weight).unwrap().as_f64(), weight);
+            let read = Weight::new(weight).unwrap().as_f64();
+            assert_eq!(read.to_bits(), weight.to_bits());
         }
         assert_eq!(Weight::new(-0.0), Ok(Weight::ZERO));
     }

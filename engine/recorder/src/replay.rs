@@ -237,6 +237,7 @@ const fn name(input: &Input) -> &'static str {
         Input::Hold(_) => "hold",
         Input::Resume(_) => "resume",
         Input::Slow(_) => "slow",
+        Input::Round { .. } => "round",
     }
 }
 
@@ -255,5 +256,6 @@ const fn note_name(note: &Note) -> &'static str {
         Note::Quarantined(_) => "quarantined",
         Note::VersionCurrent { .. } => "version_current",
         Note::JobEnded(_) => "job_ended",
+        Note::RoundWanted(_) => "round_wanted",
     }
 }

@@ -22,7 +22,7 @@ fn calm(job: JobOptions, servers: usize) -> Plan {
 }
 
 /// The hostile world of a seed, with groups of every kind in its jobs.
-fn hostile(seed: u64) -> Plan {
+pub(crate) fn hostile(seed: u64) -> Plan {
     let mut plan = plan_of(seed);
     let random = &mut Random::new(seed ^ 0x0067_1095);
     let (score_values, score_within) = (1 + random.below(3), Duration::from_millis(50));

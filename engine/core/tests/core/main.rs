@@ -13,6 +13,7 @@ mod job_status;
 mod memory;
 mod metastability;
 mod pausing;
+mod rounds;
 mod seeds;
 mod staleness;
 mod table;

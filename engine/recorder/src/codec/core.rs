@@ -4,8 +4,8 @@ use envmill_core::{
     AdmissionOptions, Deadlines, Driver, EjectionOptions, EpisodeSet, External, ExternalTurn,
     FingerprintChange, GroupFilter, GroupOptions, GroupPlacement, InFlight, Input, JobOptions,
     Latency, Note, OnEnvironmentError, Options, Outlier, Outputs, RecordedGroups, RetryBudget,
-    Score, ScoreTicket, Scored, Scoring, ServerOptions, SessionReuse, Task, Tasks, Time, ToScore,
-    Weight,
+    Round, Score, ScoreTicket, Scored, Scoring, ServerOptions, SessionReuse, Task, Tasks, Time,
+    ToScore, Weight,
 };
 
 use super::{
@@ -30,6 +30,7 @@ impl Decode for Time {
 impl Encode for Tasks {
     fn encode(&self, out: &mut Vec<u8>) {
         self.as_slice().encode(out);
+        self.rounds().map(<[Round]>::to_vec).encode(out);
     }
 }
 
@@ -37,7 +38,29 @@ impl Decode for Tasks {
     const BYTES_MIN: usize = 4;
 
     fn decode(from: &mut Source) -> Result<Self, Malformed> {
-        Vec::decode(from).map(Self::new)
+        let tasks = Self::new(Vec::decode(from)?);
+        Ok(match Option::<Vec<Round>>::decode(from)? {
+            Some(rounds) => tasks.in_rounds(rounds),
+            None => tasks,
+        })
+    }
+}
+
+impl Encode for Round {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Self { number, start, tasks } = self;
+        number.encode(out);
+        start.encode(out);
+        tasks.encode(out);
+    }
+}
+
+impl Decode for Round {
+    const BYTES_MIN: usize = 20;
+
+    fn decode(from: &mut Source) -> Result<Self, Malformed> {
+        let (number, start) = (u64::decode(from)?, u64::decode(from)?);
+        Ok(Self { number, start, tasks: Vec::decode(from)?.into() })
     }
 }
 
@@ -124,6 +147,7 @@ enums! {
         10: Resume(job),
         11: Hold(job),
         12: Slow(job),
+        13: Round { job, round },
     }
     InFlight { 0: Keep, 1: Drain }
     ExternalTurn {
@@ -153,5 +177,6 @@ enums! {
         10: Quarantined(failure),
         11: VersionCurrent { job, version },
         12: JobEnded(job),
+        13: RoundWanted(job),
     }
 }
