@@ -380,7 +380,8 @@ fn tell(note: &Note, options: &RunOptions) {
             tracing::warn!(server = server.0, "a server that was left alone is back");
         }
         Note::Quarantined(failure) => tracing::warn!(%failure, "a task is given up"),
-        Note::JobEnded(_) => {}
+        // Those of a run follow from its seed.
+        Note::RoundWanted(_) | Note::JobEnded(_) => {}
         Note::VersionCurrent { version, .. } => {
             tracing::info!(version = version.0, "the job is on another policy version");
         }

@@ -164,6 +164,23 @@ impl Client {
         answer.map(tonic::Response::into_inner).map_err(|status| Error::of(&status))
     }
 
+    /// What came of a job's tasks, from this place in its set on: of at most 1,024 of them, which is also
+    /// what a count of 0 means.
+    ///
+    /// # Errors
+    ///
+    /// There is no such job, it does not sample its tasks, or the service is not there.
+    pub async fn tasks(
+        &self,
+        job_id: &str,
+        from: u64,
+        count: u32,
+    ) -> Result<wire::TasksResponse, Error> {
+        let request = wire::TasksRequest { job_id: job_id.into(), from, count };
+        let answer = self.stub.clone().tasks(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| Error::of(&status))
+    }
+
     /// The environments of the engine's configuration.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ mod player;
 mod refusal;
 mod request;
 mod rings;
+mod sampling;
 mod server;
 mod service;
 mod step_batch;

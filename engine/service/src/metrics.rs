@@ -69,6 +69,8 @@ pub(crate) struct Metrics {
     pub(crate) server_down: Family<OfServer, Gauge>,
     pub(crate) episodes: Family<Ended, Counter>,
     pub(crate) groups: Family<Of, Counter>,
+    pub(crate) groups_unvaried: Family<Of, Counter>,
+    pub(crate) tasks_less: Family<Of, Gauge>,
     pub(crate) seconds: Family<Part, Seconds>,
     pub(crate) delivered: Counter,
     pub(crate) redelivered: Counter,
@@ -125,6 +127,16 @@ impl Metrics {
         put.put("server_down", "1 if a server gives no sessions for now", &self.server_down);
         put.put("episodes", "Episodes that have ended, by how", &self.episodes);
         put.put("groups", "Groups that have ended", &self.groups);
+        put.put(
+            "groups_unvaried",
+            "Groups whose members all had the same reward",
+            &self.groups_unvaried,
+        );
+        put.put(
+            "tasks_visited_less",
+            "Tasks that are visited less, since their groups do not vary",
+            &self.tasks_less,
+        );
         put.put("records_delivered", "Records sent for the first time", &self.delivered);
         put.put("records_redelivered", "Records sent again", &self.redelivered);
         put.put("records_in_memory", "Records sent through shared memory", &self.in_memory);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use envmill_core::{AdmissionStatus, InFlight, JobOptions, JobStatus, MemoryStatus};
+use envmill_core::{AdmissionStatus, InFlight, JobOptions, JobStatus, MemoryStatus, Round};
 use envmill_delivery::JobKey;
 use envmill_protocol::{PolicyVersion, Trajectory, record::GroupRecord};
 
@@ -65,10 +65,12 @@ pub enum JobPolicy {
 }
 
 /// A wish about a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// The policy has a new version.
     Version(PolicyVersion, InFlight),
+    /// Its tasks are drawn here, and this is the next round.
+    Round(Round),
     /// Let episodes go no further than their next turn.
     Pause,
     /// Begin no groups, or without groups no episodes; what has begun goes on, of a paused job too.
@@ -96,6 +98,8 @@ pub enum Played {
     Ended(JobKey),
     /// A version that was announced is now the one that episodes are begun on.
     VersionCurrent(JobKey, PolicyVersion),
+    /// A job whose tasks are drawn by the service needs another round.
+    RoundWanted(JobKey),
     /// Something that trainers should know.
     Warning {
         /// The job; `None`: every job of the environment.

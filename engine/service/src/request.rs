@@ -11,7 +11,12 @@ use envmill_protocol::PolicyVersion;
 use envmill_wire as wire;
 use serde::de::IgnoredAny;
 
-use crate::{Desk, Environment, JobPolicy, refusal::Refusal, tasks};
+use crate::{
+    Desk, Environment, JobPolicy,
+    refusal::Refusal,
+    sampling::{self, How},
+    tasks,
+};
 
 /// The longest name of a job.
 const NAME_BYTES_MAX: usize = 128;
@@ -39,6 +44,8 @@ pub(crate) struct Request {
     /// The environment's place in the configuration.
     pub(crate) environment: usize,
     pub(crate) options: JobOptions,
+    /// How its tasks are sampled, if that is the service's affair.
+    pub(crate) sampling: Option<How>,
     pub(crate) terms: Terms,
     pub(crate) in_flight: InFlight,
     pub(crate) version: PolicyVersion,
@@ -68,6 +75,7 @@ impl Request {
         let tasks = tasks::read(&mut job, task_sets)?;
         tasks::count_epochs(&mut job, &tasks)?;
         let (group, episodes) = group(&mut job)?;
+        let sampling = sampling::read(&mut job, &tasks)?;
         let scoring = scoring(&job, scorers)?;
         check_object("reset_parameters", &job.reset_parameters)?;
         if let wire::policy::Policy::Constant(action) =
@@ -148,7 +156,17 @@ impl Request {
                 "limits.episode_bytes_max: {error} (`steps-mib-max` of its configuration)"
             ))
         })?;
-        Ok(Self { job, states_bytes, is_of_set, environment, options, terms, in_flight, version })
+        Ok(Self {
+            job,
+            states_bytes,
+            is_of_set,
+            environment,
+            options,
+            sampling,
+            terms,
+            in_flight,
+            version,
+        })
     }
 
     /// Members of each group.

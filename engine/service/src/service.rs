@@ -66,6 +66,15 @@ impl rollouts_server::Rollouts for Rollouts {
         self.hub.ask(Word::Status).await.map(Response::new)
     }
 
+    async fn tasks(
+        &self,
+        request: Request<wire::TasksRequest>,
+    ) -> Result<Response<wire::TasksResponse>, Status> {
+        let request = request.into_inner();
+        let answer = self.hub.ask(|answer| Word::Tasks(request, answer)).await?;
+        answer.map(Response::new).map_err(Status::from)
+    }
+
     async fn list_environments(
         &self,
         _: Request<wire::ListEnvironmentsRequest>,

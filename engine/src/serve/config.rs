@@ -322,7 +322,7 @@ impl ServeOptions {
             .collect::<Result<Vec<_>, ServeConfigError>>()?;
         let task_sets = task_sets
             .into_iter()
-            .map(|(name, table)| context.task_set(name, table, &environments))
+            .map(|(name, table)| context.task_set(&name, table, &environments))
             .collect::<Result<Vec<_>, _>>()?;
         for set in &task_sets {
             let TaskSource::Split { environment, split } = &set.source else { continue };
@@ -458,12 +458,12 @@ impl Context<'_> {
 
     fn task_set(
         &self,
-        name: String,
+        name: &str,
         table: task_sets::Table,
         environments: &[EnvironmentOptions],
     ) -> Result<TaskSet, ServeConfigError> {
         let is_environment = |name: &str| environments.iter().any(|it| it.name == name);
-        match table.resolve(name.clone(), |path| self.beside(path), is_environment) {
+        match table.resolve(name, |path| self.beside(path), is_environment) {
             Ok(set) => Ok(set),
             Err((key, problem)) => self.wrong(&format!("task-sets.{name}.{key}"), problem),
         }

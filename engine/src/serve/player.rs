@@ -240,6 +240,7 @@ impl Player for FleetPlayer {
                 Order::Version(version, in_flight) => {
                     Input::PolicyVersion { job, version, in_flight }
                 }
+                Order::Round(round) => Input::Round { job, round },
                 Order::Pause => Input::Pause(job),
                 Order::Slow => Input::Slow(job),
                 Order::Resume => Input::Resume(job),
@@ -429,6 +430,11 @@ impl Shared {
                 self.policies.set_version(*job, *version);
                 if let Some(job) = self.key(*job) {
                     self.tell(Played::VersionCurrent(job, *version));
+                }
+            }
+            Note::RoundWanted(job) => {
+                if let Some(job) = self.key(*job) {
+                    self.tell(Played::RoundWanted(job));
                 }
             }
             Note::AttemptFailed { server, failure } => {

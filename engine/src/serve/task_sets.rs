@@ -66,7 +66,7 @@ impl Table {
     /// the environments.
     pub(super) fn resolve(
         self,
-        name: String,
+        name: &str,
         beside: impl Fn(&std::path::Path) -> PathBuf,
         is_environment: impl Fn(&str) -> bool,
     ) -> Result<TaskSet, Problem> {
@@ -98,7 +98,7 @@ impl Table {
             return Err(("weight-key", problem.into()));
         }
         let weights = Weights { key: self.weight_key, of: self.weights };
-        Ok(TaskSet { name, source, weights })
+        Ok(TaskSet { name: name.into(), source, weights })
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     fn a_set_is_a_file_or_a_split() {
         let resolve = |text: &str| {
             let table: Table = toml::from_str(text).unwrap();
-            table.resolve("a".into(), |path| path.to_owned(), |name| name == "maze")
+            table.resolve("a", |path| path.to_owned(), |name| name == "maze")
         };
         let of = |text: &str| resolve(text).unwrap().source;
         assert_eq!(of("file = \"x\""), TaskSource::File("x".into()));

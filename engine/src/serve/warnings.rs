@@ -88,7 +88,10 @@ pub(super) fn warning(
         Note::Quarantined(failure) => {
             of_all("quarantined", format!("a task is given up: {failure}"))
         }
-        Note::AttemptFailed { .. } | Note::VersionCurrent { .. } | Note::JobEnded(_) => None,
+        Note::AttemptFailed { .. }
+        | Note::VersionCurrent { .. }
+        | Note::RoundWanted(_)
+        | Note::JobEnded(_) => None,
     }
 }
 

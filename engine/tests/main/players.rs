@@ -145,7 +145,7 @@ impl Rig {
 fn environment(env: &str) -> EnvironmentOptions {
     let settings = Settings { env: vec![env.into()], sessions: Some(8), ..Settings::default() };
     let run = RunOptions::resolve(settings, "here", |_| None).unwrap();
-    EnvironmentOptions { name: "here".into(), run }
+    EnvironmentOptions { name: "here".into(), run, splits: Default::default() }
 }
 
 fn go_left() -> JobPolicy {

@@ -1,5 +1,6 @@
 //! Records on their way from a player to the delivery.
 
+use envmill_core::has_variance;
 use envmill_delivery::{Finished, JobKey, Kind, RecordError, Version};
 use envmill_protocol::{
     PolicyVersion, Trajectory,
@@ -70,8 +71,14 @@ impl Hub {
             return;
         }
         job.ledger().count_group(&record);
+        if let Some(sampling) = &mut job.sampling {
+            sampling.add(&record);
+        }
         let of = Of { environment: job.asked.environment.clone() };
         self.metrics.groups.get_or_create(&of).inc();
+        if has_variance(&record) == Some(false) {
+            self.metrics.groups_unvaried.get_or_create(&of).inc();
+        }
         job.open.remove(group);
         let is_usable = record.outcome == GroupOutcome::Complete;
         let version = self.delivery.version(key).unwrap_or_default();

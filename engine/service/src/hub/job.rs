@@ -12,6 +12,7 @@ use prost::Message as _;
 use crate::{
     Desk,
     ledger::{Ending, Ledger, NOTE, OpenGroups},
+    sampling::Sampling,
 };
 
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) desk: Option<Desk>,
     pub(crate) ledger: Ledger,
     pub(crate) open: OpenGroups,
+    /// Who draws its tasks, if the service does.
+    pub(crate) sampling: Option<Sampling>,
     pub(crate) is_ledger_dirty: bool,
     /// How far the delivery lets its episodes go.
     pub(crate) pace: Pace,
@@ -85,6 +88,7 @@ impl Job {
             desk: None,
             ledger: Ledger::default(),
             open: OpenGroups::default(),
+            sampling: None,
             is_ledger_dirty: false,
             pace: Pace::GoOn,
             told_pace: Pace::GoOn,
@@ -114,6 +118,7 @@ impl Job {
     /// What the journal has to be told.
     pub(crate) fn take_notes(&mut self) -> Vec<(String, Bytes)> {
         let mut notes = self.open.take_notes();
+        notes.extend(self.sampling.iter_mut().flat_map(Sampling::take_notes));
         if std::mem::take(&mut self.is_ledger_dirty) {
             notes.push((NOTE.into(), self.ledger.encode_to_vec().into()));
         }

@@ -105,6 +105,8 @@ pub(crate) enum Word {
     Desk(String, oneshot::Sender<Result<Seat, Refusal>>),
     /// Someone asks how things stand.
     Status(oneshot::Sender<wire::StatusResponse>),
+    /// Someone asks what came of a job's tasks.
+    Tasks(wire::TasksRequest, oneshot::Sender<Result<wire::TasksResponse, Refusal>>),
     /// Someone asks for the environments.
     Environments(oneshot::Sender<wire::ListEnvironmentsResponse>),
     /// Someone asks for figures: they are to be brought up to date.
@@ -231,6 +233,9 @@ impl Hub {
             }
             Word::Status(answer) => {
                 let _ = answer.send(self.status());
+            }
+            Word::Tasks(request, answer) => {
+                let _ = answer.send(self.tasks(&request));
             }
             Word::Environments(answer) => {
                 let _ = answer.send(self.list_environments());

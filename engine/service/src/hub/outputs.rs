@@ -1,17 +1,23 @@
 //! Carrying out what the delivery wants done.
 
 use bytes::Bytes;
+use envmill_core::Round;
 use envmill_delivery::{ConsumerId, Content, JobKey, Kind, Output, Sent};
 use envmill_wire::{self as wire, drive_response::Response, part};
 
 use super::{Hub, StreamId, rings::Put};
-use crate::outflow::{Outbox, Taken};
+use crate::{
+    Order,
+    outflow::{Outbox, Taken},
+};
 
-/// What is said to a stream when what it asked for is on disk.
+/// What is said when what was done before it is on disk.
 #[derive(Debug)]
-pub(crate) struct Promise {
-    pub(crate) stream: StreamId,
-    pub(crate) response: Response,
+pub(crate) enum Promise {
+    /// To a stream.
+    Say(StreamId, Box<Response>),
+    /// To the player of a job: the next round of its tasks.
+    Round(JobKey, Round),
 }
 
 impl Hub {
@@ -61,13 +67,18 @@ impl Hub {
 
     /// Says something when what was done so far is on disk.
     pub(super) fn promise(&mut self, stream: StreamId, response: Response) {
-        self.promises.push(Promise { stream, response });
+        self.promises.push(Promise::Say(stream, Box::new(response)));
     }
 
     pub(super) fn keep_promises(&self, promises: Vec<Promise>) {
-        for Promise { stream, response } in promises {
-            if let Some(stream) = self.streams.get(&stream) {
-                stream.outbox.send(response);
+        for promise in promises {
+            match promise {
+                Promise::Say(stream, response) => {
+                    if let Some(stream) = self.streams.get(&stream) {
+                        stream.outbox.send(*response);
+                    }
+                }
+                Promise::Round(key, round) => self.order(key, Order::Round(round)),
             }
         }
     }

@@ -1,10 +1,10 @@
 //! What players tell, and what they are told.
 
-use envmill_delivery::{JobKey, Pace};
+use envmill_delivery::{JobKey, Kind, Pace};
 use envmill_wire::{self as wire, drive_response::Response};
 use tonic::Code;
 
-use super::{Hub, account::delivered};
+use super::{Hub, account::delivered, outputs::Promise};
 use crate::{Order, Played, ledger::Ending};
 
 impl Hub {
@@ -22,6 +22,7 @@ impl Hub {
                 }
             }
             Played::Ended(job) => self.record_end(job),
+            Played::RoundWanted(job) => self.draw_round(job),
             Played::VersionCurrent(key, version) => {
                 if let Some(job) = self.jobs.get_mut(&key) {
                     job.pending = job.pending.filter(|&pending| pending > version);
@@ -44,6 +45,18 @@ impl Hub {
                     self.warn(Some(job), kind, &message);
                 }
             }
+        }
+    }
+
+    /// Draws the next round of a job's tasks, by what came of them so far. Its player is told when it is on
+    /// disk, and plays nothing of it before.
+    fn draw_round(&mut self, key: JobKey) {
+        let Some(sampling) = self.jobs.get_mut(&key).and_then(|job| job.sampling.as_mut()) else {
+            return;
+        };
+        let over = self.delivery.recorded(key, Kind::Group);
+        if let Some(round) = sampling.draw(|group| over.is_some_and(|it| it.contains(group))) {
+            self.promises.push(Promise::Round(key, round));
         }
     }
 

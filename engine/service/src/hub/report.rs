@@ -11,8 +11,13 @@ use crate::{
     Order, Snapshot,
     ledger::Ending,
     metrics::{Of, OfServer},
+    refusal::Refusal,
+    sampling::Sampling,
 };
 use prometheus_client::metrics::{family::Family, gauge::Gauge};
+
+/// The most tasks that are told of at one time.
+const TASKS_TOLD_MAX: usize = 1024;
 
 impl Hub {
     /// What time alone brings.
@@ -124,6 +129,21 @@ impl Hub {
         }
     }
 
+    pub(super) fn tasks(&self, it: &wire::TasksRequest) -> Result<wire::TasksResponse, Refusal> {
+        let job = self.ids.get(&it.job_id).and_then(|key| self.jobs.get(key));
+        let job = job.ok_or_else(|| Refusal::no_job(&it.job_id))?;
+        let sampling = job.sampling.as_ref().ok_or_else(|| {
+            let id = &it.job_id;
+            Refusal::state(format!("`{id}` keeps no account of tasks: submit it with `sampling`"))
+        })?;
+        let count = if it.count == 0 { TASKS_TOLD_MAX } else { it.count as usize };
+        let from = usize::try_from(it.from).unwrap_or(usize::MAX);
+        Ok(wire::TasksResponse {
+            total: sampling.len() as u64,
+            tasks: sampling.statuses(from, count.min(TASKS_TOLD_MAX)),
+        })
+    }
+
     pub(super) fn list_environments(&self) -> wire::ListEnvironmentsResponse {
         let environments = self.environments.iter().map(|it| {
             let snapshot = it.player.snapshot();
@@ -174,6 +194,8 @@ impl Hub {
             set(&metrics.scoring, statuses().map(|status| status.scoring).sum());
             set(&metrics.waiting, standings().map(|it| it.waiting_items).sum());
             set(&metrics.waiting_bytes, standings().map(|it| it.waiting_bytes).sum());
+            let samplings = || jobs().filter_map(|job| job.sampling.as_ref());
+            set(&metrics.tasks_less, samplings().map(Sampling::visited_less).sum());
             set(&metrics.sessions, snapshot.sessions.into());
             set(&metrics.sessions_max, it.sessions_max.into());
             set(&metrics.steps, snapshot.steps);

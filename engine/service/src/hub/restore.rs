@@ -23,6 +23,7 @@ use crate::{
     metrics::Metrics,
     options::{ServiceOptions, StartError},
     request::Request,
+    sampling::Sampling,
 };
 
 /// What a hub works with.
@@ -92,7 +93,9 @@ impl Hub {
         self.delivery.accept(key, request.terms, description.encode_to_vec().into());
         // The trainer's own first version is not announced to anybody: it is where the job begins.
         let _ = self.delivery.announce(key, super::account::delivered(request.version));
-        self.play(key, id, request, Kept::default());
+        // Nothing is kept of it that could be damaged.
+        let sampling = sampling(request, &BTreeMap::new()).unwrap_or_default();
+        self.play(key, id, request, Kept { sampling, ..Kept::default() });
         key
     }
 
@@ -121,9 +124,13 @@ impl Hub {
         for id in self.delivery.recorded(key, Kind::Trajectory).unwrap_or(&no_ids).iter() {
             recorded.insert(EpisodeIndex(id));
         }
-        let kept = Kept { ledger, open, recorded, recorded_groups, has_ended };
+        let kept = Kept { ledger, open, recorded, recorded_groups, has_ended, ..Kept::default() };
         match Request::read(job.clone(), &self.environments, &self.task_sets, &self.scorers) {
-            Ok(request) => self.play(key, id, &request, kept),
+            Ok(request) => {
+                let sampling =
+                    sampling(&request, notes).map_err(|_| damaged("the tasks' account"))?;
+                self.play(key, id, &request, Kept { sampling, ..kept });
+            }
             Err(refusal) => {
                 // Its records are still owed.
                 tracing::error!(job = id, %refusal, "a job cannot be gone on with");
@@ -148,6 +155,10 @@ impl Hub {
         options.recorded = Arc::new(kept.recorded);
         options.recorded_groups = Arc::new(kept.recorded_groups);
         (job.ledger, job.open) = (kept.ledger, kept.open);
+        if let Some(sampling) = &kept.sampling {
+            options.tasks = sampling.tasks();
+        }
+        job.sampling = kept.sampling;
         self.ids.insert(job.id.clone(), key);
         self.jobs.insert(key, job);
         if kept.has_ended {
@@ -176,5 +187,18 @@ struct Kept {
     open: OpenGroups,
     recorded: EpisodeSet,
     recorded_groups: RecordedGroups,
+    sampling: Option<Sampling>,
     has_ended: bool,
+}
+
+/// Who draws a job's tasks, if the service does.
+fn sampling(
+    request: &Request,
+    notes: &BTreeMap<String, Bytes>,
+) -> Result<Option<Sampling>, prost::DecodeError> {
+    let options = &request.options;
+    let made = request
+        .sampling
+        .map(|how| Sampling::restored(options.tasks.clone(), options.seed, how, notes));
+    made.transpose()
 }

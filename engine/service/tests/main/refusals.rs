@@ -28,6 +28,15 @@ async fn a_job_that_makes_no_sense_is_refused_by_the_field() {
         change(&mut job);
         job
     };
+    let revisited = |change: fn(&mut wire::SubmitJob)| {
+        let revisit = Some(wire::Revisit::default());
+        let sampling = Some(wire::TaskSampling { revisit });
+        let two =
+            wire::SubmitJob { task_set: "two".into(), sampling, ..groups(2, wire::Order::ByGroup) };
+        let mut job = two;
+        change(&mut job);
+        job
+    };
     let delivery = |change: fn(&mut wire::DeliveryTerms)| {
         let mut job = episodes(3);
         change(job.delivery.get_or_insert_default());
@@ -52,6 +61,23 @@ async fn a_job_that_makes_no_sense_is_refused_by_the_field() {
         (
             of(|job| (job.episodes, job.epochs, job.tasks) = (0, u64::MAX, vec![task(1.0)])),
             "epochs",
+        ),
+        (of(|job| job.sampling = Some(wire::TaskSampling::default())), "sampling"),
+        (
+            of(|job| {
+                job.task_set = "two".into();
+                job.sampling = Some(wire::TaskSampling::default());
+            }),
+            "sampling",
+        ),
+        (revisited(|job| job.epochs = std::mem::take(&mut job.groups)), "sampling.revisit"),
+        (revisited(|job| job.group_rules = None), "sampling.revisit"),
+        (
+            revisited(|job| {
+                let sampling = job.sampling.as_mut().unwrap();
+                sampling.revisit.as_mut().unwrap().at_least_one_in = 65;
+            }),
+            "sampling.revisit.at_least_one_in",
         ),
         (of(|job| job.scorer = "os:system".into()), "scorer"),
         (of(|job| job.scorer = "whole".into()), "scorer"),

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use envmill_client::{Client, ConnectOptions, Delivered, Event, Rollouts, RolloutsOptions};
-use envmill_core::{InFlight, JobOptions, Scoring, Tasks};
+use envmill_core::{InFlight, JobOptions, Round, Scoring, Tasks, recorded_member};
 use envmill_delivery::JobKey;
 use envmill_protocol::{
     Observation, Observed, PolicyVersion, Trajectory,
@@ -60,10 +60,10 @@ impl Player for Puppet {
     fn order(&self, job: JobKey, order: Order) {
         let mut state = self.0.lock().unwrap();
         let Some(given) = state.given.get_mut(&job) else { return };
-        given.orders.push(order);
         if let Order::Version(version, InFlight::Keep) = order {
             given.version = version;
         }
+        given.orders.push(order);
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -108,6 +108,29 @@ impl Puppet {
         let members = job.options.group.unwrap().members().into();
         self.finish(job, (0..members).map(|sample| group * members + sample));
         self.tell(Played::Groups(vec![group_record(job, group)]));
+    }
+
+    /// A group of a job ends, with members that were worth this.
+    pub(crate) fn finish_group_with(&self, job: &Given, group: u64, rewards: [f64; 2]) {
+        self.finish(job, (0..2).map(|sample| group * 2 + sample));
+        let members = rewards.iter().enumerate().map(|(sample, reward)| {
+            let trajectory = trajectory(job, group * 2 + sample as u64, PolicyVersion(0));
+            MemberRecord { reward: Some(*reward), ..recorded_member(&trajectory) }
+        });
+        let record = GroupRecord { members: members.collect(), ..group_record(job, group) };
+        self.tell(Played::Groups(vec![record]));
+    }
+
+    /// Waits for the round that begins with this group.
+    pub(crate) async fn next_round(&self, job: &Given, start: u64) -> Round {
+        let look = || {
+            let state = self.0.lock().unwrap();
+            state.given[&job.key].orders.iter().find_map(|order| match order {
+                Order::Round(round) if round.start == start => Some(round.clone()),
+                _ => None,
+            })
+        };
+        wait_for(look).await
     }
 
     pub(crate) fn end(&self, job: &Given) {
