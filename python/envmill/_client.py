@@ -198,6 +198,23 @@ class Client:
         status: dict[str, Any] = await answer(self._connection.status())
         return status
 
+    def tasks(self, job_id: str, start: int = 0, count: int = 0) -> dict[str, Any]:
+        """What came of the tasks of a job that samples them (its key ``sampling``): the fields of
+        ``TasksResponse`` in ``rollouts.proto``.
+
+        :param start: the place of a task in the job's set, from 0.
+        :param count: how many from there on; at most, and for 0, 1,024.
+        :raises Refused: if there is no such job, or it keeps no account of its tasks.
+        :raises Unreachable: if the service is not there.
+        """
+        tasks: dict[str, Any] = self._connection.tasks(job_id, start, count).wait()
+        return tasks
+
+    async def atasks(self, job_id: str, start: int = 0, count: int = 0) -> dict[str, Any]:
+        """:meth:`tasks`, awaited."""
+        tasks: dict[str, Any] = await answer(self._connection.tasks(job_id, start, count))
+        return tasks
+
     def environments(self) -> list[dict[str, Any]]:
         """The environments of the engine's configuration: the fields of ``Environment`` in
         ``rollouts.proto``, ``action_schema`` parsed.

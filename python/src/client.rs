@@ -90,6 +90,14 @@ impl Connection {
         })
     }
 
+    fn tasks(&self, job_id: String, start: u64, count: u32) -> PyResult<Pending> {
+        let client = self.0.get()?.clone();
+        let work = async move { client.tasks(&job_id, start, count).await };
+        Pending::new(work, |py, found| {
+            messages::plain(py, &messages::dynamic("TasksResponse", &found)?)
+        })
+    }
+
     fn environments(&self) -> PyResult<Pending> {
         let client = self.0.get()?.clone();
         Pending::new(async move { client.list_environments().await }, |py, found| {

@@ -361,6 +361,27 @@ def owed(client: envmill.Client) -> set[str]:
     return {it["progress"]["job_id"] for it in jobs if not it["ended"] or it["progress"]["waiting"]}
 
 
+def test_what_came_of_tasks_is_told(client: envmill.Client) -> None:
+    asked = job(
+        name="sampled",
+        episodes=0,
+        group_rules={"samples": 2},
+        tasks=[{"id": "a"}, {"id": "b", "weight": 2.0}],
+        epochs=2,
+        sampling={},
+        policy="random",
+    )
+    with client.rollouts(asked) as rollouts:
+        assert rollouts.accepted["job"]["groups"] == 6
+        assert len(list(rollouts)) == 12
+        told = client.tasks(rollouts.job_id)
+    assert (told["total"], [it["id"] for it in told["tasks"]]) == (2, ["a", "b"])
+    assert [it["groups"] for it in told["tasks"]] == [2, 4]
+    assert client.tasks(rollouts.job_id, 1)["tasks"] == told["tasks"][1:]
+    with pytest.raises(envmill.Refused, match="there is no"):
+        client.tasks("nobody.1")
+
+
 def test_what_is_refused_says_why(client: envmill.Client) -> None:
     with pytest.raises(envmill.Refused, match="cartpole") as refused:
         client.rollouts(job(environment="cartpol"))
