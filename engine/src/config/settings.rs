@@ -131,8 +131,8 @@ pub struct Settings {
     #[arg(long, value_name = "random|constant:JSON|replay:FILE")]
     pub policy: Option<String>,
 
-    /// Tasks, one a row: JSON lines, a JSON array or Parquet, each row the reset parameters of an episode. They are
-    /// drawn without replacement, in an order that follows from the seed.
+    /// Tasks, one a row: JSON lines, a JSON array or Parquet, each row the reset parameters of an
+    /// episode. They are drawn without replacement, in an order that follows from the seed.
     #[arg(long, value_name = "FILE")]
     pub tasks: Option<PathBuf>,
 
