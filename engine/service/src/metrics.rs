@@ -97,7 +97,11 @@ impl Metrics {
             &self.in_flight,
         );
         put.put("episodes_scoring", "Of them, those with their scorer", &self.scoring);
-        put.put("jobs_paused", "Jobs whose episodes may not go on for now", &self.paused);
+        put.put(
+            "jobs_paused",
+            "Jobs whose episodes may not go on, or that may begin none, for now",
+            &self.paused,
+        );
         put.put("records_waiting", "Records that may go and have not been sent", &self.waiting);
         put.put(
             "records_waiting_bytes",

@@ -112,9 +112,9 @@ impl Display for Checked<'_> {
 
 /// What would be started of an environment.
 fn line(environment: &EnvironmentOptions) -> String {
-    let EnvironmentOptions { name, run, .. } = environment;
+    let EnvironmentOptions { name, run: options, .. } = environment;
     let mut sources: Vec<(String, usize)> = Vec::new();
-    for source in &run.sources {
+    for source in &options.sources {
         let source = source.to_string();
         match sources.last_mut() {
             Some((last, copies)) if *last == source => *copies += 1,
@@ -126,16 +126,19 @@ fn line(environment: &EnvironmentOptions) -> String {
         .map(|(source, copies)| if copies == 1 { source } else { format!("{copies} × {source}") })
         .collect();
     let is_started = |source: &&Source| matches!(source, Source::Served(_) | Source::Command(_));
-    let processes = match run.sources.first() {
+    let processes = match options.sources.first() {
         Some(Source::Local(local)) if local.is_python() => {
-            run.replicas.map_or_else(|| "a process for each core".into(), processes)
+            options.replicas.map_or_else(|| "a process for each core".into(), processes)
         }
-        _ => processes(u32::try_from(run.sources.iter().filter(is_started).count()).unwrap_or(0)),
+        _ => {
+            processes(u32::try_from(options.sources.iter().filter(is_started).count()).unwrap_or(0))
+        }
     };
     format!(
-        "environment  {name}: {}; {} sessions, {processes}",
+        "environment  {name}: {}; {} sessions, {processes}, {} MiB for episodes",
         sources.join(", "),
-        run.limits.sessions
+        options.limits.sessions,
+        run::steps_bytes_max(options) >> 20
     )
 }
 

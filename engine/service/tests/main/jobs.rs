@@ -17,6 +17,7 @@ async fn a_job_is_played_delivered_and_settled() {
     assert!(!accepted.existed && accepted.job_id.starts_with("test."), "{accepted:?}");
     let limits = accepted.job.unwrap().limits.unwrap();
     assert_eq!((limits.sessions, limits.attempts), (16, 3), "every limit is told");
+    assert_eq!(limits.episode_bytes_max, 32 << 20, "half of 1 GiB for 16 sessions");
     let job = rig.puppet.job().await;
     assert_eq!((job.options.episodes, &job.options.name), (3, &accepted.job_id));
     rig.puppet.finish(&job, [2, 0, 1]);

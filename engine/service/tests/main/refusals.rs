@@ -87,6 +87,10 @@ async fn a_job_that_makes_no_sense_is_refused_by_the_field() {
             "limits.on_env_error",
         ),
         (
+            of(|job| job.limits.get_or_insert_default().episode_bytes_max = (1 << 30) + 1),
+            "limits.episode_bytes_max",
+        ),
+        (
             of(|job| {
                 let action = b"1".to_vec().into();
                 let policy = Some(wire::policy::Policy::Constant(action));

@@ -3,6 +3,7 @@
 mod audits;
 mod figures;
 mod kills;
+mod memory;
 mod policies;
 mod rig;
 mod scorers;
