@@ -1,4 +1,4 @@
-"""Records as verl's ``AgentLoopOutput``, which agent loops return: made by, and checked by, ``verl``."""
+"""Records as verl's ``AgentLoopOutput``: what agent loops return, checked by ``verl`` itself."""
 
 from __future__ import annotations
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
-from conftest import until
+from conftest import REPOSITORY, until
 from test_client import Service
 from test_convert import FAILED, FIRST, SECOND, generation, left_over, record
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+sys.path.append(str(REPOSITORY / "examples" / "python"))
 
+import trl_grpo
+from datasets import Dataset
 from openenv.core.harness.training import TrainingTrace
+from trl import GRPOConfig, GRPOTrainer
 from trl.experimental.async_grpo.async_grpo_trainer import (
     RolloutQueueDataset,
     RolloutWorkerProtocol,
@@ -53,6 +59,42 @@ def test_trl_puts_turns_together_as_we_do(generations: list[Any]) -> None:
     assert [row.input_ids for row in theirs] == [row.token_ids for row in ours]
     assert [row.completion_mask for row in theirs] == [row.loss_mask for row in ours]
     assert [row.old_log_probs for row in theirs] == [row.logprobs for row in ours]
+
+
+def test_the_trainer_takes_samples_that_have_no_reward(tmp_path: Path) -> None:
+    tokens = trl_grpo.tokenizer()
+    records = [
+        record(FIRST, SECOND, reward=1.0),
+        record(FIRST, reward=0.0),
+        record(FIRST, reward=None),
+        record(reward=1.0, end=FAILED),
+    ]
+    advantages: list[float] = []
+
+    class Trainer(GRPOTrainer):  # type: ignore[misc]
+        def _compute_loss(self, model: Any, inputs: Any) -> Any:
+            order = inputs["completion_mask"].sum(1).argsort(descending=True)
+            advantages.extend(inputs["advantages"][order].tolist())
+            return super()._compute_loss(model, inputs)
+
+    trainer = Trainer(
+        model=trl_grpo.model(tokens),
+        args=GRPOConfig(
+            output_dir=str(tmp_path), max_steps=1, num_generations=4, per_device_train_batch_size=4,
+            logging_steps=1, report_to="none", save_strategy="no", use_cpu=True, bf16=False,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": "a"}] * 4),
+        processing_class=tokens,
+        reward_funcs=trl.env_reward,
+        rollout_func=lambda prompts, trainer: trl.rollout_output(records, blank=0),
+    )  # fmt: skip
+    trainer.train()
+    (logged,) = [entry for entry in trainer.state.log_history if "reward" in entry]
+    # The mean of the two that have one; the others have no advantage.
+    assert logged["reward"] == 0.5
+    assert numpy.isfinite(logged["loss"])
+    assert sorted(advantages) == pytest.approx([-0.7071, 0, 0, 0.7071], abs=1e-3)
+    assert advantages[0] > 0
 
 
 def test_samples_have_the_advantage_of_their_group() -> None:
