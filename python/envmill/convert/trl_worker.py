@@ -7,7 +7,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from envmill._client import Client
@@ -137,6 +137,9 @@ class RolloutWorker:
         with self._keeping:
             self._played = played
             has_version, version = wanted.get("version", {}).get("step", 0), self._version
+        if self._is_stopped.is_set():
+            abandon(played.rollouts)
+            return False
         if version > has_version:
             played.rollouts.publish_version(version)
         if self._decide is not None:
@@ -144,7 +147,7 @@ class RolloutWorker:
                 target=self._answer, args=(played,), name="envmill-policy", daemon=True
             ).start()
         for members in self._groups(played):
-            group = _Group(played, members)
+            group = _Group(played, members, self._fail)
             rows = rollout_samples(
                 [it for it in members if isinstance(it, Record)], next(self._numbers), name=self._name
             )
@@ -225,9 +228,15 @@ class _Played:
 class _Group:
     """What was delivered of a group, and how many of its samples the trainer has not taken."""
 
-    def __init__(self, played: _Played, delivered: list[Record | GroupRecord | Stale]) -> None:
+    def __init__(
+        self,
+        played: _Played,
+        delivered: list[Record | GroupRecord | Stale],
+        fail: Callable[[BaseException], None],
+    ) -> None:
         self.left = 0
         self._played = played
+        self._fail = fail
         self._numbers = [it.delivery.number for it in delivered if it.delivery is not None]
         with played.lock:
             played.groups_left += 1
@@ -240,7 +249,11 @@ class _Group:
             self.acknowledge()
 
     def acknowledge(self) -> None:
-        self._played.rollouts.ack(self._numbers, wait=False)
+        try:
+            self._played.rollouts.ack(self._numbers, wait=False)
+        except EnvmillError as error:
+            # The trainer has its sample all the same, and is told when it asks for more.
+            self._fail(error)
         with self._played.lock:
             self._played.groups_left -= 1
 

@@ -240,6 +240,34 @@ def test_a_worker_that_fails_says_so(service: Service) -> None:
         worker.stop()
 
 
+def test_what_came_before_a_failure_can_be_taken(service: Service) -> None:
+    client = envmill.Client(service.url)
+
+    def breaking(turns: list[envmill.Turn]) -> dict[str, Any]:
+        if any(turn.group_id > 5 for turn in turns):
+            raise KeyError("the model is gone")
+        return decide(turns)
+
+    limits = {"max_steps": 2, "sessions": 4}
+    worker = RolloutWorker(client, [job(groups=50, limits=limits)], breaking)
+    worker.start()
+    until(lambda: "is gone" in unwell(worker))
+    assert worker.rollout_buffer.qsize() > 0
+    while not worker.rollout_buffer.empty():
+        worker.rollout_buffer.get()
+    assert "is gone" in unwell(worker)
+    worker.stop()
+
+
+def unwell(worker: RolloutWorker) -> str:
+    """What the worker says that is the matter with it."""
+    try:
+        worker.check_health(300)
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
 def test_a_worker_that_nothing_comes_from_is_not_healthy(service: Service) -> None:
     client = envmill.Client(service.url)
     is_over = threading.Event()
