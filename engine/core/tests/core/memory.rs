@@ -107,7 +107,7 @@ fn nobody_waits_for_what_a_paused_job_keeps() {
     let mut world = with_memory_for(7, jobs);
     world.drive(|world| reserved(world, 0) == 4);
     world.input(Input::Pause(JobId(0)));
-    world.drive(|world| ended(world, "small") == 50);
+    assert!(world.drive(|world| ended(world, "small") == 50), "what is small waits");
     assert_eq!((reserved(&world, 0), ended(&world, "large")), (4, 0));
     world.input(Input::Resume(JobId(0)));
     world.run();
