@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::{
-    Change, Finished, Ids, ItemRow, JobKey, JobRow, Kind, Number, Order, Output, Pace,
-    RecordError, RestoredJob, Stage, Standing, Terms, Ticket, Version, VersionError,
-    consumer::Consumer, delivery::Shared, item::Item,
+    Change, Finished, Ids, ItemRow, JobKey, JobRow, Kind, Number, Order, Output, Pace, RecordError,
+    RestoredJob, Stage, Standing, Terms, Ticket, Version, VersionError, consumer::Consumer,
+    delivery::Shared, item::Item,
 };
 
 #[derive(Debug)]

@@ -25,7 +25,6 @@ use tokio::{
 };
 
 pub(crate) use self::config::JOURNAL;
-use self::{policies::JobPolicies, traces::Traces};
 pub use self::{
     check::{Checked, check},
     config::{EnvironmentOptions, Overrides, ServeConfigError, ServeOptions, TlsFiles},
@@ -34,6 +33,7 @@ pub use self::{
     task_sets::{TaskSet, TaskSource},
     tokens::{Tokens, TokensError},
 };
+use self::{policies::JobPolicies, traces::Traces};
 use crate::{
     driver::Control,
     run::RunError,

@@ -8,7 +8,9 @@ use envmill_protocol::{
 };
 use opentelemetry::{
     Context, KeyValue,
-    trace::{Span as _, SpanBuilder, Status, TraceContextExt as _, Tracer as _, TracerProvider as _},
+    trace::{
+        Span as _, SpanBuilder, Status, TraceContextExt as _, Tracer as _, TracerProvider as _,
+    },
 };
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
 use opentelemetry_sdk::{

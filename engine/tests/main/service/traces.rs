@@ -62,8 +62,7 @@ fn episodes_are_spans_where_somebody_collects_them() {
             episodes: 5,
             ..wire::SubmitJob::default()
         };
-        let mut rollouts =
-            service.client().submit(job, RolloutsOptions::default()).await.unwrap();
+        let mut rollouts = service.client().submit(job, RolloutsOptions::default()).await.unwrap();
         let mut count = 0;
         while count < 5 {
             if let Event::Delivered(it) = rollouts.next().await.unwrap().unwrap()
