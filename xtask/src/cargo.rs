@@ -72,7 +72,8 @@ pub(crate) fn root() -> PathBuf {
 }
 
 pub(crate) fn format_check() -> Result<()> {
-    run(cargo(&["fmt", "--all", "--check"]))
+    run(cargo(&["fmt", "--all", "--check"]))?;
+    run(cargo(&["fmt", "--check", "--manifest-path", "examples/outside/Cargo.toml"]))
 }
 
 pub(crate) fn build() -> Result<()> {

@@ -33,7 +33,13 @@ impl BatchEnv for Guessing {
         self.guesses.resize(rows, 0);
     }
 
-    fn reset_range(&mut self, rows: Range<usize>, which: &[u8], resets: &[Reset<()>], _: &mut [f32]) {
+    fn reset_range(
+        &mut self,
+        rows: Range<usize>,
+        which: &[u8],
+        resets: &[Reset<()>],
+        _: &mut [f32],
+    ) {
         for (index, row) in rows.enumerate().filter(|(index, _)| which[*index] != 0) {
             // Without a seed another number than the last.
             let seed = resets[index].seed.unwrap_or(u64::from(self.secrets[row]) + 1);
