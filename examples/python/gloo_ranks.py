@@ -2,7 +2,7 @@
 three of them are killed (-9) on the way and come back. All ranks see the same batches, no group is taken
 twice or left out, and nobody waits for ever.
 
-    pip install ./python -r testing/python/trainers-requirements.txt
+    pip install ./python torch  # a venv of its own: PyTorch is large
     python examples/python/gloo_ranks.py
 
 Rank 2 dies while it holds a share and the others wait for it in a collective; rank 3 when all have trained

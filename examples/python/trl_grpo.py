@@ -1,7 +1,7 @@
 """TRL's GRPOTrainer on an OpenEnv environment, with Envmill doing the rollouts: the trainer's own model
 answers the turns, whole batches of them, through `rollout_func`.
 
-    pip install ./python -r testing/python/trainers-requirements.txt  # a venv of its own: PyTorch is large
+    pip install ./python trl torch openenv  # a venv of its own: PyTorch is large
     python examples/python/trl_grpo.py
 
 It starts `envmill serve` with the environment of `letters_env.py`, makes a tokenizer and a tiny model with

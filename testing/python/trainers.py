@@ -1,12 +1,10 @@
-"""The tests that need a trainer: TRL and Atropos, or with the word `verl` verl, which wants other versions of
-the same packages.
+"""The tests that need a trainer: TRL, Atropos and verl.
 
-    cargo xtask python                        # makes the wheel that is tested
-    python testing/python/trainers.py         # TRL, Atropos, and the examples with a trainer
-    python testing/python/trainers.py verl
+    cargo xtask python                  # makes the wheel that is tested
+    python testing/python/trainers.py   # what stands after it goes to pytest
 
-Makes an environment of pinned packages under `.venvs` where there is none (PyTorch is large: several GB),
-installs the wheel into it, and runs `python/tests/trainers`. What stands after that goes to pytest.
+Makes an environment of pinned packages, `.venvs/trainers`, where there is none (PyTorch is large: 7 GB in
+all), installs the wheel into it, and runs `python/tests/trainers`.
 """
 
 import pathlib
@@ -15,22 +13,18 @@ import sys
 import venv
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TESTS = {
-    "trainers": ["test_trl.py", "test_atropos.py", "test_examples.py"],
-    "verl": ["test_verl.py"],
-}
+PLACE = ROOT / ".venvs" / "trainers"
+REQUIREMENTS = ROOT / "testing" / "python" / "trainers-requirements.txt"
 
 
-def environment(name):
-    """The interpreter of an environment that has what the requirements of this name say."""
-    place = ROOT / ".venvs" / name
-    python = place / "bin" / "python"
-    requirements = ROOT / "testing" / "python" / f"{name}-requirements.txt"
-    made = place / "made-from.txt"
-    if not made.exists() or made.read_bytes() != requirements.read_bytes():
-        venv.create(place, clear=True, with_pip=True)
-        pip(python, "--no-deps", "--requirement", str(requirements))
-        made.write_bytes(requirements.read_bytes())
+def environment():
+    """The interpreter of the environment, which has what the requirements say."""
+    python = PLACE / "bin" / "python"
+    made = PLACE / "made-from.txt"
+    if not made.exists() or made.read_bytes() != REQUIREMENTS.read_bytes():
+        venv.create(PLACE, clear=True, with_pip=True)
+        pip(python, "--no-deps", "--requirement", str(REQUIREMENTS))
+        made.write_bytes(REQUIREMENTS.read_bytes())
     return python
 
 
@@ -40,17 +34,14 @@ def pip(python, *words):
 
 
 def main():
-    name, *rest = sys.argv[1:] or ["trainers"]
-    if name not in TESTS:
-        name, rest = "trainers", [name, *rest]
     wheels = sorted((ROOT / "target" / "python").glob("envmill-*.whl"))
     if not wheels:
         sys.exit("there is no wheel: `cargo xtask python` makes it")
-    python = environment(name)
+    python = environment()
     pip(python, "--no-deps", "--no-index", "--force-reinstall", str(wheels[-1]))
-    tests = [str(ROOT / "python" / "tests" / "trainers" / test) for test in TESTS[name]]
     how = ["--quiet", "--rootdir=python", "--config-file=python/pyproject.toml"]
-    return subprocess.run([python, "-m", "pytest", *how, *rest, *tests], cwd=ROOT).returncode
+    command = [python, "-m", "pytest", *how, *sys.argv[1:], "python/tests/trainers"]
+    return subprocess.run(command, cwd=ROOT).returncode
 
 
 if __name__ == "__main__":

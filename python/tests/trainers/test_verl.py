@@ -1,4 +1,4 @@
-"""Records in verl's own hands. Needs what `testing/python/verl-requirements.txt` has."""
+"""Records in verl's own hands. Needs what `testing/python/trainers-requirements.txt` has."""
 
 from __future__ import annotations
 
