@@ -129,9 +129,12 @@ class Rollouts(Iterator[Record], AsyncIterator[Record]):
         said = self._acknowledging(delivered, checkpoint)
         if wait:
             said.wait()
-        else:
+            self._check_said()
+            return
+        try:
+            self._check_said()
+        finally:
             self._said.append(said)
-        self._check_said()
 
     async def aack(
         self, delivered: Delivered | Iterable[Delivered], checkpoint: str | None = None

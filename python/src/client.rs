@@ -51,6 +51,7 @@ impl Connection {
         Pending::new(work, |py, stream| Ok(Py::new(py, stream)?.into_any()))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what Python's method takes, one by one")]
     fn attach(
         &self,
         job_id: String,
