@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use envmill_ring::{
-    Channel, Doorbell, Element, Lease, Limits, LogReader, LogStart, Message, Received, View, wait,
+    Channel, Doorbell, Element, Lease, Limits, LogReader, LogStart, Message, Received, View,
 };
 use envmill_wire::{
     self as wire,
@@ -88,19 +88,10 @@ fn say(
 }
 
 fn hear(channel: &Channel, message: &mut Message, until: Instant) -> Result<(), String> {
-    let mut ready = Vec::new();
-    loop {
-        match channel.receive(message) {
-            Ok(Received::Message) => return Ok(()),
-            Ok(Received::Closed) => return Err("the engine sends us away".into()),
-            Ok(Received::Nothing) => {}
-            Err(error) => return Err(error.to_string()),
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err("the engine does not answer at its door".into());
-        }
-        wait(&[channel.as_fd()], Some(left), &mut ready).map_err(|error| error.to_string())?;
+    match channel.receive_until(message, until).map_err(|error| error.to_string())? {
+        Received::Message => Ok(()),
+        Received::Closed => Err("the engine sends us away".into()),
+        Received::Nothing => Err("the engine does not answer at its door".into()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    time::Instant,
 };
 
 use rustix::{
@@ -13,6 +14,8 @@ use rustix::{
         SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     },
 };
+
+use crate::doorbell::wait;
 
 /// The longest message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -132,6 +135,28 @@ impl Channel {
                 Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => Err(SendError::Closed),
                 Err(error) => Err(SendError::Io(error.into())),
             };
+        }
+    }
+
+    /// [Receives](Self::receive) the next message, and waits for it until then. [`Received::Nothing`] if it
+    /// has not come.
+    ///
+    /// # Errors
+    ///
+    /// When the message is larger than allowed in any way, or the kernel cannot wait.
+    pub fn receive_until(
+        &self,
+        message: &mut Message,
+        until: Instant,
+    ) -> Result<Received, ReceiveError> {
+        let mut ready = Vec::new();
+        loop {
+            let received = self.receive(message)?;
+            let left = until.saturating_duration_since(Instant::now());
+            if received != Received::Nothing || left.is_zero() {
+                return Ok(received);
+            }
+            wait(&[self.as_fd()], Some(left), &mut ready).map_err(ReceiveError::Io)?;
         }
     }
 

@@ -154,18 +154,9 @@ fn say(channel: &Channel, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Resul
 
 /// The next message.
 fn hear(channel: &Channel, message: &mut Message, until: Instant) -> Result<(), String> {
-    let mut ready = Vec::new();
-    loop {
-        match channel.receive(message) {
-            Ok(Received::Message) => return Ok(()),
-            Ok(Received::Closed) => return Err("it has gone again".into()),
-            Ok(Received::Nothing) => {}
-            Err(error) => return Err(error.to_string()),
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err("it does not say what it has to".into());
-        }
-        wait(&[channel.as_fd()], Some(left), &mut ready).map_err(|error| error.to_string())?;
+    match channel.receive_until(message, until).map_err(|error| error.to_string())? {
+        Received::Message => Ok(()),
+        Received::Closed => Err("it has gone again".into()),
+        Received::Nothing => Err("it does not say what it has to".into()),
     }
 }
