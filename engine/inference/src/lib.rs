@@ -1,0 +1,17 @@
+//! Language models by token ids: what the engine asks of an inference engine, and the channels to one.
+//!
+//! Start at [`Inference`]. A [`Request`] goes in as token ids; a [`Generation`] comes back, whose
+//! [`Chunk`]s are token ids, log-probabilities and the policy versions that sampled them. Dropping a
+//! generation aborts it. Behind the seam stand [`VllmHttp`] and [`VllmGrpc`], and a [`Pool`] of replicas,
+//! which decides where a request goes, waits where there is no room, and continues a generation elsewhere
+//! when its replica is lost.
+//!
+//! Deliberately absent: text. Templates, tokenisers and what an action looks like are `envmill-chat`'s;
+//! here a prompt is token ids and stays so.
+
+mod seam;
+
+pub use seam::{
+    Answer, Capabilities, Chunk, Control, Deliver, Error, ErrorKind, Feed, Finish, Finished,
+    Generation, Inference, Load, Outcome, PauseMode, Request, RequestId, Sampling,
+};
