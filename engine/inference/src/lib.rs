@@ -9,8 +9,16 @@
 //! Deliberately absent: text. Templates, tokenisers and what an action looks like are `envmill-chat`'s;
 //! here a prompt is token ids and stays so.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod grpc;
+mod http;
+mod pool;
 mod seam;
 
+pub use grpc::VllmGrpc;
+pub use http::{HttpTarget, Route, VllmHttp, VllmHttpOptions};
+pub use pool::{Pool, PoolOptions, PoolStatus, ReplicaStatus, Standing};
 pub use seam::{
     Answer, Capabilities, Chunk, Control, Deliver, Error, ErrorKind, Feed, Finish, Finished,
     Generation, Inference, Load, Outcome, PauseMode, Request, RequestId, Sampling,

@@ -66,4 +66,6 @@ pub struct Load {
     pub prefix_queries: u64,
     /// Prompt tokens found there.
     pub prefix_hits: u64,
+    /// When its process was started: seconds since 1970 (UTC). Another number is another process.
+    pub started: Option<u64>,
 }

@@ -1,0 +1,282 @@
+//! vLLM's Rust frontend over gRPC.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use envmill_protocol::PolicyVersion;
+use tokio::runtime::Handle;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use vllm_proto::{
+    AbortRequest, GenerateRequest, GenerateResponse, RandomSampling, ResponseOptions,
+    ResumeGenerationRequest, StoppingCriteria, TokenIds, UpdateWeightVersionRequest,
+    control_client::ControlClient, finish_info::FinishReason, finish_info::StopReason,
+    generate_request::Prompt, inference_client::InferenceClient,
+};
+
+use crate::{
+    Answer, Capabilities, Chunk, Control, Deliver, Error, ErrorKind, Feed, Finish, Finished,
+    Generation, Inference, Load, PauseMode, Request, RequestId, VllmHttp,
+};
+
+/// vLLM's Rust frontend, over its gRPC port (`VLLM_USE_RUST_FRONTEND=1`, `--grpc-port`).
+///
+/// Its protocol says nothing of policy versions of tokens, and cannot load weights from a folder: the
+/// first are those in force when a chunk arrives, and the second goes over the frontend's HTTP port.
+#[derive(Clone)]
+pub struct VllmGrpc {
+    inner: Arc<Inner>,
+    runtime: Handle,
+}
+
+struct Inner {
+    channel: Channel,
+    /// The same frontend's HTTP port: weights from a folder, and how busy it is.
+    http: Option<VllmHttp>,
+    version: AtomicU64,
+}
+
+/// A message holds a prompt at most, or what was sampled in a step.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+impl VllmGrpc {
+    /// A channel to `url` (`http://HOST:PORT` of the gRPC port), which is connected when it is first used.
+    /// Its work is done on `runtime`. `http`: the same frontend's HTTP port.
+    ///
+    /// # Errors
+    ///
+    /// The URL is none.
+    pub fn new(url: &str, http: Option<VllmHttp>, runtime: Handle) -> Result<Self, Error> {
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| {
+            Error::new(ErrorKind::Refused, format!("{url:?} is no URL ({error})"))
+        })?;
+        let _inside = runtime.enter();
+        let channel = endpoint
+            .tcp_nodelay(true)
+            .connect_timeout(std::time::Duration::from_secs(10))
+            .http2_adaptive_window(true)
+            .connect_lazy();
+        let inner = Inner { channel, http, version: AtomicU64::new(0) };
+        Ok(Self { inner: Arc::new(inner), runtime })
+    }
+}
+
+impl Inference for VllmGrpc {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            token_ids: true,
+            streaming: true,
+            version_spans: false,
+            stop_strings: true,
+            control: true,
+        }
+    }
+
+    fn generate(&self, request: Request) -> Generation {
+        let (feed, generation) = Generation::new();
+        let inner = Arc::clone(&self.inner);
+        self.runtime.spawn(async move {
+            tokio::select! {
+                // Dropping the call cancels it, and the frontend aborts the generation.
+                () = feed.dropped() => {}
+                result = inner.generate(&request, &feed) => if let Err(error) = result {
+                    feed.fail(error);
+                },
+            }
+        });
+        generation
+    }
+
+    fn abort(&self, requests: &[RequestId]) {
+        let request_ids: Vec<String> = requests.iter().map(ToString::to_string).collect();
+        if request_ids.is_empty() {
+            return;
+        }
+        let mut client = self.inner.control();
+        self.runtime.spawn(async move {
+            if let Err(error) = client.abort(AbortRequest { request_ids }).await {
+                tracing::warn!("generations could not be aborted: {error}");
+            }
+        });
+    }
+
+    fn control(&self, control: Control) -> Answer<'_, ()> {
+        Box::pin(self.inner.change(control))
+    }
+
+    fn load(&self) -> Answer<'_, Option<Load>> {
+        match &self.inner.http {
+            Some(http) => http.load(),
+            None => Box::pin(async { Ok(None) }),
+        }
+    }
+}
+
+impl Inner {
+    fn control(&self) -> ControlClient<Channel> {
+        ControlClient::new(self.channel.clone())
+    }
+
+    fn version(&self) -> PolicyVersion {
+        PolicyVersion(self.version.load(Ordering::Acquire))
+    }
+
+    async fn generate(&self, request: &Request, feed: &Feed) -> Result<(), Error> {
+        let mut client = InferenceClient::new(self.channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let mut tokens = 0;
+        let asked = message(request);
+        if request.deliver == Deliver::Whole {
+            let answer = client.generate(asked).await.map_err(|it| failed(&it))?.into_inner();
+            let mut prompt = None;
+            let chunk = self.chunk(answer, request, &mut prompt, &mut tokens)?;
+            if chunk.finished.is_none() {
+                return Err(Error::new(ErrorKind::Nonsense, "an answer without an end"));
+            }
+            feed.chunk(chunk);
+            return Ok(());
+        }
+        let mut stream =
+            client.generate_stream(asked).await.map_err(|it| failed(&it))?.into_inner();
+        let mut prompt = None;
+        while let Some(answer) = stream.message().await.map_err(|it| failed(&it))? {
+            let chunk = self.chunk(answer, request, &mut prompt, &mut tokens)?;
+            let last = chunk.finished.is_some();
+            if last || !chunk.token_ids.is_empty() {
+                feed.chunk(chunk);
+            }
+            if last {
+                return Ok(());
+            }
+        }
+        Err(Error::new(ErrorKind::Lost, "the stream ended in the midst of an answer"))
+    }
+
+    fn chunk(
+        &self,
+        answer: GenerateResponse,
+        request: &Request,
+        prompt: &mut Option<Vec<u32>>,
+        tokens: &mut u64,
+    ) -> Result<Chunk, Error> {
+        if let Some(info) = answer.prompt_info
+            && !info.token_ids.is_empty()
+        {
+            *prompt = Some(info.token_ids);
+        }
+        let mut chunk = Chunk { version: self.version(), ..Chunk::default() };
+        let Some(output) = answer.outputs else { return Ok(chunk) };
+        *tokens += output.token_ids.len() as u64;
+        if *tokens > u64::from(request.max_tokens) {
+            let asked = request.max_tokens;
+            let message = format!("{tokens} tokens where {asked} were asked for");
+            return Err(Error::new(ErrorKind::Nonsense, message));
+        }
+        chunk.token_ids = output.token_ids;
+        chunk.logprobs = output.logprobs;
+        let Some(info) = output.finish_info else { return Ok(chunk) };
+        let finish = match (info.finish_reason(), info.stop_reason) {
+            (FinishReason::NotFinished, _) => return Ok(chunk),
+            (FinishReason::Length, _) => Finish::Length,
+            (FinishReason::Aborted, _) => Finish::Aborted,
+            (FinishReason::Stop, Some(StopReason::StopTokenId(id))) => Finish::StopToken(id),
+            (FinishReason::Stop, Some(StopReason::StopString(text))) => Finish::StopText(text),
+            (FinishReason::Stop, Some(StopReason::EosTokenId(_)) | None) => Finish::EndOfTurn,
+        };
+        chunk.finished = Some(Finished {
+            prompt: prompt.take(),
+            cached_tokens: info.num_cached_tokens,
+            ..Finished::new(finish)
+        });
+        Ok(chunk)
+    }
+
+    async fn change(&self, control: Control) -> Result<(), Error> {
+        let mut client = self.control();
+        match control {
+            Control::Pause(mode) => {
+                let mode = match mode {
+                    PauseMode::Keep => vllm_proto::PauseMode::Keep,
+                    PauseMode::Wait => vllm_proto::PauseMode::Wait,
+                    PauseMode::Abort => vllm_proto::PauseMode::Abort,
+                };
+                let request = vllm_proto::PauseGenerationRequest {
+                    mode: mode.into(),
+                    ..vllm_proto::PauseGenerationRequest::default()
+                };
+                client.pause_generation(request).await.map(drop).map_err(|it| failed(&it))
+            }
+            Control::Resume => client
+                .resume_generation(ResumeGenerationRequest {})
+                .await
+                .map(drop)
+                .map_err(|it| failed(&it)),
+            Control::LoadWeights { .. } => match &self.http {
+                Some(http) => http.control(control).await,
+                None => Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "weights are loaded from a folder over the frontend's HTTP port: name it, too",
+                )),
+            },
+            Control::SetVersion(version) => {
+                let PolicyVersion(number) = version;
+                let request = UpdateWeightVersionRequest { weight_version: number.to_string() };
+                let told = client.update_weight_version(request).await;
+                told.map_err(|it| Error::new(ErrorKind::Lost, it.to_string()))?;
+                self.version.store(number, Ordering::Release);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn message(request: &Request) -> GenerateRequest {
+    let sampling = &request.sampling;
+    GenerateRequest {
+        request_id: request.id.to_string(),
+        prompt: Some(Prompt::TokenIds(TokenIds { ids: request.prompt.to_vec() })),
+        temperature: Some(sampling.temperature),
+        sampling: Some(RandomSampling {
+            num_sequences: 1,
+            top_k: sampling.top_k,
+            top_p: (sampling.top_p < 1.0).then_some(sampling.top_p),
+            min_p: (sampling.min_p > 0.0).then_some(sampling.min_p),
+            // The protocol's seeds have a sign.
+            seed: request.seed.map(|it| (it >> 1).cast_signed()),
+        }),
+        stopping: Some(StoppingCriteria {
+            max_new_tokens: request.max_tokens,
+            min_new_tokens: sampling.min_tokens,
+            stop_token_ids: sampling.stop_token_ids.clone(),
+            stop_strings: sampling.stop.clone(),
+            include_stop_strings: true,
+            ignore_eos: sampling.ignore_eos,
+            ..StoppingCriteria::default()
+        }),
+        response: Some(ResponseOptions {
+            output_text: Some(false),
+            output_token_ids: true,
+            output_logprobs: sampling.logprobs,
+            ..ResponseOptions::default()
+        }),
+        ..GenerateRequest::default()
+    }
+}
+
+fn failed(status: &Status) -> Error {
+    let kind = match status.code() {
+        Code::InvalidArgument | Code::OutOfRange | Code::NotFound | Code::Unauthenticated => {
+            ErrorKind::Refused
+        }
+        Code::ResourceExhausted => ErrorKind::Busy,
+        Code::Unimplemented => ErrorKind::Unsupported,
+        Code::DeadlineExceeded => ErrorKind::Silent,
+        _ => ErrorKind::Lost,
+    };
+    Error::new(kind, format!("{}: {}", status.code(), status.message()))
+}

@@ -1,0 +1,166 @@
+//! What is answered.
+
+use envmill_protocol::{PolicyVersion, VersionSpan};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{Chunk, Error, ErrorKind, Finish, Finished};
+
+/// An answer, or a part of one, of `/inference/v1/generate` or `/v1/completions`.
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(default, borrow)]
+    choices: Vec<Choice<'a>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    /// The endpoint for token ids has it here.
+    #[serde(default)]
+    prompt_token_ids: Option<Vec<u32>>,
+    #[serde(default, borrow)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(default)]
+    token_ids: Option<Vec<u32>>,
+    #[serde(default)]
+    logprobs: Option<Logprobs>,
+    #[serde(default)]
+    finish_reason: Option<std::borrow::Cow<'a, str>>,
+    #[serde(default, borrow)]
+    stop_reason: Option<&'a RawValue>,
+    #[serde(default)]
+    weight_versions: Option<Vec<Versions>>,
+    /// The endpoint for completions has it here.
+    #[serde(default)]
+    prompt_token_ids: Option<Vec<u32>>,
+}
+
+#[derive(Deserialize)]
+struct Logprobs {
+    /// Of the endpoint for token ids.
+    #[serde(default)]
+    content: Option<Vec<Logprob>>,
+    /// Of completions.
+    #[serde(default)]
+    token_logprobs: Option<Vec<Option<f32>>>,
+}
+
+#[derive(Deserialize)]
+struct Logprob {
+    logprob: f32,
+}
+
+#[derive(Deserialize)]
+struct Versions {
+    version: String,
+    start: u32,
+    end: u32,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u32>,
+}
+
+/// What an answer says besides its tokens, and where it is kept until the end.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    prompt: Option<Vec<u32>>,
+    cached_tokens: Option<u32>,
+    /// Set once a choice has ended.
+    finish: Option<(Finish, Vec<VersionSpan>)>,
+}
+
+impl Aside {
+    /// The end of the generation, if it has come.
+    pub(super) fn finished(self) -> Option<Finished> {
+        let (finish, versions) = self.finish?;
+        let Self { prompt, cached_tokens, .. } = self;
+        Some(Finished { versions, prompt, cached_tokens, ..Finished::new(finish) })
+    }
+}
+
+/// Reads an answer; what it says besides tokens is kept in `aside`. `version` is what the engine samples
+/// from as far as this end knows.
+pub(super) fn read(text: &[u8], version: PolicyVersion, aside: &mut Aside) -> Result<Chunk, Error> {
+    let answer: Answer<'_> = serde_json::from_slice(text)
+        .map_err(|error| nonsense(&format!("an answer that cannot be read: {error}")))?;
+    if let Some(error) = answer.error {
+        let text: String = error.get().chars().take(300).collect();
+        return Err(Error::new(ErrorKind::Lost, format!("in the midst of the answer: {text}")));
+    }
+    if let Some(cached) = answer.usage.and_then(|it| it.prompt_tokens_details?.cached_tokens) {
+        aside.cached_tokens = Some(cached);
+    }
+    let mut chunk = Chunk { version, ..Chunk::default() };
+    let mut choices = answer.choices.into_iter();
+    let Some(choice) = choices.next() else { return Ok(chunk) };
+    if choices.next().is_some() {
+        return Err(nonsense("more than the one sample asked for"));
+    }
+    if let Some(prompt) = answer.prompt_token_ids.or(choice.prompt_token_ids) {
+        aside.prompt = Some(prompt);
+    }
+    chunk.token_ids = choice.token_ids.unwrap_or_default();
+    if let Some(Logprobs { content, token_logprobs }) = choice.logprobs {
+        chunk.logprobs = match (content, token_logprobs) {
+            (Some(content), _) => content.into_iter().map(|it| it.logprob).collect(),
+            (None, Some(list)) => list.into_iter().map(|it| it.unwrap_or(f32::NAN)).collect(),
+            (None, None) => Vec::new(),
+        };
+    }
+    if let Some(reason) = choice.finish_reason {
+        let finish = finish(&reason, choice.stop_reason.map(RawValue::get))?;
+        let mut spans = Vec::new();
+        for it in choice.weight_versions.unwrap_or_default() {
+            let tokens = it
+                .end
+                .checked_sub(it.start)
+                .ok_or_else(|| nonsense("a version span that ends before it begins"))?;
+            spans.push(VersionSpan { version: named(&it.version, version), tokens });
+        }
+        aside.finish = Some((finish, spans));
+    }
+    Ok(chunk)
+}
+
+/// The version that an engine calls by this name. One that was given weights by somebody else calls them
+/// as that one liked; then it is what this end last knew. vLLM's name for the weights that it was started
+/// with is `default`.
+pub(crate) fn named(name: &str, known: PolicyVersion) -> PolicyVersion {
+    match name {
+        "default" => PolicyVersion(0),
+        name => name.parse().map_or(known, PolicyVersion),
+    }
+}
+
+/// The end that a reason speaks of.
+pub(super) fn finish(reason: &str, stop: Option<&str>) -> Result<Finish, Error> {
+    Ok(match (reason, stop) {
+        ("stop", None | Some("null")) => Finish::EndOfTurn,
+        ("stop", Some(stop)) => match serde_json::from_str::<u32>(stop) {
+            Ok(token) => Finish::StopToken(token),
+            Err(_) => Finish::StopText(serde_json::from_str(stop).unwrap_or_default()),
+        },
+        ("length", _) => Finish::Length,
+        ("abort", _) => Finish::Aborted,
+        ("repetition", _) => Finish::StopText(String::new()),
+        ("error", _) => {
+            return Err(Error::new(ErrorKind::Lost, "it ended the generation with an error"));
+        }
+        (odd, _) => return Err(nonsense(&format!("{odd:?} as the reason for an end"))),
+    })
+}
+
+fn nonsense(what: &str) -> Error {
+    Error::new(ErrorKind::Nonsense, what)
+}

@@ -1,0 +1,57 @@
+//! Looks after replicas: asks for their load, and gives weights to those that come back.
+
+use std::{sync::Weak, time::Duration};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::ErrorKind;
+
+use super::{control, replicas::Shared};
+
+/// A replica that does not say its load within this time has none to say.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Until the pool is gone.
+pub(super) async fn watch(shared: Weak<Shared>, stopped: oneshot::Receiver<()>) {
+    tokio::pin!(stopped);
+    let mut next = Instant::now();
+    loop {
+        let Some(it) = shared.upgrade() else { return };
+        // One that was left alone is tried again by whoever waits, and then somebody has to look.
+        let opening = it.state().seats.next_opening(Instant::now()).unwrap_or(Duration::MAX);
+        let pause = next.saturating_duration_since(Instant::now()).min(opening);
+        drop(it);
+        tokio::select! {
+            _ = &mut stopped => return,
+            () = sleep(pause) => {}
+        }
+        let Some(it) = shared.upgrade() else { return };
+        if next <= Instant::now() {
+            next = Instant::now() + it.options.load_interval;
+            let engines: Vec<_> =
+                it.state().engines.iter().map(|(id, engine)| (*id, engine.clone())).collect();
+            for (id, engine) in engines {
+                if let Ok(Ok(load)) = timeout(LOAD_TIMEOUT, engine.load()).await {
+                    it.state().seats.loaded(id, load, &it.options);
+                }
+            }
+        }
+        let due = it.state().seats.to_restore(Instant::now());
+        for seat in due {
+            let Some(engine) = it.state().engines.get(&seat).cloned() else { continue };
+            match control::restore(&it, &*engine).await {
+                Ok(()) => it.state().seats.restored(seat),
+                Err(error) => {
+                    tracing::info!("a replica does not take the pool's weights yet: {error}");
+                    let now = Instant::now();
+                    let mut state = it.state();
+                    state.seats.failed(seat, ErrorKind::Lost, true, now, &it.options);
+                }
+            }
+        }
+        it.serve();
+    }
+}

@@ -1,0 +1,76 @@
+//! Servers that are started once, and end with this process.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::runtime::Runtime;
+
+/// Where vLLM is installed.
+pub(crate) fn folder() -> PathBuf {
+    let folder = std::env::var_os("ENVMILL_VLLM");
+    folder
+        .expect("ENVMILL_VLLM names the folder that `cargo xtask vllm` has installed vLLM in")
+        .into()
+}
+
+/// A port that nobody has at the moment.
+pub(crate) fn port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A vLLM of one kind.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    pub(crate) grpc_port: u16,
+    _child: Child,
+    /// It ends when this is closed.
+    _held: ChildStdin,
+}
+
+impl Server {
+    pub(crate) fn start(kind: &str, port: u16) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/vllm/server.py");
+        let grpc_port = self::port();
+        let log = std::env::temp_dir().join(format!("envmill-vllm-{kind}-{port}.log"));
+        let mut child = Command::new("python3")
+            .arg(script)
+            .arg(folder())
+            .args([kind, &port.to_string(), &grpc_port.to_string()])
+            .env("LOG", &log)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let held = child.stdin.take().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("ready"), "vLLM did not start, see {}", log.display());
+        Self { port, grpc_port, _child: child, _held: held }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+/// vLLM's Python frontend. Tests that change its state take turns.
+pub(crate) fn python() -> MutexGuard<'static, Server> {
+    static SERVER: LazyLock<Mutex<Server>> =
+        LazyLock::new(|| Mutex::new(Server::start("http", port())));
+    SERVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// vLLM's Rust frontend.
+pub(crate) fn rust() -> MutexGuard<'static, Server> {
+    static SERVER: LazyLock<Mutex<Server>> =
+        LazyLock::new(|| Mutex::new(Server::start("rust", port())));
+    SERVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where channels do their work.
+pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
