@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::{EpisodeIndex, Generation, JobId, Observed, PolicyVersion, Slot};
+use crate::{EpisodeIndex, Generation, JobId, Observed, PolicyVersion, Slot, record::Truncation};
 
 /// A request for one action: an environment showed something and waits.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,12 +52,28 @@ pub struct Decision {
     pub generations: Vec<Generated>,
 }
 
-/// Why a policy has no action for a turn. The episode fails with this as its cause.
+/// Why a policy has no action for a turn. The episode fails with this as its cause, or is cut here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the policy has no action: {message}")]
 pub struct PolicyError {
     /// What went wrong and what the reader can do.
     pub message: String,
+    /// The episode is truncated for this reason, and what was played counts. `None`: it fails.
+    pub truncates: Option<Truncation>,
+}
+
+impl PolicyError {
+    /// The episode fails for this reason.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), truncates: None }
+    }
+
+    /// The episode ends here, and what was played counts.
+    #[must_use]
+    pub fn truncated(why: Truncation, message: impl Into<String>) -> Self {
+        Self { message: message.into(), truncates: Some(why) }
+    }
 }
 
 /// One call of a language model: token ids in, token ids out, as the inference engine counted them.

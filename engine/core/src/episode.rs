@@ -4,7 +4,7 @@ use bytes::Bytes;
 use envmill_protocol::{
     EpisodeIndex, Failure, FailureKind, Generated, Observed, PolicyVersion, ServerId, Slot,
     Trajectory,
-    record::{Attempt, ContentHash, End, Provenance, Step, Timing, Tokens, content_hash},
+    record::{Attempt, ContentHash, Conversation, End, Provenance, Step, Timing, content_hash},
 };
 
 use crate::{Counts, Score, ScoreTicket, State, Time, Trigger, job::Job, poison::Suspicion};
@@ -203,6 +203,7 @@ impl Episode {
         let (ended_at, ended_on) = self.ended_at.unwrap_or((now, job.versions.current));
         let play = self.play;
         let (server, fingerprint) = server.unwrap_or_default();
+        let conversation = Conversation::of(&play.generations);
         let mut trajectory = Trajectory {
             trajectory_id: job.trajectory_id(self.index),
             job_id: job.options.name.clone(),
@@ -210,8 +211,8 @@ impl Episode {
             sample_index: self.sample,
             task_id: job.task_id(self.task),
             environment: job.options.environment_name.clone(),
-            branch_id: 0,
-            parent_branch: None,
+            branch_id: conversation.branch,
+            parent_branch: conversation.parent_branch,
             agent_id: 0,
             seed: job.environment_seed(self.group),
             reset_parameters: self.parameters,
@@ -229,9 +230,9 @@ impl Episode {
             reward,
             reward_components: self.score.map_or_else(Vec::new, |score| score.components),
             end,
-            tokens: Tokens::default(),
+            tokens: conversation.tokens,
             generations: play.generations,
-            turns: Vec::new(),
+            turns: conversation.turns,
             messages: Bytes::new(),
             sampling: Bytes::new(),
             blobs: Vec::new(),

@@ -1,7 +1,7 @@
 //! Turns: the policy's and the external driver's.
 
 use envmill_protocol::{
-    Decision, Failure, FailureKind, JobId, Phase, Slot, Turn,
+    Decision, Failure, FailureKind, JobId, Phase, PolicyError, Slot, Turn,
     record::{End, Truncation},
 };
 
@@ -57,6 +57,9 @@ impl Core {
             Ok(action) => {
                 episode.play.action = action;
                 self.step_or_hold(decision.slot, outputs);
+            }
+            Err(PolicyError { truncates: Some(why), .. }) => {
+                self.finish(key, End::Truncated(why), outputs);
             }
             Err(error) => {
                 let failure = Failure::kept(FailureKind::Policy, error.message);

@@ -23,7 +23,7 @@ impl Replay {
     }
 
     fn action(&self, turn: &Turn) -> Result<Bytes, PolicyError> {
-        let wrong = |message: String| PolicyError { message };
+        let wrong = |message: String| PolicyError::new(message);
         let episode = self
             .recording
             .episode(turn.episode)

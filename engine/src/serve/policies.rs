@@ -133,10 +133,10 @@ impl Table {
             Some(Seat::Constant(action)) => Ok(action.clone()),
             Some(Seat::Random) => match &mut self.sampler {
                 Ok(sampler) => sampler.act(&turn),
-                Err(problem) => Err(PolicyError { message: problem.clone() }),
+                Err(problem) => Err(PolicyError::new(problem.clone())),
             },
             Some(Seat::Nobody) | None => {
-                Err(PolicyError { message: format!("job {} has no policy", turn.job) })
+                Err(PolicyError::new(format!("job {} has no policy", turn.job)))
             }
         };
         self.ready.push(turn.decided(action));
@@ -222,8 +222,7 @@ mod tests {
         policies.submit(&mut turns);
         policies.decisions(&mut decisions);
         assert!(turns.is_empty());
-        let answer =
-            |it: Decision| (it.slot.0, it.action.map_err(|PolicyError { message }| message));
+        let answer = |it: Decision| (it.slot.0, it.action.map_err(|it| it.message));
         decisions.into_iter().map(answer).collect()
     }
 

@@ -41,7 +41,7 @@ impl Policy for Bisecting {
     fn submit(&mut self, turns: &mut Vec<Turn>) {
         for turn in turns.drain(..) {
             let guess = self.guess(&turn);
-            let guess = guess.map_err(|error| PolicyError { message: error.to_string() });
+            let guess = guess.map_err(|error| PolicyError::new(error.to_string()));
             self.ready.push(turn.decided(guess));
         }
     }

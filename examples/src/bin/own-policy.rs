@@ -34,7 +34,7 @@ struct Observation {
 
 fn push(turn: &Turn) -> Result<Bytes, PolicyError> {
     let observation: Observation = serde_json::from_slice(&turn.observed.observation)
-        .map_err(|error| PolicyError { message: format!("this is no CartPole: {error}") })?;
+        .map_err(|error| PolicyError::new(format!("this is no CartPole: {error}")))?;
     let [position, velocity, angle, spin] = observation.state;
     let lean = angle + 0.5 * spin + 0.05 * position + 0.1 * velocity;
     let action: &[u8] = if lean > 0.0 { br#"{"action":1}"# } else { br#"{"action":0}"# };

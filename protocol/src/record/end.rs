@@ -102,17 +102,23 @@ pub enum Truncation {
     EpisodeDeadline,
     /// The environment raised an exception, and the job counts what was played before it.
     EnvironmentError,
+    /// The agent's limit on tokens, or the model's context, is used up.
+    MaxTokens,
+    /// What the language model said was no action, more often than the agent asks again.
+    Malformed,
 }
 
 impl Truncation {
     /// Every cause.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Environment,
         Self::MaxSteps,
         Self::MaxBytes,
         Self::EpisodeBytes,
         Self::EpisodeDeadline,
         Self::EnvironmentError,
+        Self::MaxTokens,
+        Self::Malformed,
     ];
 
     /// The cause that [`name`](Self::name) calls so, if there is one.
@@ -131,6 +137,8 @@ impl Truncation {
             Self::EpisodeBytes => "episode_bytes",
             Self::EpisodeDeadline => "episode_deadline",
             Self::EnvironmentError => "environment_error",
+            Self::MaxTokens => "max_tokens",
+            Self::Malformed => "malformed",
         }
     }
 }

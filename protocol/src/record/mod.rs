@@ -1,12 +1,14 @@
 //! The record of an episode: one schema for every trainer, and what identifies its content. And the
 //! record of a group of them.
 
+mod conversation;
 mod end;
 mod group;
 mod hash;
 mod json;
 mod trajectory;
 
+pub use conversation::Conversation;
 pub use end::{Cancellation, End, Truncation};
 pub use group::{FirstObservations, GroupOutcome, GroupRecord, MemberAttempt, MemberRecord};
 pub use hash::{ContentHash, content_hash, observation_hash};

@@ -184,8 +184,7 @@ pub fn decision(
         None => current,
     };
     let generated = read_generated(generated.unwrap_or_default(), decided)?;
-    let action =
-        if error.is_empty() { Ok(action) } else { Err(ours::PolicyError { message: error }) };
+    let action = if error.is_empty() { Ok(action) } else { Err(ours::PolicyError::new(error)) };
     Ok((action, generated))
 }
 

@@ -197,6 +197,8 @@ fn end(record: &Trajectory, job: &JobOptions, plan: &Plan) -> Result<(), String>
         End::Truncated(Truncation::EnvironmentError) => {
             !has_ended && job.on_environment_error == OnEnvironmentError::Truncate
         }
+        // No policy of the world is a language model.
+        End::Truncated(Truncation::MaxTokens | Truncation::Malformed) => false,
         End::Failed(failure) => {
             let is_scorer =
                 matches!(failure.kind, FailureKind::Scorer | FailureKind::Deadline(Phase::Scoring));

@@ -479,7 +479,7 @@ impl World {
             return;
         }
         let action = if self.random.chance(self.plan.refuse) {
-            Err(PolicyError { message: "no idea".into() })
+            Err(PolicyError::new("no idea"))
         } else {
             Ok(Bytes::from(format!("{{\"turn\":{number}}}")))
         };

@@ -21,7 +21,7 @@ structs! {
     Failure { kind, session, message, retry_after, details }
     Turn { slot, generation, job, episode, seed, step, environment, observed }
     Decision { slot, generation, action, generations }
-    PolicyError { message }
+    PolicyError { message, truncates }
     Generated {
         prompt_token_ids, token_ids, logprobs, loss_mask, policy_versions, parent, kind
     }

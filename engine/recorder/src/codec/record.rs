@@ -57,7 +57,7 @@ enums! {
     FirstObservations { 0: Unknown, 1: Agree, 2: Differ }
     Truncation {
         0: Environment, 1: MaxSteps, 2: EpisodeDeadline, 3: EnvironmentError, 4: MaxBytes,
-        5: EpisodeBytes
+        5: EpisodeBytes, 6: MaxTokens, 7: Malformed
     }
     Cancellation { 0: Drained, 1: Cancelled, 2: JobDeadline, 3: Stopped, 4: Cut, 5: GroupDeadline, 6: Stale }
 }

@@ -95,7 +95,7 @@ pub(crate) fn play_into(
         let is_quiet = outputs.commands.is_empty() && outputs.turns.is_empty();
         answers.extend(outputs.turns.drain(..).map(|turn| {
             let action = match chance.below(300) {
-                0 => Err(PolicyError { message: "no idea".into() }),
+                0 => Err(PolicyError::new("no idea")),
                 number => Ok(Bytes::from(format!("{{\"number\":{number}}}"))),
             };
             let (slot, generation) = (turn.slot, turn.generation);

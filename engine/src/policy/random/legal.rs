@@ -79,12 +79,12 @@ pub(super) fn place<'t>(
     }
     objects()
         .find_map(|object| Some(Placed::Field(object, takes(tree, object, legal)?)))
-        .ok_or_else(|| PolicyError {
-            message: format!(
+        .ok_or_else(|| {
+            PolicyError::new(format!(
                 "the observation lists legal actions such as {}, but no single field of the action \
                  takes them; give an action with --policy 'constant:{{...}}'",
                 legal.chars().take(40).collect::<String>()
-            ),
+            ))
         })
 }
 

@@ -74,9 +74,10 @@ impl Policy for Random {
         for turn in turns.drain(..) {
             let action = match self.samplers.get_mut(turn.environment as usize) {
                 Some(sampler) => sampler.act(&turn),
-                None => Err(PolicyError {
-                    message: format!("no action schema for environment {}", turn.environment),
-                }),
+                None => Err(PolicyError::new(format!(
+                    "no action schema for environment {}",
+                    turn.environment
+                ))),
             };
             self.ready.push(turn.decided(action));
         }

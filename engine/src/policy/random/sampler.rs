@@ -163,12 +163,10 @@ fn parse(schema: &[u8]) -> Result<Value, SchemaError> {
 }
 
 fn too_few(_: TooFewValues) -> PolicyError {
-    PolicyError {
-        message:
-            "a set in the action schema asks for more different elements than could be drawn; \
-                  give an action with --policy 'constant:{...}'"
-                .into(),
-    }
+    PolicyError::new(
+        "a set in the action schema asks for more different elements than could be drawn; \
+         give an action with --policy 'constant:{...}'",
+    )
 }
 
 /// Every OpenEnv action has free-form `metadata`, which means nothing to the environment.
