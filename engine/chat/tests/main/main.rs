@@ -1,0 +1,6 @@
+//! Templates and ids as transformers has them, and conversations that are exact to the token.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod conversations;
+mod goldens;
