@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::cache::Cache;
 use crate::delta;
+use crate::ending::Closing;
 use crate::window::{Markers, Window};
 use crate::{Conversation, Json, Message, Model, Template, TemplateError, TokenError, probe};
 
@@ -108,17 +109,6 @@ pub struct Chat {
     pub(crate) continuity: Continuity,
     prompts: Cache<[u32]>,
     windows: Cache<str>,
-}
-
-/// How the template closes the model's turns.
-#[derive(Default)]
-pub(crate) struct Closing {
-    /// The text behind the model's words.
-    pub(crate) text: String,
-    /// Its ids.
-    pub(crate) ids: Vec<u32>,
-    /// Whether it begins with a token that text never merges with.
-    pub(crate) is_special: bool,
 }
 
 /// Bytes of condensed prompts that are kept.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::delta::{self, Verdict};
+use crate::delta::{self, Seen, Verdict};
+use crate::ending::Ending;
 use crate::window::Window;
 use crate::{Branch, Chat, ChatError, Continuity, Message, Rewrites};
 
@@ -64,6 +65,8 @@ pub struct Conversation {
     chat: Arc<Chat>,
     messages: Vec<Message>,
     window: Window,
+    /// What the template has written of it so far, unless something else was kept.
+    seen: Option<Seen>,
     /// The text of the last prompt, kept where histories are compared in full.
     rendered: Option<String>,
     branch: Branch,
@@ -84,6 +87,7 @@ impl Conversation {
         let compares = chat.continuity != Continuity::Windowed;
         Self {
             branch: Branch::new(0, ids),
+            seen: Some(Seen::of(&text)),
             rendered: compares.then_some(text),
             chat,
             messages,
@@ -142,7 +146,7 @@ impl Conversation {
     /// If the model has not spoken since the last prompt, or the tokenizer fails.
     pub fn words(&self) -> Result<String, ChatError> {
         let from = self.said_from.ok_or(ChatError::OutOfTurn)?;
-        Ok(self.ending(&self.branch.tokens[from..])?.words)
+        Ok(self.chat.closing.split(&self.chat.model, &self.branch.tokens[from..])?.words)
     }
 
     /// Appends what the environment says, behind the model's turn, and the prompt for its next one.
@@ -155,7 +159,7 @@ impl Conversation {
     pub fn observe(&mut self, messages: &[Message]) -> Result<Continuation, ChatError> {
         let from = self.said_from.ok_or(ChatError::OutOfTurn)?;
         let Some(first) = messages.first() else { return Err(ChatError::NoMessages) };
-        let ending = self.ending(&self.branch.tokens[from..])?;
+        let ending = self.chat.closing.split(&self.chat.model, &self.branch.tokens[from..])?;
         let said = self.said_as.clone().unwrap_or_else(|| Message::assistant(&*ending.words));
         let step = self.step(&said, messages, &ending)?;
         let continuation = match step {
@@ -177,6 +181,7 @@ impl Conversation {
                 let ids = self.chat.model.encode(&text)?;
                 let next = Branch::new(self.branch.number + 1, &ids);
                 let ended = std::mem::replace(&mut self.branch, next);
+                self.seen = Some(Seen::of(&text));
                 if self.rendered.is_some() {
                     self.rendered = Some(text);
                 }
@@ -205,7 +210,10 @@ impl Conversation {
     ) -> Result<Step, ChatError> {
         let audit = self.turns >= FIRST_AUDIT && self.turns.is_power_of_two();
         if self.rendered.is_none() && (audit || self.window.is_full()) {
-            self.audit(said, messages, ending)?;
+            let is_as_seen = self.audit(said, messages, ending)?;
+            if !is_as_seen && self.chat.rewrites != Rewrites::Keep {
+                return Ok(Step::Fork(Why::Past));
+            }
         }
         let (before, after): (Arc<str>, String) = match &self.rendered {
             Some(before) => (before.as_str().into(), self.render_all(said, messages)?),
@@ -248,6 +256,14 @@ impl Conversation {
             None if rewrites == Rewrites::Keep => (delta.to_owned(), Some(Why::Ending)),
             None => return Ok(Step::Fork(Why::Ending)),
         };
+        match (&mut self.seen, why) {
+            (Some(seen), None) => {
+                seen.push(&ending.words);
+                seen.push(&ending.closed);
+                seen.push(&behind);
+            }
+            (seen, _) => *seen = None,
+        }
         if self.rendered.is_some() {
             self.rendered = Some(after);
         }
@@ -255,26 +271,28 @@ impl Conversation {
     }
 
     /// Compares the condensed history with the full one. If they say different things, or the condensed
-    /// one has grown too rich, this conversation is compared in full from here on.
+    /// one has grown too rich, this conversation is compared in full from here on. Gives whether the
+    /// template still writes the past as it was seen.
     fn audit(
         &mut self,
         said: &Message,
         messages: &[Message],
         ending: &Ending,
-    ) -> Result<(), ChatError> {
+    ) -> Result<bool, ChatError> {
         let before = self.chat.render(&self.messages)?;
-        if !self.window.is_full() {
+        let is_as_seen = self.seen.is_none_or(|seen| seen == Seen::of(&before));
+        if is_as_seen && !self.window.is_full() {
             let full = self.render_all(said, messages)?;
             let short_before = self.chat.render_window(&self.window)?;
             let short = self.chat.render_round(&self.window, said, messages)?;
             let words = &ending.words;
             if delta::compare(&before, &full, words) == delta::compare(&short_before, &short, words)
             {
-                return Ok(());
+                return Ok(true);
             }
         }
         self.rendered = Some(before);
-        Ok(())
+        Ok(is_as_seen)
     }
 
     fn render_all(&self, said: &Message, messages: &[Message]) -> Result<String, ChatError> {
@@ -282,43 +300,6 @@ impl Conversation {
         all.push(said.clone());
         all.extend_from_slice(messages);
         self.chat.render(&all)
-    }
-
-    /// Splits the model's ids into its words and as much of the end of its turn as it has sampled.
-    fn ending(&self, ids: &[u32]) -> Result<Ending, ChatError> {
-        let (model, closing) = (&self.chat.model, &self.chat.closing);
-        if closing.is_special {
-            for count in (1..=closing.ids.len()).rev() {
-                if let Some(words) = ids.strip_suffix(&closing.ids[..count]) {
-                    return Ok(Ending {
-                        words: model.decode_behind(words)?,
-                        closed: model.decode_behind(&closing.ids[..count])?,
-                        closing_ids: count,
-                    });
-                }
-            }
-        }
-        if let [words @ .., last] = ids
-            && model.eos_ids().contains(last)
-        {
-            return Ok(Ending {
-                words: model.decode_behind(words)?,
-                closed: model.decode_behind(&[*last])?,
-                closing_ids: closing.ids.len(),
-            });
-        }
-        let text = model.decode_behind(ids)?;
-        let written = [closing.text.as_str(), closing.text.trim_end()];
-        let written =
-            written.into_iter().find(|closed| !closed.is_empty() && text.ends_with(closed));
-        match written.filter(|_| !closing.is_special) {
-            Some(closed) => Ok(Ending {
-                words: text[..text.len() - closed.len()].to_owned(),
-                closed: closed.to_owned(),
-                closing_ids: closing.ids.len(),
-            }),
-            None => Ok(Ending { words: text, closed: String::new(), closing_ids: 0 }),
-        }
     }
 
     /// The present branch: ids, mask and spans.
@@ -355,14 +336,4 @@ impl Conversation {
 enum Step {
     Append { behind: String, kept: Option<Why> },
     Fork(Why),
-}
-
-/// A turn of the model, split at its end.
-struct Ending {
-    /// Its text.
-    words: String,
-    /// The text of what it has sampled of the turn's end.
-    closed: String,
-    /// How many of the template's closing ids that is.
-    closing_ids: usize,
 }

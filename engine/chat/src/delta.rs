@@ -35,3 +35,26 @@ pub(crate) fn compare<'a>(before: &str, after: &'a str, words: &str) -> (Verdict
 pub(crate) fn behind(rendered: &str) -> Option<&str> {
     rendered.rsplit_once(SENTINEL).map(|(_, behind)| behind)
 }
+
+/// A text that was put together piece by piece, without the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    bytes: usize,
+    hash: u64,
+}
+
+impl Seen {
+    pub(crate) fn of(text: &str) -> Self {
+        let mut seen = Self { bytes: 0, hash: 0xcbf2_9ce4_8422_2325 };
+        seen.push(text);
+        seen
+    }
+
+    /// FNV-1a, which does not care where pieces end.
+    pub(crate) fn push(&mut self, text: &str) {
+        self.bytes += text.len();
+        for byte in text.bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}

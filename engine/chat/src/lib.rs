@@ -7,26 +7,36 @@
 //! tokenised again. Where the template would write the past differently than it was seen, the
 //! conversation [forks](Continuation::Forked), and says so.
 //!
+//! [`Actions`] turns generated text into what an environment takes, [`Observe`] an observation into a
+//! message.
+//!
 //! Deliberately absent: sockets, threads, clocks other than the one that templates ask for the date,
 //! and files other than the model's folder.
 
+mod actions;
 mod branch;
 mod cache;
 mod chat;
 mod conversation;
 mod delta;
+mod ending;
 mod folder;
 mod json;
 mod message;
 mod model;
+mod observe;
 mod probe;
 mod template;
 mod window;
 
+pub use actions::{
+    ActionOptions, Actions, ActionsError, FieldType, Parsed, Parser, RegexFields, ToolFormat,
+};
 pub use branch::{Branch, Span};
 pub use chat::{Chat, ChatError, ChatOptions, Continuity, Rewrites};
 pub use conversation::{Continuation, Conversation, Drift, Why};
 pub use json::Json;
 pub use message::{Message, MessageError, ToolCall};
 pub use model::{LoadError, Model, TokenError};
+pub use observe::{Observe, ObserveError, ObserveOptions};
 pub use template::{Template, TemplateError};

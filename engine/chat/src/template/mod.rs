@@ -48,16 +48,8 @@ impl Template {
     ///
     /// If it does not parse.
     pub fn new(source: &str, specials: BTreeMap<String, String>) -> Result<Self, TemplateError> {
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| TemplateError::Syntax(describe(&error)))?);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_unknown_method_callback(python::method);
-        environment.set_formatter(python::write);
-        environment.add_test("iterable", python::is_iterable);
-        environment.add_test("sequence", python::is_sequence);
-        environment.add_filter("tojson", python::to_json_filter);
-        environment.add_filter("string", python::to_text);
+        let mut environment =
+            environment().map_err(|error| TemplateError::Syntax(describe(&error)))?;
         environment.add_function("raise_exception", raise);
         let mut template = Self { environment, source: source.to_owned(), specials };
         template.set_time(clock::now());
@@ -126,6 +118,20 @@ impl Template {
     }
 }
 
+/// An engine with Python's ways.
+pub(crate) fn environment() -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(python::method);
+    environment.set_formatter(python::write);
+    environment.add_test("iterable", python::is_iterable);
+    environment.add_test("sequence", python::is_sequence);
+    environment.add_filter("tojson", python::to_json_filter);
+    environment.add_filter("string", python::to_text);
+    Ok(environment)
+}
+
 fn raise(Rest(arguments): Rest<Value>, _: Kwargs) -> Result<Value, Error> {
     let why = arguments.first().map(python::to_text).unwrap_or_default();
     Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{why}")))
@@ -141,7 +147,7 @@ fn without_generation_tags(source: &str) -> String {
 }
 
 /// An error with its line and what caused it.
-fn describe(error: &Error) -> String {
+pub(crate) fn describe(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

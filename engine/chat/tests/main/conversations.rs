@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::goldens::{fixtures, template};
 use envmill_chat::{
     Branch, Chat, ChatOptions, Continuation, Continuity, Conversation, Drift, Json, Message, Model,
-    Rewrites, Why,
+    Rewrites, ToolCall, Why,
 };
-use proptest::prelude::*;
-
-use crate::goldens::{fixtures, template};
 
 pub(crate) fn chat(tokenizer: &str, name: &str, rewrites: Rewrites, tools: bool) -> Arc<Chat> {
     let model = Arc::new(Model::load(fixtures().join(tokenizer)).unwrap());
@@ -23,21 +21,21 @@ pub(crate) fn chat(tokenizer: &str, name: &str, rewrites: Rewrites, tools: bool)
     Arc::new(Chat::new(model, options).unwrap())
 }
 
-fn start() -> Vec<Message> {
+pub(crate) fn start() -> Vec<Message> {
     vec![Message::system("You play a game."), Message::user("Which way?")]
 }
 
-fn text(conversation: &Conversation, chat: &Chat) -> String {
+pub(crate) fn text(conversation: &Conversation, chat: &Chat) -> String {
     chat.model().decode(conversation.prompt(), false).unwrap()
 }
 
 /// What the ids sampled in a branch are.
-fn sampled(branch: &Branch) -> Vec<u32> {
+pub(crate) fn sampled(branch: &Branch) -> Vec<u32> {
     let marked = branch.tokens.iter().zip(&branch.loss_mask);
     marked.filter(|(_, mask)| **mask == 1).map(|(id, _)| *id).collect()
 }
 
-fn is_whole(branch: &Branch) {
+pub(crate) fn is_whole(branch: &Branch) {
     assert_eq!(branch.tokens.len(), branch.loss_mask.len());
     let mut at = 0;
     for span in &branch.spans {
@@ -187,6 +185,112 @@ fn what_is_trimmed_forks_or_is_kept() {
 }
 
 #[test]
+fn what_is_stripped_may_be_kept() {
+    let chat = chat("bytes", "thinking", Rewrites::Keep, false);
+    let model = chat.model();
+    let mut conversation = chat.begin(start()).unwrap();
+    let first = conversation.prompt().to_vec();
+    let ids = model.encode("<think>\nWalls?\n</think>\n\nnorth<|im_end|>").unwrap();
+    let delta =
+        model.encode("\n<|im_start|>user\nA wall.<|im_end|>\n<|im_start|>assistant\n").unwrap();
+    let mut expected = first;
+    for why in [Why::Words, Why::Past] {
+        conversation.sampled(&ids);
+        let continuation = conversation.observe(&[Message::user("A wall.")]).unwrap();
+        let tokens = delta.len();
+        // The first time it is the last words that would change, and then those before them, too.
+        assert_eq!(
+            continuation,
+            Continuation::Appended { tokens, kept: Some(Why::Words) },
+            "{why:?}"
+        );
+        expected.extend(ids.iter().chain(&delta));
+        assert_eq!(conversation.prompt(), expected);
+    }
+    assert_eq!(conversation.forks(), 0);
+}
+
+#[test]
+fn a_template_may_be_shown_calls_instead_of_their_text() {
+    let chat = chat("bytes", "inst", Rewrites::Fork, true);
+    let model = chat.model();
+    let mut conversation = chat.begin(vec![Message::user("What is it?")]).unwrap();
+    let spoken =
+        r#"[TOOL_CALLS] [{"name": "look_up", "arguments": {"what": "it"}, "id": "abcdefghi"}]"#;
+    let ids = model.encode(&format!("{spoken}<|im_end|>")).unwrap();
+    conversation.sampled(&ids);
+    let call = ToolCall {
+        id: "abcdefghi".to_owned(),
+        name: "look_up".to_owned(),
+        arguments: r#"{"what": "it"}"#.to_owned(),
+    };
+    let said = Message {
+        role: "assistant".to_owned(),
+        tool_calls: vec![call.clone()],
+        ..Message::default()
+    };
+    conversation.said_as(said);
+    let continuation = conversation.observe(&[Message::tool(&call, "3")]).unwrap();
+    assert!(matches!(continuation, Continuation::Appended { kept: None, .. }), "{continuation:?}");
+    assert_eq!(sampled(conversation.branch()), ids);
+    assert_eq!(text(&conversation, &chat), chat.render(conversation.messages()).unwrap());
+    // Other spaces in the JSON are other words than the template's.
+    let mut conversation = chat.begin(vec![Message::user("What is it?")]).unwrap();
+    conversation
+        .sampled(&model.encode(&format!("{}<|im_end|>", spoken.replace(": ", ":"))).unwrap());
+    conversation.said_as(Message {
+        role: "assistant".to_owned(),
+        tool_calls: vec![call.clone()],
+        ..Message::default()
+    });
+    let continuation = conversation.observe(&[Message::tool(&call, "3")]).unwrap();
+    assert!(
+        matches!(continuation, Continuation::Forked { why: Why::Words, .. }),
+        "{continuation:?}"
+    );
+}
+
+#[test]
+fn a_late_change_is_found_by_the_audits() {
+    let late = "{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content if messages | length < 40 or not loop.first else '(gone)' }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}";
+    let model = Arc::new(Model::load(fixtures().join("bytes")).unwrap());
+    let options = ChatOptions { template_source: Some(late.to_owned()), ..ChatOptions::default() };
+    let chat = Arc::new(Chat::new(model, options).unwrap());
+    assert_eq!(chat.continuity(), &Continuity::Windowed);
+    let mut conversation = chat.begin(start()).unwrap();
+    let ids = chat.model().encode("north<|im_end|>").unwrap();
+    for turn in 0..40 {
+        conversation.sampled(&ids);
+        conversation.observe(&[Message::user("A wall.")]).unwrap();
+        let is_right = text(&conversation, &chat) == chat.render(conversation.messages()).unwrap();
+        // The audit of turn 32 finds it; from then on nothing is taken for granted.
+        assert_eq!(is_right, !(18..32).contains(&turn), "{turn}");
+        assert_eq!(conversation.forks(), u32::from(turn >= 32), "{turn}");
+    }
+}
+
+#[test]
+fn conversations_of_many_threads_share_a_chat() {
+    let chat = chat("bytes", "chatml", Rewrites::Fork, true);
+    let play = || {
+        let mut conversation = chat.begin(start()).unwrap();
+        for turn in 0..10 {
+            conversation.sampled(&chat.model().encode("north<|im_end|>").unwrap());
+            conversation.observe(&[Message::user(format!("Wall {turn}."))]).unwrap();
+        }
+        conversation.into_branch()
+    };
+    let branches = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(play)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(branches.iter().all(|branch| branch == &branches[0]));
+}
+
+#[test]
 fn the_engines_prompt_counts() {
     let chat = chat("bytes", "chatml", Rewrites::Fork, false);
     let mut conversation = chat.begin(start()).unwrap();
@@ -260,115 +364,4 @@ fn templates_that_count_are_compared_in_full() {
         assert_eq!(matches!(continuation, Continuation::Forked { .. }), turn > 0, "{turn}");
         assert_eq!(text(&conversation, &chat), chat.render(conversation.messages()).unwrap());
     }
-}
-
-const TEMPLATES: [&str; 9] = [
-    "chatml",
-    "thinking",
-    "headers",
-    "inst",
-    "turns",
-    "plain",
-    "bars",
-    "observation",
-    "simple_observation",
-];
-
-fn words() -> impl Strategy<Value = String> {
-    let piece = prop_oneof![
-        Just("<think>\nWell, then.\n</think>\n\n".to_owned()),
-        Just("<think>".to_owned()),
-        Just("</think>".to_owned()),
-        Just("\n".to_owned()),
-        Just(" ".to_owned()),
-        Just("<tool_call>\n{\"name\": \"look_up\", \"arguments\": {}}\n</tool_call>".to_owned()),
-        Just("<|im_end|>".to_owned()),
-        "[a-z]{1,8}",
-        "[a-zéß東 .,!?0-9'<>|]{0,20}",
-    ];
-    prop::collection::vec(piece, 0..4).prop_map(|pieces| pieces.concat())
-}
-
-fn observation() -> impl Strategy<Value = Vec<Message>> {
-    let message = prop_oneof![
-        4 => words().prop_map(Message::user),
-        2 => words().prop_map(|text| Message::new("tool", text)),
-        1 => words().prop_map(|text| Message::user(format!("<tool_response>{text}</tool_response>"))),
-    ];
-    prop_oneof![
-        4 => message.clone().prop_map(|one| vec![one]),
-        1 => prop::collection::vec(message, 1..4),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
-    /// Where ids were appended, they are the text that rendering everything gives; where the
-    /// conversation forked, appending would have given another.
-    #[test]
-    fn appending_is_rendering(
-        which in 0..TEMPLATES.len(),
-        has_tools: bool,
-        has_system: bool,
-        end in 0..4_u8,
-        turns in prop::collection::vec((words(), observation()), 1..20),
-    ) {
-        let chat = chats(which, has_tools);
-        let model = chat.model();
-        let messages = if has_system { start() } else { vec![Message::user("Which way?")] };
-        let mut conversation = chat.begin(messages).unwrap();
-        let mut said: Vec<u32> = Vec::new();
-        for (words, observed) in turns {
-            let mut ids = model.encode(&words).unwrap();
-            if end > 0 {
-                ids.extend(model.encode(chat.closing().trim_end()).unwrap());
-            }
-            let history = conversation.messages().to_vec();
-            let before = chat.render(&history).unwrap();
-            conversation.sampled(&ids);
-            said.extend(&ids);
-            let words = conversation.words().unwrap();
-            let Ok(continuation) = conversation.observe(&observed) else { break };
-            let after = chat.render(conversation.messages()).unwrap();
-            is_whole(conversation.branch());
-            let is_continued = after.strip_prefix(&*before).is_some_and(|rest| rest.starts_with(&*words));
-            match continuation {
-                Continuation::Appended { kept, .. } => {
-                    prop_assert_eq!(kept, None);
-                    prop_assert!(is_continued, "appended, though the template rewrites:\n{}", after);
-                    prop_assert_eq!(text(&conversation, &chat), after);
-                    prop_assert_eq!(sampled(conversation.branch()), said.clone());
-                }
-                Continuation::Forked { why, ended, .. } => {
-                    prop_assert!(why == Why::Ending || !is_continued, "forked without need:\n{}", after);
-                    prop_assert_eq!(sampled(&ended), said.clone());
-                    prop_assert_eq!(text(&conversation, &chat), after);
-                    said.clear();
-                }
-            }
-        }
-    }
-}
-
-fn chats(which: usize, tools: bool) -> Arc<Chat> {
-    use std::sync::OnceLock;
-    static CHATS: OnceLock<Vec<[Arc<Chat>; 2]>> = OnceLock::new();
-    let all = CHATS.get_or_init(|| {
-        let both =
-            |name: &&str| [false, true].map(|tools| chat("bytes", name, Rewrites::Fork, tools));
-        TEMPLATES.iter().map(both).collect()
-    });
-    all[which][usize::from(tools)].clone()
-}
-
-#[test]
-fn the_usual_templates_are_continued_from_a_condensed_history() {
-    let closings = TEMPLATES.map(|name| {
-        let chat = chat("bytes", name, Rewrites::Fork, false);
-        assert_eq!(chat.continuity(), &Continuity::Windowed, "{name}");
-        chat.closing().to_owned()
-    });
-    let [im, eot, turn] = ["<|im_end|>\n", "<|eot_id|>", "<end_of_turn>\n"];
-    assert_eq!(closings, [im, im, eot, "<|im_end|>", turn, "<|end|>\n", "</s>", "", ""]);
 }

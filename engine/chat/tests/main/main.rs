@@ -2,5 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod actions;
 mod conversations;
 mod goldens;
+mod messages;
+mod properties;
