@@ -61,6 +61,7 @@ pub enum Drift {
 
 /// One conversation. Ids are only ever appended to its branch; see `docs/conversations.md` for where
 /// they come from.
+#[derive(Clone)]
 pub struct Conversation {
     chat: Arc<Chat>,
     messages: Vec<Message>,

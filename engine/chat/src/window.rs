@@ -98,7 +98,7 @@ fn condense_plain(out: &mut String, text: &str) {
 
 /// The condensed history: what came before the first answer, and each kind of round since, the most
 /// recent last.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Window {
     head: Round,
     rounds: Vec<Round>,
@@ -106,7 +106,7 @@ pub(crate) struct Window {
 }
 
 /// An answer of the model and what came after it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Round {
     key: String,
     messages: Vec<Value>,

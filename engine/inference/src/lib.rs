@@ -17,7 +17,7 @@ mod pool;
 mod seam;
 
 pub use grpc::VllmGrpc;
-pub use http::{HttpTarget, Route, VllmHttp, VllmHttpOptions};
+pub use http::{HttpTarget, Route, Served, VllmHttp, VllmHttpOptions};
 pub use pool::{Pool, PoolOptions, PoolStatus, ReplicaStatus, Standing};
 pub use seam::{
     Answer, Capabilities, Chunk, Control, Deliver, Error, ErrorKind, Feed, Finish, Finished,

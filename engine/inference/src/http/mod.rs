@@ -10,4 +10,4 @@ mod vllm;
 
 pub use link::HttpTarget;
 pub(crate) use link::Link;
-pub use vllm::{Route, VllmHttp, VllmHttpOptions};
+pub use vllm::{Route, Served, VllmHttp, VllmHttpOptions};

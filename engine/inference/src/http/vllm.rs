@@ -38,6 +38,17 @@ pub struct VllmHttpOptions {
     pub route: Option<Route>,
 }
 
+/// What a server says it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The model's name.
+    pub name: String,
+    /// What it was loaded from: a folder on the server's machine, or a name in a model hub.
+    pub folder: Option<String>,
+    /// The tokens of a prompt and what is sampled after it, together.
+    pub context_tokens: Option<u32>,
+}
+
 /// An endpoint that takes token ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
@@ -90,6 +101,15 @@ impl VllmHttp {
             route: AtomicU8::new(route),
         };
         Ok(Self { inner: Arc::new(inner), runtime })
+    }
+
+    /// What the server says it serves.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer, or with nonsense.
+    pub async fn served(&self) -> Result<Served, Error> {
+        self.inner.served().await
     }
 }
 
@@ -235,6 +255,16 @@ impl Inner {
 
     /// The name of the model, asked for once.
     async fn model(&self) -> Result<Arc<str>, Error> {
+        let known = self.model.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(model) = known {
+            return Ok(model);
+        }
+        let model: Arc<str> = self.served().await?.name.into();
+        *self.model.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&model));
+        Ok(model)
+    }
+
+    async fn served(&self) -> Result<Served, Error> {
         #[derive(Deserialize)]
         struct Models {
             data: Vec<Model>,
@@ -242,20 +272,18 @@ impl Inner {
         #[derive(Deserialize)]
         struct Model {
             id: String,
-        }
-        let known = self.model.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(model) = known {
-            return Ok(model);
+            #[serde(default)]
+            root: Option<String>,
+            #[serde(default)]
+            max_model_len: Option<u32>,
         }
         let text = self.link.call(Method::GET, "/v1/models", Bytes::new(), ANSWER_BYTES).await?;
         let models: Models = serde_json::from_slice(&text)
             .map_err(|error| Error::new(ErrorKind::Nonsense, format!("/v1/models: {error}")))?;
-        let Some(first) = models.data.into_iter().next() else {
+        let Some(Model { id, root, max_model_len }) = models.data.into_iter().next() else {
             return Err(Error::new(ErrorKind::Refused, "the server names no model"));
         };
-        let model: Arc<str> = first.id.into();
-        *self.model.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&model));
-        Ok(model)
+        Ok(Served { name: id, folder: root, context_tokens: max_model_len })
     }
 }
 

@@ -1,0 +1,130 @@
+//! What all conversations of a job share.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use envmill_chat::{
+    Actions, ActionsError, Chat, ChatError, ChatOptions, LoadError, Model, Observe, ObserveError,
+};
+use envmill_inference::{Inference, Sampling};
+use serde::Deserialize;
+
+use crate::{AgentCounts, AgentOptions};
+
+/// An agent: a model's templates and tokenizer, how it is shown observations, and how it acts. Shared by
+/// all episodes that it plays.
+pub struct Agent {
+    pub(crate) options: AgentOptions,
+    pub(crate) chat: Arc<Chat>,
+    model: Arc<Model>,
+    pub(crate) observe: Observe,
+    pub(crate) actions: Actions,
+    pub(crate) engine: Arc<dyn Inference>,
+    pub(crate) sampling: Arc<Sampling>,
+    pub(crate) context_tokens: u32,
+    /// Chats with tools that environments said they have, by those tools.
+    chats: Mutex<HashMap<String, Arc<Chat>>>,
+    pub(crate) counts: Arc<AgentCounts>,
+}
+
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The model's folder cannot be used.
+    #[error(transparent)]
+    Model(#[from] LoadError),
+    /// Its template cannot.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// The options for actions cannot.
+    #[error("action: {0}")]
+    Actions(#[from] ActionsError),
+    /// Those for observations cannot.
+    #[error("observation: {0}")]
+    Observe(#[from] ObserveError),
+    /// The channel cannot do what is asked.
+    #[error("{0}")]
+    Channel(&'static str),
+}
+
+/// Environments of one job say so many different sets of tools; more are not kept.
+const CHATS_MAX: usize = 64;
+
+/// Where nobody says how long the context is.
+const CONTEXT_TOKENS: u32 = 32_768;
+
+impl Agent {
+    /// An agent that plays with the model of a folder, sampled by `engine`.
+    ///
+    /// # Errors
+    ///
+    /// What of the options or of the model cannot be used.
+    pub fn new(
+        options: AgentOptions,
+        folder: &Path,
+        engine: Arc<dyn Inference>,
+    ) -> Result<Self, AgentError> {
+        let can = engine.capabilities();
+        if !can.stop_strings && !options.sampling.stop.is_empty() {
+            return Err(AgentError::Channel(
+                "sampling.stop: this channel knows no strings that end a generation; use \
+                 stop_token_ids, or vLLM over HTTP",
+            ));
+        }
+        let model = Arc::new(Model::load(folder)?);
+        let chat = Arc::new(Chat::new(Arc::clone(&model), options.chat.clone())?);
+        let context_tokens =
+            options.limits.context_tokens.or_else(|| context_of(folder)).unwrap_or(CONTEXT_TOKENS);
+        Ok(Self {
+            observe: Observe::new(options.observation.clone())?,
+            actions: Actions::new(options.action.clone())?,
+            sampling: Arc::new(options.sampling.sampling()),
+            options,
+            chat,
+            model,
+            engine,
+            context_tokens,
+            chats: Mutex::default(),
+            counts: Arc::default(),
+        })
+    }
+
+    /// What this agent has done.
+    #[must_use]
+    pub fn counts(&self) -> Arc<AgentCounts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// The chat with these tools, each a JSON object as templates want it.
+    pub(crate) fn chat_with(
+        &self,
+        tools: &[envmill_chat::Json],
+        key: &str,
+    ) -> Result<Arc<Chat>, ChatError> {
+        let mut chats = self.chats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(chat) = chats.get(key) {
+            return Ok(Arc::clone(chat));
+        }
+        let options = ChatOptions { tools: tools.to_vec(), ..self.options.chat.clone() };
+        let chat = Arc::new(Chat::new(Arc::clone(&self.model), options)?);
+        if chats.len() < CHATS_MAX {
+            chats.insert(key.to_owned(), Arc::clone(&chat));
+        }
+        Ok(chat)
+    }
+}
+
+/// The context that a model's configuration speaks of.
+fn context_of(folder: &Path) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Config {
+        max_position_embeddings: Option<u32>,
+        text_config: Option<Box<Config>>,
+    }
+    let text = std::fs::read_to_string(folder.join("config.json")).ok()?;
+    let config: Config = serde_json::from_str(&text).ok()?;
+    config.max_position_embeddings.or_else(|| config.text_config?.max_position_embeddings)
+}
