@@ -2,7 +2,7 @@
 //!
 //! Start at [`Inference`]. A [`Request`] goes in as token ids; a [`Generation`] comes back, whose
 //! [`Chunk`]s are token ids, log-probabilities and the policy versions that sampled them. Dropping a
-//! generation aborts it. Behind the seam stand [`VllmHttp`] and [`VllmGrpc`], and a [`Pool`] of replicas,
+//! generation aborts it. Behind the seam stand [`VllmHttp`], [`VllmGrpc`] and [`EngineCore`], and a [`Pool`] of replicas,
 //! which decides where a request goes, waits where there is no room, and continues a generation elsewhere
 //! when its replica is lost.
 //!
@@ -11,11 +11,13 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod engine_core;
 mod grpc;
 mod http;
 mod pool;
 mod seam;
 
+pub use engine_core::{EngineCore, EngineCoreOptions, ModelFacts};
 pub use grpc::VllmGrpc;
 pub use http::{HttpTarget, Route, Served, VllmHttp, VllmHttpOptions};
 pub use pool::{Pool, PoolOptions, PoolStatus, ReplicaStatus, Standing};
