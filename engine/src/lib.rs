@@ -2,7 +2,8 @@
 //!
 //! Start at [`run()`](run::run), which plays a job from its [`config::RunOptions`] to its
 //! [`report::Summary`]. Its parts: the [`driver`] (the loop around the core and a worker), the
-//! [`policy`] seam (who decides on actions), the [`scorer`] seam (who says what episodes were worth), the
+//! [`policy`] seam (who decides on actions), the [`model`] that is one of
+//! them (agents around a language model), the [`scorer`] seam (who says what episodes were worth), the
 //! [`sink`] seam (where records go), [`children`]
 //! (servers that a run starts), the [`gateway`] (a pool of servers behind one URL), and [`command`] (the
 //! `envmill` command).
@@ -18,6 +19,7 @@ mod fingerprints;
 pub mod fleet;
 mod flight;
 pub mod gateway;
+pub mod model;
 pub mod policy;
 pub mod progress;
 pub mod replay;

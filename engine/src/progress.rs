@@ -23,6 +23,7 @@ pub struct Progress {
     next: Duration,
     steps: u64,
     at: Duration,
+    model: Model,
 }
 
 impl Progress {
@@ -37,7 +38,7 @@ impl Progress {
             bar
         });
         let next = if bar.is_some() { Duration::ZERO } else { LINE_EVERY };
-        Self { bar, quiet, next, steps: 0, at: Duration::ZERO }
+        Self { bar, quiet, next, steps: 0, at: Duration::ZERO, model: Model::default() }
     }
 
     /// Shows how things stand, if it is time.
@@ -55,6 +56,9 @@ impl Progress {
             "{rate:.0} steps/s, step {median:.1} ms median {p99:.1} p99, {}",
             sessions(counts)
         );
+        if let Some(model) = self.model.show(&look.policies.numbers(), passed) {
+            text.push_str(&model);
+        }
         for (cause, count) in look.failures {
             text.push_str(&format!(", {count} failed ({cause})"));
         }
@@ -74,6 +78,34 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// How a language model does, since the last look.
+#[derive(Debug, Default)]
+struct Model {
+    sampled_tokens: f64,
+    prompt_tokens: f64,
+    cached_tokens: f64,
+}
+
+impl Model {
+    fn show(&mut self, numbers: &[(&'static str, f64)], passed: f64) -> Option<String> {
+        let get = |name| numbers.iter().find(|it| it.0 == name).map_or(0.0, |it| it.1);
+        let sampled = numbers.iter().find(|it| it.0 == "sampled_tokens")?.1;
+        let (prompt, cached) = (get("prefix_queries"), get("prefix_hits"));
+        let rate = (sampled - self.sampled_tokens) / passed.max(1e-3);
+        let share = (cached - self.cached_tokens) / (prompt - self.prompt_tokens).max(1.0);
+        let first = self.prompt_tokens == 0.0;
+        *self = Self { sampled_tokens: sampled, prompt_tokens: prompt, cached_tokens: cached };
+        let mut text = format!(", {rate:.0} tokens/s, {:.0} turns at the model", get("under_way"));
+        if get("inference_waiting") > 0.0 {
+            text.push_str(&format!(" ({:.0} queued)", get("inference_waiting")));
+        }
+        if prompt > 0.0 && !first {
+            text.push_str(&format!(", {:.0} % of prompts cached", share.clamp(0.0, 1.0) * 100.0));
+        }
+        Some(text)
     }
 }
 

@@ -8,6 +8,7 @@ use envmill_core::{
 };
 use envmill_openenv::DescribeError;
 use envmill_recorder::Recorded;
+use envmill_workers::Worker as _;
 
 use crate::{
     children::StartError,
@@ -15,6 +16,7 @@ use crate::{
     driver::{Control, Driver, Look},
     fleet::{Fleet, FleetWorker, Member},
     flight,
+    model::{ModelError, ModelSetup},
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
     replay::{Recording, RecordingError, Replay},
     report::Summary,
@@ -41,6 +43,9 @@ pub enum RunError {
     /// A server does not tell which tools its environment has.
     #[error(transparent)]
     Tools(#[from] envmill_openenv::ToolsError),
+    /// The language model cannot play.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// The policy cannot play this environment.
     #[error("--policy random cannot draw actions for {url}: {source}; use --policy constant:JSON")]
     Schema {
@@ -259,6 +264,11 @@ fn policy(
         // A replay has its recording and was returned above.
         PolicySpec::Random | PolicySpec::Replay(_) => {
             Box::new(Random::new(vec![sampler(fleet, worker)?]))
+        }
+        PolicySpec::Model(spec) => {
+            let agent = options.agent.as_deref().map(ModelSetup::read_agent).transpose()?;
+            let setup = ModelSetup { spec: spec.clone(), agent };
+            Box::new(setup.start(&fleet.action_schema, worker.waker())?)
         }
     })
 }

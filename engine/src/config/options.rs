@@ -49,6 +49,8 @@ pub struct RunOptions {
     pub reset_parameters: Bytes,
     /// Who plays.
     pub policy: PolicySpec,
+    /// How a language model plays.
+    pub agent: Option<PathBuf>,
     /// The output directory.
     pub out: PathBuf,
     /// What becomes of trajectories that are in it.
@@ -218,6 +220,7 @@ impl RunOptions {
             send_seed: !settings.no_seed,
             reset_parameters,
             policy: settings.policy.as_deref().unwrap_or("random").parse()?,
+            agent: settings.agent,
             out: settings.out.unwrap_or_else(|| PathBuf::from("trajectories").join(stamp)),
             claim,
             format,
@@ -269,6 +272,7 @@ impl RunOptions {
             "no-seed": !self.send_seed,
             "reset-parameters": String::from_utf8_lossy(&self.reset_parameters),
             "policy": self.policy.to_string(),
+            "agent": self.agent,
             "tasks": self.tasks,
             "split": self.split,
             "format": self.format.name(),

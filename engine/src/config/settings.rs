@@ -125,11 +125,17 @@ pub struct Settings {
     #[arg(long)]
     pub no_seed: bool,
 
-    /// Who plays: random (valid actions from the server's schema), constant:JSON, or replay:FILE
-    /// (the actions of recorded episodes; what comes out differently is in differences.jsonl).
+    /// Who plays: random (valid actions from the server's schema), constant:JSON, replay:FILE
+    /// (the actions of recorded episodes; what comes out differently is in differences.jsonl), or a
+    /// language model: vllm:URL, vllm-grpc:URL or vllm-core:PORT, further replicas behind commas.
     /// [default: random]
-    #[arg(long, value_name = "random|constant:JSON|replay:FILE")]
+    #[arg(long, value_name = "random|constant:JSON|replay:FILE|vllm:URL")]
     pub policy: Option<String>,
+
+    /// How a language model plays (TOML): its system message, how observations are told, how its words
+    /// become actions, sampling, limits. Without it, its words go into the one field of text of the action.
+    #[arg(long, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
 
     /// Tasks, one a row: JSON lines, a JSON array or Parquet, each row the reset parameters of an
     /// episode. They are drawn without replacement, in an order that follows from the seed.
@@ -311,7 +317,7 @@ impl Settings {
         }
         merge! {
             first:
-                format tasks split serve python replicas sessions episodes max_steps episode_bytes_max seed policy out name connect_timeout_ms
+                format tasks split serve python replicas sessions episodes max_steps episode_bytes_max seed policy agent out name connect_timeout_ms
                 first_reset_timeout_ms reset_timeout_ms step_timeout_ms episode_timeout_ms
                 job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
                 truncated_from ca bearer_env on_fingerprint_change reset_parameters

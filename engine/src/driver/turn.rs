@@ -76,8 +76,28 @@ pub struct Look<'a, W> {
     pub notes: &'a [Note],
     /// Failed episodes so far, by cause.
     pub failures: &'a Failures,
+    /// The policies.
+    pub policies: Policies<'a>,
     /// Since the start of the run.
     pub elapsed: Duration,
+}
+
+/// The policies of a run, as a display sees them.
+#[derive(Clone, Copy)]
+pub struct Policies<'a>(&'a [Box<dyn Policy>]);
+
+impl Policies<'_> {
+    /// What they have counted; those of an environment after those of the one before.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<(&'static str, f64)> {
+        self.0.iter().flat_map(|policy| policy.numbers()).collect()
+    }
+}
+
+impl std::fmt::Debug for Policies<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.numbers()).finish()
+    }
 }
 
 /// A run that has come to its end.
@@ -100,6 +120,8 @@ pub struct Finished<W> {
     pub sink_failure: Option<SinkError>,
     /// What came of the flight recording, if there was one.
     pub recorded: Option<Recorded>,
+    /// What the policies have counted.
+    pub policy: Vec<(&'static str, f64)>,
 }
 
 impl<W: Worker> Driver<W> {
@@ -203,6 +225,7 @@ impl<W: Worker> Driver<W> {
                 meter: &self.meter,
                 notes: &outputs.notes,
                 failures: &self.failures,
+                policies: Policies(&self.policies),
                 elapsed: self.began.elapsed(),
             });
             for note in outputs.notes.drain(..) {
@@ -354,6 +377,7 @@ impl<W: Worker> Driver<W> {
             groups_written: self.groups.as_ref().map(|groups| groups.written()),
             sink_failure,
             recorded: self.recorder.map(Recorder::finish),
+            policy: Policies(&self.policies).numbers(),
             core: self.core,
             worker: self.worker,
             meter: self.meter,

@@ -29,4 +29,10 @@ pub trait Policy: Send {
 
     /// Appends the decisions that are ready.
     fn decisions(&mut self, decisions: &mut Vec<Decision>);
+
+    /// What the policy has counted so far, for displays and summaries: names in the form of `snake_case`,
+    /// the same at each call. Called a few times a second.
+    fn numbers(&self) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
 }

@@ -5,8 +5,10 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
+use crate::model::ModelSpec;
+
 /// A policy as named on the command line and in a configuration file: `random`,
-/// `constant:JSON` or `replay:FILE`.
+/// `constant:JSON`, `replay:FILE` or a language model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PolicySpec {
     /// Valid actions drawn from the environment's schema.
@@ -16,13 +18,15 @@ pub enum PolicySpec {
     Constant(Bytes),
     /// The actions of recorded episodes: a file of records in any of our formats.
     Replay(PathBuf),
+    /// A language model, sampled by an inference engine.
+    Model(ModelSpec),
 }
 
 /// The text names no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicySpecError {
     /// The name is unknown.
-    #[error("there is no policy `{0}`: use `random`, `constant:JSON` or `replay:FILE`")]
+    #[error("there is no policy `{0}`: use `random`, `constant:JSON`, `replay:FILE` or `vllm:URL`")]
     Unknown(String),
     /// The action is not the text of a JSON object.
     #[error(
@@ -47,6 +51,9 @@ impl FromStr for PolicySpec {
         if let Some(path) = text.strip_prefix("replay:").filter(|path| !path.is_empty()) {
             return Ok(Self::Replay(path.into()));
         }
+        if let Ok(model) = text.parse() {
+            return Ok(Self::Model(model));
+        }
         let Some(action) = text.strip_prefix("constant:") else {
             return Err(PolicySpecError::Unknown(text.into()));
         };
@@ -66,6 +73,7 @@ impl fmt::Display for PolicySpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Random => f.write_str("random"),
+            Self::Model(model) => model.fmt(f),
             Self::Replay(path) => write!(f, "replay:{}", path.display()),
             Self::Constant(action) => write!(f, "constant:{}", String::from_utf8_lossy(action)),
         }

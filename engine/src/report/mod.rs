@@ -3,6 +3,7 @@
 //! [`Summary`] is what `--json` prints and what the text at the end of a run is made from.
 
 mod groups;
+mod model;
 mod summary;
 mod text;
 

@@ -62,6 +62,9 @@ pub struct Summary {
     pub recorded: u64,
     /// How a replay came out, over all records of the directory; `null` where none was played.
     pub replay: Option<Replayed>,
+    /// What the policy has counted, where it counts: for a language model its tokens, and how its
+    /// inference engines are used.
+    pub policy: BTreeMap<&'static str, f64>,
     /// Each server, in the order of the configuration.
     pub servers: Vec<ServerSummary>,
 }
@@ -205,6 +208,7 @@ impl Summary {
             ignored: counts.ignored,
             recorded: finished.written,
             replay: None,
+            policy: finished.policy.iter().copied().collect(),
             servers: servers(&finished.core),
         }
     }

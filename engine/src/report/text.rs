@@ -53,6 +53,9 @@ impl fmt::Display for Summary {
                 mebibytes(self.children.rss_peak_bytes)
             )?;
         }
+        if let Some(text) = super::model::text(&self.policy, self.wall_s) {
+            write!(f, "\nmodel      {text}")?;
+        }
         for server in self.servers.iter().filter(|server| server.limit.is_some()) {
             let limit = server.limit.unwrap_or_default();
             write!(f, "\nlimit      {} holds {limit} sessions", server.url)?;

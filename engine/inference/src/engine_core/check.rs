@@ -22,19 +22,26 @@ pub(super) fn check(
     let refused = |message: String| Err(Error::new(ErrorKind::Refused, message));
     let sampling = &*request.sampling;
     if !sampling.stop.is_empty() {
-        let message = "EngineCore knows no text, so no strings that end a generation; stop tokens it does";
+        let message =
+            "EngineCore knows no text, so no strings that end a generation; stop tokens it does";
         return Err(Error::new(ErrorKind::Unsupported, message));
     }
     let Some(largest) = request.prompt.iter().max() else {
         return refused("the prompt is empty".to_owned());
     };
     if *largest >= facts.vocab_size {
-        return refused(format!("token {largest} of the prompt, of a vocabulary of {}", facts.vocab_size));
+        return refused(format!(
+            "token {largest} of the prompt, of a vocabulary of {}",
+            facts.vocab_size
+        ));
     }
-    let room = u32::try_from(request.prompt.len()).ok().and_then(|it| max_model_len.checked_sub(it));
+    let room =
+        u32::try_from(request.prompt.len()).ok().and_then(|it| max_model_len.checked_sub(it));
     let Some(room @ 1..) = room else {
         let len = request.prompt.len();
-        return refused(format!("a prompt of {len} tokens, and the model takes {max_model_len} in all"));
+        return refused(format!(
+            "a prompt of {len} tokens, and the model takes {max_model_len} in all"
+        ));
     };
     if request.max_tokens == 0 || sampling.min_tokens > request.max_tokens {
         let (min, max) = (sampling.min_tokens, request.max_tokens);

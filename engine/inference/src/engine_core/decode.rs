@@ -200,9 +200,12 @@ impl Step {
         let start = self.logprobs.len();
         for (row, token) in tokens.enumerate() {
             if ids.int(row) != self.tokens.get(token).copied().map(i64::from) {
-                return Err(Nonsense::Odd("log-probabilities of other tokens than the sampled ones"));
+                return Err(Nonsense::Odd(
+                    "log-probabilities of other tokens than the sampled ones",
+                ));
             }
-            let value = values.float(row).ok_or(Nonsense::Odd("log-probabilities of an odd type"))?;
+            let value =
+                values.float(row).ok_or(Nonsense::Odd("log-probabilities of an odd type"))?;
             self.logprobs.push(value);
         }
         Ok(start..self.logprobs.len())
@@ -220,7 +223,8 @@ struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     fn read(reader: &mut Reader<'a>, message: Message<'a>) -> Result<Self, Nonsense> {
-        const ODD: Nonsense = Nonsense::Odd("an array that is no matrix, or not as large as it says");
+        const ODD: Nonsense =
+            Nonsense::Odd("an array that is no matrix, or not as large as it says");
         if reader.array()? != 3 {
             return Err(ODD);
         }
@@ -262,7 +266,10 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "log-probabilities are kept as f32 everywhere")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "log-probabilities are kept as f32 everywhere"
+    )]
     fn float(&self, row: usize) -> Option<f32> {
         match self.kind {
             b"<f4" => self.first(row).map(f32::from_le_bytes),

@@ -18,7 +18,13 @@ const UTILITY: u8 = 3;
 pub(super) const FIELDS: usize = 9;
 
 /// A request.
-pub(super) fn add(out: &mut Vec<u8>, name: &str, request: &Request, checked: Checked, facts: &ModelFacts) {
+pub(super) fn add(
+    out: &mut Vec<u8>,
+    name: &str,
+    request: &Request,
+    checked: Checked,
+    facts: &ModelFacts,
+) {
     message(out, ADD, |out| {
         array(out, FIELDS);
         str(out, name);

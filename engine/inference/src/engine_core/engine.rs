@@ -20,8 +20,8 @@ use super::{
     state::{Phase, Shared},
 };
 use crate::{
-    Answer, Capabilities, Control, Error, ErrorKind, Generation, Inference, Load, PauseMode, Request,
-    RequestId,
+    Answer, Capabilities, Control, Error, ErrorKind, Generation, Inference, Load, PauseMode,
+    Request, RequestId,
 };
 
 /// A channel to a vLLM on the same machine that skips its frontend and speaks to its core.
@@ -53,7 +53,9 @@ impl EngineCore {
         let refused = |what: String| Error::new(ErrorKind::Refused, what);
         let at = options.handshake;
         if !at.ip().is_loopback() {
-            return Err(refused(format!("{at} can be reached from elsewhere, and asks for no password")));
+            return Err(refused(format!(
+                "{at} can be reached from elsewhere, and asks for no password"
+            )));
         }
         let folder = Arc::new(Folder::new(&options.folder)?);
         let tcp = std::net::TcpListener::bind(at)
@@ -127,9 +129,9 @@ impl EngineCore {
     }
 
     async fn load_weights(&self, folder: &Path) -> Result<(), Error> {
-        let folder = folder
-            .to_str()
-            .ok_or_else(|| Error::new(ErrorKind::Refused, format!("{}: no text", folder.display())))?;
+        let folder = folder.to_str().ok_or_else(|| {
+            Error::new(ErrorKind::Refused, format!("{}: no text", folder.display()))
+        })?;
         // collective_rpc(method, timeout, args, kwargs)
         let arguments = |out: &mut Vec<u8>| {
             str(out, "reload_weights");

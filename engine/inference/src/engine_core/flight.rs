@@ -116,11 +116,13 @@ impl Flight {
             Some(End::Length) => Ok(Finish::Length),
             Some(End::Abort) => Ok(Finish::Aborted),
             Some(End::Failed) => {
-                let message = "it says that something failed in it for this request; its log says what";
+                let message =
+                    "it says that something failed in it for this request; its log says what";
                 Err(Error::new(ErrorKind::Lost, message))
             }
             Some(End::Odd(reason)) => {
-                let message = format!("a generation that ended for reason {reason}, which is not known");
+                let message =
+                    format!("a generation that ended for reason {reason}, which is not known");
                 Err(Error::new(ErrorKind::Nonsense, message))
             }
         })
@@ -133,7 +135,8 @@ impl Flight {
                 let mut chunk = self.gathered;
                 let versions = self.versions;
                 let cached_tokens = self.cached;
-                chunk.finished = Some(Finished { versions, cached_tokens, ..Finished::new(finish) });
+                chunk.finished =
+                    Some(Finished { versions, cached_tokens, ..Finished::new(finish) });
                 self.feed.chunk(chunk);
             }
             Err(error) => self.feed.fail(error),

@@ -51,7 +51,9 @@ fn all(text: &str) -> Vec<(&str, Frames)> {
             for hex in words {
                 let start = message.bytes.len();
                 let digits = (0..hex.len()).step_by(2);
-                message.bytes.extend(digits.map(|it| u8::from_str_radix(&hex[it..it + 2], 16).unwrap()));
+                message
+                    .bytes
+                    .extend(digits.map(|it| u8::from_str_radix(&hex[it..it + 2], 16).unwrap()));
                 message.frames.push(start..message.bytes.len());
             }
             (name, message)

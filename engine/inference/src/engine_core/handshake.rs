@@ -66,7 +66,8 @@ pub(super) fn known(message: &[u8]) -> Result<Known, Error> {
     let Some(layout) = versions::layout(&version) else {
         return Err(Error::new(ErrorKind::Unsupported, versions::unknown(&version)));
     };
-    let max_model_len = max_model_len.ok_or_else(|| nonsense("not how long prompts are".to_owned()))?;
+    let max_model_len =
+        max_model_len.ok_or_else(|| nonsense("not how long prompts are".to_owned()))?;
     Ok(Known { layout, max_model_len })
 }
 

@@ -85,9 +85,12 @@ mod tests {
         assert_eq!(written, "envmill-7-5eed5eed-0000000200000041");
         assert_eq!(read(written.as_bytes(), 0x5eed_5eed), Named::Ours(place));
         assert_eq!(read(written.as_bytes(), 1), Named::Before);
-        let longest = name(RequestId(u64::MAX), u32::MAX, Place { slot: u32::MAX, round: u32::MAX });
+        let longest =
+            name(RequestId(u64::MAX), u32::MAX, Place { slot: u32::MAX, round: u32::MAX });
         assert!(longest.len() <= LONGEST);
-        for other in ["", "envmill-", "envmill-7", "cmpl-7-5eed5eed-0000000200000041", &written[1..]] {
+        for other in
+            ["", "envmill-", "envmill-7", "cmpl-7-5eed5eed-0000000200000041", &written[1..]]
+        {
             assert_eq!(read(other.as_bytes(), 0x5eed_5eed), Named::Other, "{other}");
         }
         assert_eq!(read(b"envmill-7-5eed5eed-000000020000004G", 0x5eed_5eed), Named::Other);

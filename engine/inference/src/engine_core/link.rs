@@ -104,7 +104,9 @@ pub(super) async fn handshake(link: Link, mut stream: TcpStream) -> Result<(), Z
                             handshake::init(&mut init, &input, &output);
                             frame(&mut out, &init, false);
                         }
-                        Ok(Some(Status::Ready)) => tracing::debug!("the engine says that it is ready"),
+                        Ok(Some(Status::Ready)) => {
+                            tracing::debug!("the engine says that it is ready")
+                        }
                         Ok(None) => tracing::warn!("the engine says something that is not known"),
                         Err(error) => {
                             tracing::warn!(%error, "the engine's handshake");
@@ -232,7 +234,8 @@ async fn read(
             };
             if message.frame(0) == Some(DEAD) {
                 tracing::error!("the engine says that it has died");
-                let error = Error::new(ErrorKind::Lost, "it says that it has died; its log says why");
+                let error =
+                    Error::new(ErrorKind::Lost, "it says that it has died; its log says why");
                 link.shared.given_up(error);
                 link.folder.keep(None);
                 return Ok(());

@@ -45,7 +45,9 @@ impl Folder {
                     return Err(refused(format!("{}: no text", folder.display())));
                 };
                 if path.len() > LONGEST {
-                    return Err(refused(format!("{path} is too long for a socket; take a shorter one")));
+                    return Err(refused(format!(
+                        "{path} is too long for a socket; take a shorter one"
+                    )));
                 }
                 Ok(it)
             })
@@ -93,13 +95,18 @@ impl Folder {
 
 /// Binds a socket. One that a process left behind, and that nobody listens at, is taken away first.
 fn bind(path: &Path) -> Result<UnixListener, Error> {
-    let refused = |what: String| Error::new(ErrorKind::Refused, format!("{}: {what}", path.display()));
+    let refused =
+        |what: String| Error::new(ErrorKind::Refused, format!("{}: {what}", path.display()));
     if let Ok(there) = fs::symlink_metadata(path) {
         if !there.file_type().is_socket() {
             return Err(refused("there is a file, which is no socket".to_owned()));
         }
         match UnixStream::connect(path) {
-            Ok(_) => return Err(refused("another process listens here; take another folder".to_owned())),
+            Ok(_) => {
+                return Err(refused(
+                    "another process listens here; take another folder".to_owned(),
+                ));
+            }
             Err(_) => fs::remove_file(path).map_err(|error| refused(error.to_string()))?,
         }
     }

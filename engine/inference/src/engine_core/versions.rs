@@ -68,7 +68,8 @@ pub(super) fn layout(version: &str) -> Option<&'static Layout> {
 /// What to say where there is none.
 pub(super) fn unknown(version: &str) -> String {
     let version: String = version.chars().take(64).collect();
-    let known: Vec<_> = LAYOUTS.iter().map(|it| format!("{}.{}", it.version.0, it.version.1)).collect();
+    let known: Vec<_> =
+        LAYOUTS.iter().map(|it| format!("{}.{}", it.version.0, it.version.1)).collect();
     format!(
         "vLLM {version} is not among the versions whose EngineCore messages are known here ({}); \
          reach it over HTTP or gRPC, or install one of these",
@@ -97,7 +98,9 @@ mod tests {
         for it in LAYOUTS {
             assert!(it.request_fields >= super::super::encode::FIELDS);
             assert!(it.output.finish.max(it.output.stop).max(it.output.prefill) < it.output_fields);
-            assert!(it.step.stats.max(it.step.utility).max(it.step.weight_version) < it.step_fields);
+            assert!(
+                it.step.stats.max(it.step.utility).max(it.step.weight_version) < it.step_fields
+            );
         }
     }
 }

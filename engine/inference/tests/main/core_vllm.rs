@@ -38,7 +38,13 @@ impl Vllm {
         let log = File::options().append(true).create(true).open(log).unwrap();
         let mut command = Command::new(folder.join("venv/bin/vllm"));
         command.arg("serve").arg(folder.join("tiny-qwen2"));
-        command.args(["--headless", "--data-parallel-size", "1", "--data-parallel-size-local", "1"]);
+        command.args([
+            "--headless",
+            "--data-parallel-size",
+            "1",
+            "--data-parallel-size-local",
+            "1",
+        ]);
         command.args(["--data-parallel-address", "127.0.0.1"]);
         command.args(["--data-parallel-rpc-port", &port.to_string()]);
         command.args(["--dtype", "float32", "--enforce-eager", "--max-model-len", "4096"]);
@@ -72,7 +78,10 @@ impl Drop for Vllm {
 }
 
 async fn ready(engine: &EngineCore) {
-    tokio::time::timeout(Duration::from_secs(300), engine.ready()).await.expect("it starts").unwrap();
+    tokio::time::timeout(Duration::from_secs(300), engine.ready())
+        .await
+        .expect("it starts")
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -105,7 +114,8 @@ async fn a_real_engine_is_spoken_to() {
     assert_eq!((outcome.token_ids.len(), outcome.versions[0].version), (5, PolicyVersion(7)));
 
     // It dies in the middle, and is started again.
-    let mut under_way = engine.generate(Request { deliver: Deliver::Streamed, ..request(2, &[5; 20], 4000) });
+    let mut under_way =
+        engine.generate(Request { deliver: Deliver::Streamed, ..request(2, &[5; 20], 4000) });
     under_way.next().await.unwrap().unwrap();
     vllm.kill();
     let error = loop {
@@ -122,7 +132,8 @@ async fn a_real_engine_is_spoken_to() {
     let outcome = engine.generate(request(4, &[5; 20], 5)).whole().await.unwrap();
     assert_eq!((outcome.token_ids.len(), outcome.versions[0].version), (5, PolicyVersion(0)));
     // What cannot be loaded ends an engine.
-    let lost = engine.control(Control::LoadWeights { folder: "/nowhere".into() }).await.unwrap_err();
+    let lost =
+        engine.control(Control::LoadWeights { folder: "/nowhere".into() }).await.unwrap_err();
     assert_eq!(lost.kind, ErrorKind::Lost, "{lost}");
     let error = engine.generate(request(5, &[5], 1)).whole().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Lost, "{error}");
@@ -134,11 +145,8 @@ async fn same_as_over_http(engine: &EngineCore) {
     for (id, temperature, seed) in [(10, 0.0, None), (11, 1.0, Some(3)), (12, 0.8, Some(9))] {
         let prompt: Vec<u32> = (0..100).map(|it| 10 + (it * 37 + id) % 4000).collect();
         let sampling = Sampling { temperature, ..Sampling::default() };
-        let asked = Request {
-            sampling: Arc::new(sampling),
-            seed,
-            ..request(u64::from(id), &prompt, 16)
-        };
+        let asked =
+            Request { sampling: Arc::new(sampling), seed, ..request(u64::from(id), &prompt, 16) };
         let ours = engine.generate(asked).whole().await.unwrap();
         let seed = seed.map_or("null".to_owned(), |it| it.to_string());
         let body = format!(
@@ -153,7 +161,10 @@ async fn same_as_over_http(engine: &EngineCore) {
         let content = choice["logprobs"]["content"].as_array().unwrap();
         assert_eq!(content.len(), ours.logprobs.len());
         for (ours, theirs) in ours.logprobs.iter().zip(content) {
-            assert!((f64::from(*ours) - theirs["logprob"].as_f64().unwrap()).abs() < 1e-4, "{theirs}");
+            assert!(
+                (f64::from(*ours) - theirs["logprob"].as_f64().unwrap()).abs() < 1e-4,
+                "{theirs}"
+            );
         }
     }
     eprintln!("the same as over HTTP");
@@ -192,7 +203,8 @@ async fn ends(engine: &EngineCore) {
     // A token that it would sample, as a stop token, and as one that must wait.
     let stop = *whole.token_ids.iter().find(|it| **it != whole.token_ids[0]).unwrap();
     let at = whole.token_ids.iter().position(|it| *it == stop).unwrap();
-    let sampling = Sampling { stop_token_ids: vec![stop], ..(*request(0, &[1], 1).sampling).clone() };
+    let sampling =
+        Sampling { stop_token_ids: vec![stop], ..(*request(0, &[1], 1).sampling).clone() };
     let asked = Request { sampling: Arc::new(sampling.clone()), ..request(22, &[7; 30], 12) };
     let stopped = engine.generate(asked).whole().await.unwrap();
     assert_eq!(stopped.finish(), Some(&Finish::StopToken(stop)));
@@ -210,7 +222,8 @@ async fn ends(engine: &EngineCore) {
     assert_eq!(error.kind, ErrorKind::Refused);
 
     // Aborts, by name and by dropping.
-    let mut long = engine.generate(Request { deliver: Deliver::Streamed, ..request(26, &[7; 30], 4000) });
+    let mut long =
+        engine.generate(Request { deliver: Deliver::Streamed, ..request(26, &[7; 30], 4000) });
     long.next().await.unwrap().unwrap();
     let twice = engine.generate(request(26, &[7; 30], 1)).whole().await.unwrap_err();
     assert_eq!(twice.kind, ErrorKind::Refused);
@@ -227,7 +240,8 @@ async fn ends(engine: &EngineCore) {
     // The engine has room at once: one step later it works on nothing else.
     let next = engine.generate(request(29, &[7; 30], 20)).whole().await.unwrap();
     assert_eq!(next.token_ids.len(), 20);
-    let mut watched = engine.generate(Request { deliver: Deliver::Streamed, ..request(30, &[7; 30], 20) });
+    let mut watched =
+        engine.generate(Request { deliver: Deliver::Streamed, ..request(30, &[7; 30], 20) });
     watched.next().await.unwrap().unwrap();
     watched.next().await.unwrap().unwrap();
     assert_eq!(engine.load().await.unwrap().unwrap().running, 1);
@@ -254,7 +268,8 @@ async fn many(engine: &EngineCore) {
 
 /// Weights are changed under a generation.
 async fn versions(engine: &EngineCore, installed: &std::path::Path) {
-    let mut generation = engine.generate(Request { deliver: Deliver::Streamed, ..request(300, &[9; 30], 300) });
+    let mut generation =
+        engine.generate(Request { deliver: Deliver::Streamed, ..request(300, &[9; 30], 300) });
     for _ in 0..5 {
         generation.next().await.unwrap().unwrap();
     }
@@ -296,8 +311,10 @@ async fn cost(engine: &EngineCore) {
         let (cpu, start) = (cpu(), Instant::now());
         for done in 0..512 {
             while all.len() < 64 && id < 1000 + 512 {
-                let prompt: Vec<u32> = (0..512_u64).map(|it| ((it * 31 + id * 7 + it * id) % 4096) as u32).collect();
-                let asked = Request { sampling: Arc::clone(&sampling), ..request(id, &prompt, tokens) };
+                let prompt: Vec<u32> =
+                    (0..512_u64).map(|it| ((it * 31 + id * 7 + it * id) % 4096) as u32).collect();
+                let asked =
+                    Request { sampling: Arc::clone(&sampling), ..request(id, &prompt, tokens) };
                 all.push_back(engine.generate(asked));
                 id += 1;
             }
@@ -306,7 +323,9 @@ async fn cost(engine: &EngineCore) {
         }
         let each = (self::cpu() - cpu).as_secs_f64() * 1e6 / 512.0;
         let wall = start.elapsed().as_secs_f64();
-        eprintln!("{tokens} tokens, log-probabilities {logprobs}: {each:.0} us of CPU a request, {wall:.1} s");
+        eprintln!(
+            "{tokens} tokens, log-probabilities {logprobs}: {each:.0} us of CPU a request, {wall:.1} s"
+        );
     }
 }
 

@@ -1,5 +1,10 @@
 //! The channels as their users see them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "these are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "these are tests"
+)]
 
 mod core_engine;
 mod core_faults;

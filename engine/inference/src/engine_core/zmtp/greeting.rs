@@ -139,7 +139,9 @@ fn introduced(command: &[u8], role: Role) -> Result<Peer, ZmtpError> {
     let cut = ZmtpError::Greeting("its properties are cut short");
     let (mut identity, mut found) = (Vec::new(), String::new());
     while let Some((len, after)) = rest.split_first() {
-        let Some((name, after)) = after.split_at_checked(usize::from(*len)) else { return Err(cut) };
+        let Some((name, after)) = after.split_at_checked(usize::from(*len)) else {
+            return Err(cut);
+        };
         let Some((len, after)) = after.split_first_chunk::<4>() else { return Err(cut) };
         // A length that does not fit a usize is certainly longer than what is left.
         let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);

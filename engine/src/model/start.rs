@@ -1,0 +1,244 @@
+//! From what the user wrote to a policy.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use envmill_agent::{Agent, AgentError, AgentOptions, Agents};
+use envmill_inference::{
+    EngineCore, EngineCoreOptions, Error, ErrorKind, HttpTarget, Inference, ModelFacts, Pool,
+    PoolOptions, VllmGrpc, VllmHttp, VllmHttpOptions,
+};
+use envmill_workers::Waker;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::{Channel, LanguageModel, ModelSpec, default_agent};
+
+/// A language model that is to play.
+#[derive(Clone, Debug)]
+pub struct ModelSetup {
+    /// Its inference engine.
+    pub spec: ModelSpec,
+    /// The agent, as a file says it. Without it, the model's words go into the one field of the action that
+    /// takes text.
+    pub agent: Option<AgentOptions>,
+}
+
+/// Why a language model cannot play.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The agent's file cannot be read.
+    #[error("--agent {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It says what no agent is.
+    #[error("--agent {}: {message}", path.display())]
+    Options {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// There is no agent, and the actions need one.
+    #[error("--policy {spec}: {why}; say with --agent FILE how text becomes an action")]
+    NoAgent {
+        /// The inference engine.
+        spec: ModelSpec,
+        /// Why.
+        why: String,
+    },
+    /// Nobody said where the model's tokenizer and template are.
+    #[error(
+        "--policy {spec}: the folder of its model is not known here ({said}); say `model = \"FOLDER\"` in \
+         --agent"
+    )]
+    NoFolder {
+        /// The inference engine.
+        spec: ModelSpec,
+        /// What the inference engine says.
+        said: String,
+    },
+    /// A channel cannot be made.
+    #[error("--policy: {0}")]
+    Channel(Error),
+    /// The agent cannot be made.
+    #[error("--agent: {0}")]
+    Agent(#[from] AgentError),
+    /// There are no threads for it.
+    #[error("no threads for the language model: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Its inference engine is asked for so long what it serves.
+const SERVED_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A core of vLLM loads its model before it dials in.
+const CORE_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Threads that speak with inference engines and make and read tokens. The engine's own is beside them.
+const THREADS_MAX: usize = 4;
+
+impl ModelSetup {
+    /// Reads an agent's file (TOML).
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or says what no agent is.
+    pub fn read_agent(path: &Path) -> Result<AgentOptions, ModelError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ModelError::File { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|error| ModelError::Options {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })
+    }
+
+    /// Connects. `schema` is that of the environment's actions; `waker` is woken when there are decisions.
+    ///
+    /// # Errors
+    ///
+    /// See [`ModelError`].
+    pub fn start(self, schema: &[u8], waker: Waker) -> Result<LanguageModel, ModelError> {
+        let options = match self.agent {
+            Some(options) => options,
+            None => default_agent::for_schema(schema)
+                .map_err(|why| ModelError::NoAgent { spec: self.spec.clone(), why })?,
+        };
+        let runtime = runtime().map_err(ModelError::Runtime)?;
+        let handle = runtime.handle().clone();
+        let (folder, options) = folder(&self.spec, options, &runtime)?;
+        let facts = ModelFacts::load(&folder).map_err(ModelError::Channel)?;
+        let pool = Pool::new(
+            PoolOptions { vocabulary: Some(facts.vocab_size), ..PoolOptions::default() },
+            handle.clone(),
+        );
+        for replica in &self.spec.replicas {
+            let engine = channel(self.spec.channel, replica, &facts, &handle);
+            pool.add(replica.clone(), engine.map_err(ModelError::Channel)?);
+        }
+        let agent = Agent::new(options, &folder, Arc::new(pool.clone()))?;
+        let agents = Agents::new(Arc::new(agent), handle, waker);
+        Ok(LanguageModel::new(agents, pool, runtime))
+    }
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("envmill-model")
+        .enable_all()
+        .build()
+}
+
+fn channel(
+    channel: Channel,
+    replica: &str,
+    facts: &ModelFacts,
+    runtime: &Handle,
+) -> Result<Arc<dyn Inference>, Error> {
+    Ok(match channel {
+        Channel::VllmHttp => Arc::new(http(replica, runtime)?),
+        Channel::VllmGrpc => {
+            let (grpc, over_http) = match replica.split_once('+') {
+                Some((grpc, url)) => (grpc, Some(http(url, runtime)?)),
+                None => (replica, None),
+            };
+            Arc::new(VllmGrpc::new(grpc, over_http, runtime.clone())?)
+        }
+        Channel::VllmCore => {
+            let handshake = if replica.contains(':') {
+                replica.to_owned()
+            } else {
+                format!("127.0.0.1:{replica}")
+            };
+            Arc::new(core(&handshake, facts, runtime)?)
+        }
+    })
+}
+
+/// A channel that waits for a core of vLLM to dial in.
+fn core(handshake: &str, facts: &ModelFacts, runtime: &Handle) -> Result<EngineCore, Error> {
+    let handshake: SocketAddr = handshake.parse().map_err(|error| {
+        Error::new(
+            ErrorKind::Refused,
+            format!("vllm-core:{handshake} is no PORT or ADDRESS:PORT ({error})"),
+        )
+    })?;
+    let folder =
+        std::env::temp_dir().join(format!("envmill-core-{}-{}", process::id(), handshake.port()));
+    let options = EngineCoreOptions {
+        handshake,
+        ..EngineCoreOptions::new(folder, facts.clone(), runtime.clone())
+    };
+    let engine = EngineCore::bind(options)?;
+    tracing::info!("waiting for `vllm serve --headless` to dial in at {handshake}");
+    let ready =
+        runtime.block_on(async { tokio::time::timeout(CORE_TIMEOUT, engine.ready()).await });
+    ready.map_err(|_| {
+        let message = format!(
+            "no vLLM dialled in at {handshake} for {} s: start `vllm serve MODEL --headless \
+             --data-parallel-size 1 --data-parallel-size-local 1 --data-parallel-address {} \
+             --data-parallel-rpc-port {}`",
+            CORE_TIMEOUT.as_secs(),
+            handshake.ip(),
+            handshake.port(),
+        );
+        Error::new(ErrorKind::Lost, message)
+    })??;
+    Ok(engine)
+}
+
+fn http(url: &str, runtime: &Handle) -> Result<VllmHttp, Error> {
+    let api_key = std::env::var("VLLM_API_KEY").ok().filter(|it| !it.is_empty());
+    let target = HttpTarget { url: url.to_owned(), api_key };
+    VllmHttp::new(VllmHttpOptions { target, model: None, route: None }, runtime.clone())
+}
+
+/// The folder of the model, and how long its context is, as far as somebody knows.
+fn folder(
+    spec: &ModelSpec,
+    mut options: AgentOptions,
+    runtime: &Runtime,
+) -> Result<(PathBuf, AgentOptions), ModelError> {
+    let url = match spec.channel {
+        Channel::VllmHttp => spec.replicas.first().map(String::as_str),
+        Channel::VllmGrpc => spec.replicas.first().and_then(|it| it.split_once('+')).map(|it| it.1),
+        Channel::VllmCore => None,
+    };
+    let served = match url {
+        Some(url) => {
+            let server = http(url, runtime.handle()).map_err(ModelError::Channel)?;
+            let asked = runtime
+                .block_on(async { tokio::time::timeout(SERVED_TIMEOUT, server.served()).await });
+            match asked {
+                Ok(served) => Some(served.map_err(ModelError::Channel)?),
+                Err(_) => None,
+            }
+        }
+        None => None,
+    };
+    if let Some(served) = &served {
+        options.limits.context_tokens = options.limits.context_tokens.or(served.context_tokens);
+    }
+    if let Some(folder) = &options.model {
+        return Ok((folder.into(), options));
+    }
+    let said = match served.and_then(|it| it.folder) {
+        Some(folder) if Path::new(&folder).join("tokenizer.json").exists() => {
+            return Ok((folder.into(), options));
+        }
+        Some(folder) => format!("the inference engine serves `{folder}`, which is no folder here"),
+        None => "the inference engine does not say what it serves".to_owned(),
+    };
+    Err(ModelError::NoFolder { spec: spec.clone(), said })
+}
