@@ -60,3 +60,27 @@ impl<T: ?Sized> Cache<T> {
 fn weight<T: ?Sized>(key: &str, value: &Arc<T>) -> usize {
     key.len() + size_of_val::<T>(value) + 128
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(cache: &Cache<[u32]>, key: &str, ids: &[u32]) -> Arc<[u32]> {
+        cache.get(key, || Ok::<_, ()>(ids.into())).unwrap()
+    }
+
+    #[test]
+    fn values_are_shared_until_others_take_their_place() {
+        let cache = Cache::new(2 * (128 + 1 + 40));
+        let first = get(&cache, "a", &[1; 10]);
+        assert!(Arc::ptr_eq(&first, &get(&cache, "a", &[2; 10])));
+        get(&cache, "b", &[2; 10]);
+        get(&cache, "c", &[3; 10]);
+        assert_eq!(*get(&cache, "b", &[]), [2; 10]);
+        assert_eq!(*get(&cache, "a", &[4; 10]), [4; 10]);
+        // What is too large is made, and not kept.
+        assert_eq!(get(&cache, "d", &[5; 1000]).len(), 1000);
+        assert!(get(&cache, "d", &[]).is_empty());
+        assert!(cache.get("e", || Err(())).is_err());
+    }
+}

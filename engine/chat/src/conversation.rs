@@ -73,6 +73,8 @@ pub struct Conversation {
     branch: Branch,
     /// Where the model's present turn begins, once it has begun.
     said_from: Option<usize>,
+    /// What of the present turn was said in a branch that has ended since.
+    said_before: String,
     /// How the template is shown the present turn, if not as its text.
     said_as: Option<Message>,
     turns: u64,
@@ -94,6 +96,7 @@ impl Conversation {
             messages,
             window,
             said_from: None,
+            said_before: String::new(),
             said_as: None,
             turns: 0,
             drifts: 0,
@@ -116,7 +119,11 @@ impl Conversation {
         self.drifts += 1;
         let at = ours.iter().zip(ids).take_while(|(a, b)| a == b).count();
         if at < self.branch.sampled_end() {
-            self.said_from = None;
+            // In the midst of a turn, its first part is in what the engine has seen.
+            if let Some(from) = self.said_from.take() {
+                let said = self.chat.model.decode_behind(&self.branch.tokens[from..]);
+                self.said_before.push_str(&said.unwrap_or_default());
+            }
             let next = Branch::new(self.branch.number + 1, ids);
             return Drift::Forked { ended: std::mem::replace(&mut self.branch, next) };
         }
@@ -146,8 +153,7 @@ impl Conversation {
     ///
     /// If the model has not spoken since the last prompt, or the tokenizer fails.
     pub fn words(&self) -> Result<String, ChatError> {
-        let from = self.said_from.ok_or(ChatError::OutOfTurn)?;
-        Ok(self.chat.closing.split(&self.chat.model, &self.branch.tokens[from..])?.words)
+        Ok(self.ending()?.words)
     }
 
     /// Appends what the environment says, behind the model's turn, and the prompt for its next one.
@@ -158,14 +164,12 @@ impl Conversation {
     /// If the model has not spoken, nothing is said, the template refuses the messages, or the
     /// tokenizer fails. The conversation is then as before.
     pub fn observe(&mut self, messages: &[Message]) -> Result<Continuation, ChatError> {
-        let from = self.said_from.ok_or(ChatError::OutOfTurn)?;
         let Some(first) = messages.first() else { return Err(ChatError::NoMessages) };
-        let ending = self.chat.closing.split(&self.chat.model, &self.branch.tokens[from..])?;
+        let ending = self.ending()?;
         let said = self.said_as.clone().unwrap_or_else(|| Message::assistant(&*ending.words));
         let step = self.step(&said, messages, &ending)?;
         let continuation = match step {
-            Step::Append { behind, kept } => {
-                let ids = self.chat.model.encode_behind(&behind)?;
+            Step::Append { ids, kept } => {
                 // The end of the turn is the model's, though it has not sampled it.
                 let missing = &self.chat.closing.ids[ending.closing_ids..];
                 let own = if ids.starts_with(missing) { missing.len() } else { 0 };
@@ -193,11 +197,20 @@ impl Conversation {
         Ok(continuation)
     }
 
+    /// The model's present turn, split at its end.
+    fn ending(&self) -> Result<Ending, ChatError> {
+        let from = self.said_from.ok_or(ChatError::OutOfTurn)?;
+        let mut ending = self.chat.closing.split(&self.chat.model, &self.branch.tokens[from..])?;
+        ending.words.insert_str(0, &self.said_before);
+        Ok(ending)
+    }
+
     fn enter(&mut self, said: Message, messages: &[Message]) {
         self.window.push(&self.chat.markers, &said, messages);
         self.messages.push(said);
         self.messages.extend_from_slice(messages);
         self.said_from = None;
+        self.said_before.clear();
         self.said_as = None;
         self.turns += 1;
     }
@@ -257,6 +270,8 @@ impl Conversation {
             None if rewrites == Rewrites::Keep => (delta.to_owned(), Some(Why::Ending)),
             None => return Ok(Step::Fork(Why::Ending)),
         };
+        // Nothing fails from here on, so that an error leaves all as it was.
+        let ids = self.chat.model.encode_behind(&behind)?;
         match (&mut self.seen, why) {
             (Some(seen), None) => {
                 seen.push(&ending.words);
@@ -268,7 +283,7 @@ impl Conversation {
         if self.rendered.is_some() {
             self.rendered = Some(after);
         }
-        Ok(Step::Append { behind, kept: why })
+        Ok(Step::Append { ids, kept: why })
     }
 
     /// Compares the condensed history with the full one. If they say different things, or the condensed
@@ -335,6 +350,6 @@ impl Conversation {
 }
 
 enum Step {
-    Append { behind: String, kept: Option<Why> },
+    Append { ids: Vec<u32>, kept: Option<Why> },
     Fork(Why),
 }

@@ -365,3 +365,22 @@ fn templates_that_count_are_compared_in_full() {
         assert_eq!(text(&conversation, &chat), chat.render(conversation.messages()).unwrap());
     }
 }
+
+#[test]
+fn a_turn_goes_on_in_the_ids_of_another_engine() {
+    let chat = chat("bytes", "chatml", Rewrites::Fork, false);
+    let model = chat.model();
+    let mut conversation = chat.begin(start()).unwrap();
+    let first = conversation.prompt().to_vec();
+    // One letter at a time, and the engine that goes on sees the word as the tokenizer has it.
+    for letter in ["n", "o", "r"] {
+        conversation.sampled(&model.encode(letter).unwrap());
+    }
+    let theirs = [first, model.encode("nor").unwrap()].concat();
+    let Drift::Forked { ended } = conversation.engine_prompt(&theirs) else { panic!("no fork") };
+    assert_eq!(ended.sampled(), 3);
+    conversation.sampled(&model.encode("th<|im_end|>").unwrap());
+    assert_eq!(conversation.words().unwrap(), "north");
+    conversation.observe(&[Message::user("A wall.")]).unwrap();
+    assert_eq!(text(&conversation, &chat), chat.render(conversation.messages()).unwrap());
+}
