@@ -47,19 +47,20 @@ fn observation() -> impl Strategy<Value = Vec<Message>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     /// Where ids were appended, they are the text that rendering everything gives; where the
     /// conversation forked, appending would have given another.
     #[test]
     fn appending_is_rendering(
         which in 0..TEMPLATES.len(),
+        is_pieces: bool,
         has_tools: bool,
         has_system: bool,
         end in 0..4_u8,
         turns in prop::collection::vec((words(), observation()), 1..20),
     ) {
-        let chat = chats(which, has_tools);
+        let chat = chats(is_pieces, which, has_tools);
         let model = chat.model();
         let messages = if has_system { start() } else { vec![Message::user("Which way?")] };
         let mut conversation = chat.begin(messages).unwrap();
@@ -96,15 +97,18 @@ proptest! {
     }
 }
 
-fn chats(which: usize, tools: bool) -> Arc<Chat> {
+fn chats(pieces: bool, which: usize, tools: bool) -> Arc<Chat> {
     use std::sync::OnceLock;
-    static CHATS: OnceLock<Vec<[Arc<Chat>; 2]>> = OnceLock::new();
+    static CHATS: OnceLock<[Vec<[Arc<Chat>; 2]>; 2]> = OnceLock::new();
     let all = CHATS.get_or_init(|| {
-        let both =
-            |name: &&str| [false, true].map(|tools| chat("bytes", name, Rewrites::Fork, tools));
-        TEMPLATES.iter().map(both).collect()
+        ["bytes", "pieces"].map(|tokenizer| {
+            let both = |name: &&str| {
+                [false, true].map(|tools| chat(tokenizer, name, Rewrites::Fork, tools))
+            };
+            TEMPLATES.iter().map(both).collect()
+        })
     });
-    all[which][usize::from(tools)].clone()
+    all[usize::from(pieces)][which][usize::from(tools)].clone()
 }
 
 #[test]
