@@ -2,4 +2,5 @@
 //! in.
 
 mod channels;
+mod drift;
 mod rig;

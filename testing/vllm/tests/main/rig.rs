@@ -8,6 +8,10 @@ use std::{
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
+use envmill_inference::{
+    Control, HttpTarget, Inference as _, PauseMode, VllmHttp, VllmHttpOptions,
+};
+use envmill_protocol::PolicyVersion;
 use tokio::runtime::Runtime;
 
 /// Where vLLM is installed.
@@ -34,6 +38,10 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(kind: &str, port: u16) -> Self {
+        Self::start_with(kind, port, &[])
+    }
+
+    pub(crate) fn start_with(kind: &str, port: u16, variables: &[(&str, &str)]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/vllm/server.py");
         let grpc_port = self::port();
         let log = std::env::temp_dir().join(format!("envmill-vllm-{kind}-{port}.log"));
@@ -42,6 +50,7 @@ impl Server {
             .arg(folder())
             .args([kind, &port.to_string(), &grpc_port.to_string()])
             .env("LOG", &log)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -70,6 +79,23 @@ pub(crate) fn rust() -> MutexGuard<'static, Server> {
     static SERVER: LazyLock<Mutex<Server>> =
         LazyLock::new(|| Mutex::new(Server::start("rust", port())));
     SERVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives a server other weights as a trainer would: generations under way stay, and go on with them.
+pub(crate) fn exchange_weights(server: &Server, model: &str, version: u64) {
+    let target = HttpTarget { url: server.url(), api_key: None };
+    let options = VllmHttpOptions { target, model: None, route: None };
+    let engine = VllmHttp::new(options, RUNTIME.handle().clone()).unwrap();
+    RUNTIME.block_on(async {
+        for control in [
+            Control::Pause(PauseMode::Keep),
+            Control::LoadWeights { folder: folder().join(model) },
+            Control::SetVersion(PolicyVersion(version)),
+            Control::Resume,
+        ] {
+            engine.control(control).await.unwrap();
+        }
+    });
 }
 
 /// Where channels do their work.
