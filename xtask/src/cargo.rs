@@ -93,6 +93,8 @@ pub(crate) fn docs() -> Result<()> {
 /// Runs all tests whose name contains a filter, all of them without one, and counts them.
 pub(crate) fn tests(filter: &[String], environment: &[(&str, &str)]) -> Result<Counts> {
     let mut command = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    // `cargo xtask vllm` runs these.
+    command.args(["--exclude", "envmill-vllm-tests"]);
     command.args(filter).envs(environment.iter().copied());
     count(command)
 }

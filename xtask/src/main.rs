@@ -15,6 +15,7 @@ mod seeds;
 mod stage;
 mod system;
 mod venv;
+mod vllm;
 
 use std::{env, process::ExitCode};
 
@@ -60,6 +61,12 @@ const ACTIONS: &[Action] = &[
         arguments: "[--all | --version VERSION]",
         about: "make Python environments from their pins: the newest OpenEnv, or others",
         run: venv::action,
+    },
+    Action {
+        name: "vllm",
+        arguments: "[FILTER]",
+        about: "install a real vLLM on the CPU, and run the tests that need one",
+        run: vllm::action,
     },
     Action {
         name: "versions",
@@ -153,6 +160,8 @@ fn ci(_: &[String]) -> Result<()> {
     stages.tests("outside", cargo::outside);
     stages.stage("wheel", python::wheel);
     stages.tests("pytest", || python::tests(&[]));
+    stages.stage("vllm", vllm::install);
+    stages.tests("vllm tests", vllm::tests_of_one);
     stages.finish()
 }
 

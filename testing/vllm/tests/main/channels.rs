@@ -34,7 +34,7 @@ fn http_with_completions() {
 }
 
 #[test]
-fn grpc_of_the_rust_frontend() {
+fn grpc_of_another_vllm() {
     let server = rig::rust();
     let http = http(server.url(), None);
     let url = format!("http://127.0.0.1:{}", server.grpc_port);

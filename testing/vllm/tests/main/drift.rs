@@ -34,17 +34,10 @@ fn records_say_what_the_model_saw_and_said() {
         (number("ENVMILL_DRIFT_EPISODES", 60), number("ENVMILL_DRIFT_SESSIONS", 32));
     let folder = std::env::temp_dir().join(format!("envmill-drift-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let log = folder.join("engine.jsonl");
+    let server = rig::python();
+    rig::exchange_weights(&server, "tiny-qwen2", 0);
+    let log = rig::engine_log();
     std::fs::write(&log, "").unwrap();
-    let server = Server::start_with(
-        "http",
-        rig::port(),
-        &[
-            ("ENVMILL_VLLM_LOG", log.to_str().unwrap()),
-            ("PYTHONPATH", repository().join("testing/python/vllm/log").to_str().unwrap()),
-            ("MAX_NUM_SEQS", "256"),
-        ],
-    );
     let agent = folder.join("agent.toml");
     let options = "system = \"You answer.\"\n[action.parser.text]\nfield = \"message\"\ntrim = false\n\
         [limits]\nturn_tokens = 24\n";
@@ -90,6 +83,7 @@ fn records_say_what_the_model_saw_and_said() {
             "a wrong {spoiled} went unnoticed: {text}"
         );
     }
+    rig::exchange_weights(&server, "tiny-qwen2", 0);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

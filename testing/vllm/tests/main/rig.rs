@@ -67,10 +67,24 @@ impl Server {
     }
 }
 
+/// What the engine behind the Python frontend was asked.
+pub(crate) fn engine_log() -> PathBuf {
+    std::env::temp_dir().join(format!("envmill-vllm-{}.jsonl", std::process::id()))
+}
+
 /// vLLM's Python frontend. Tests that change its state take turns.
 pub(crate) fn python() -> MutexGuard<'static, Server> {
-    static SERVER: LazyLock<Mutex<Server>> =
-        LazyLock::new(|| Mutex::new(Server::start("http", port())));
+    static SERVER: LazyLock<Mutex<Server>> = LazyLock::new(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/vllm/log");
+        let log = engine_log();
+        std::fs::write(&log, "").unwrap();
+        let variables = [
+            ("ENVMILL_VLLM_LOG", log.to_str().unwrap()),
+            ("PYTHONPATH", script.to_str().unwrap()),
+            ("MAX_NUM_SEQS", "256"),
+        ];
+        Mutex::new(Server::start_with("http", port(), &variables))
+    });
     SERVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

