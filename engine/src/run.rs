@@ -16,7 +16,7 @@ use crate::{
     driver::{Control, Driver, Look},
     fleet::{Fleet, FleetWorker, Member},
     flight,
-    model::{ModelError, ModelSetup},
+    model::{LanguageModel, ModelError, ModelSetup},
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
     replay::{Recording, RecordingError, Replay},
     report::Summary,
@@ -265,12 +265,22 @@ fn policy(
         PolicySpec::Random | PolicySpec::Replay(_) => {
             Box::new(Random::new(vec![sampler(fleet, worker)?]))
         }
-        PolicySpec::Model(spec) => {
-            let agent = options.agent.as_deref().map(ModelSetup::read_agent).transpose()?;
-            let setup = ModelSetup { spec: spec.clone(), agent };
-            Box::new(setup.start(&fleet.action_schema, worker.waker())?)
-        }
+        PolicySpec::Model(_) => Box::new(model(options, fleet, worker)?),
     })
+}
+
+/// The language model of options that name one.
+pub(crate) fn model(
+    options: &RunOptions,
+    fleet: &Fleet,
+    worker: &FleetWorker,
+) -> Result<LanguageModel, RunError> {
+    let PolicySpec::Model(spec) = &options.policy else {
+        return Err(ModelError::None(options.policy.to_string()).into());
+    };
+    let agent = options.agent.as_deref().map(ModelSetup::read_agent).transpose()?;
+    let setup = ModelSetup { spec: spec.clone(), agent };
+    Ok(setup.start(&fleet.action_schema, worker.waker())?)
 }
 
 /// What draws actions for the environment of a fleet.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import logging
 import operator
 import threading
@@ -142,24 +143,37 @@ class Rollouts(Iterator[Record], AsyncIterator[Record]):
         """:meth:`ack`, awaited."""
         await answer(self._acknowledging(delivered, checkpoint))
 
-    def publish_version(self, step: int, lineage: int = 0, in_flight: str | None = None) -> None:
+    def publish_version(
+        self,
+        step: int,
+        lineage: int = 0,
+        in_flight: str | None = None,
+        weights: str | os.PathLike[str] = "",
+    ) -> None:
         """Announces that the policy has a new version.
 
         :param step: grows within a lineage.
         :param lineage: how often the trainer has gone back to a checkpoint; a larger one begins
             anywhere, and ends all work of the older one as stale.
-        :param in_flight: what becomes of episodes in flight: ``keep`` or ``drain``; as the job says,
-            unless told.
+        :param in_flight: what becomes of episodes in flight: ``keep``, ``drain`` or ``resume``; as the
+            job says, unless told.
+        :param weights: for a job whose policy is ``model``: the folder that the environment's inference
+            engines load the version's weights from. They sample nothing meanwhile. Without it they have
+            them already, and are only told the version.
 
-        :raises Refused: for a version that is not newer.
+        :raises Refused: for a version that is not newer, and for weights where no model plays.
         """
-        self._stream.announce(step, lineage, in_flight).wait()
+        self._stream.announce(step, lineage, in_flight, os.fspath(weights)).wait()
 
     async def apublish_version(
-        self, step: int, lineage: int = 0, in_flight: str | None = None
+        self,
+        step: int,
+        lineage: int = 0,
+        in_flight: str | None = None,
+        weights: str | os.PathLike[str] = "",
     ) -> None:
         """:meth:`publish_version`, awaited."""
-        await answer(self._stream.announce(step, lineage, in_flight))
+        await answer(self._stream.announce(step, lineage, in_flight, os.fspath(weights)))
 
     def pause(self) -> None:
         """Lets the job's episodes go no further than their next turn."""

@@ -232,12 +232,14 @@ impl Stream {
         step: u64,
         lineage: u32,
         in_flight: Option<Bound<'_, PyAny>>,
+        weights: &str,
     ) -> PyResult<Pending> {
         let in_flight = in_flight
             .map(|word| messages::word("AnnounceVersion", "in_flight", "in_flight", &word))
             .transpose()?
             .and_then(|number| wire::InFlight::try_from(number).ok());
-        Pending::done(self.0.get()?.wishes.announce(wire::Version { lineage, step }, in_flight))
+        let version = wire::Version { lineage, step };
+        Pending::done(self.0.get()?.wishes.announce(version, in_flight, weights))
     }
 
     fn pause(&self) -> PyResult<Pending> {

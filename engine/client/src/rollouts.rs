@@ -263,7 +263,8 @@ impl Wishes {
         self.ask(request)
     }
 
-    /// The policy has a new version; episodes in flight do as the job says, unless `in_flight` says.
+    /// The policy has a new version; episodes in flight do as the job says, unless `in_flight` says. A
+    /// language model's inference engines load its `weights` from this folder first; empty: they have them.
     ///
     /// # Errors
     ///
@@ -272,11 +273,13 @@ impl Wishes {
         &self,
         version: wire::Version,
         in_flight: Option<wire::InFlight>,
+        weights: &str,
     ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let request = Request::Announce(wire::AnnounceVersion {
             job_id: self.job_id.clone(),
             version: Some(version),
             in_flight: in_flight.map(Into::into),
+            weights: weights.to_owned(),
         });
         self.ask(request)
     }

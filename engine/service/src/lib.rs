@@ -34,6 +34,6 @@ pub use audit::{Audit, AuditError, audit};
 pub use desk::Desk;
 pub use ear::Ear;
 pub use options::{ServiceOptions, StartError};
-pub use player::{Environment, JobPolicy, Order, Played, Player, Snapshot};
+pub use player::{Environment, JobPolicy, Order, Played, Player, Snapshot, Weights};
 pub use server::{Certificate, Drain, Opened, Running};
 pub use tokens::Tokens;

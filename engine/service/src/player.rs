@@ -1,6 +1,6 @@
 //! The seam to whoever plays.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use bytes::Bytes;
 use envmill_core::{AdmissionStatus, InFlight, JobOptions, JobStatus, MemoryStatus, Round};
@@ -62,11 +62,28 @@ pub enum JobPolicy {
     Constant(Bytes),
     /// A trainer, at this desk.
     Trainer(Desk),
+    /// The environment's language model.
+    Model,
+}
+
+/// How a language model comes to a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weights {
+    /// The version.
+    pub version: PolicyVersion,
+    /// The folder of its weights; `None`: its inference engines have them already.
+    pub folder: Option<PathBuf>,
+    /// What becomes of episodes in flight.
+    pub in_flight: InFlight,
+    /// Generations under way are aborted, and go on from their tokens.
+    pub abort: bool,
 }
 
 /// A wish about a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// The version that is ordered next is one of the language model's weights.
+    Weights(Weights),
     /// The policy has a new version.
     Version(PolicyVersion, InFlight),
     /// Its tasks are drawn here, and this is the next round.

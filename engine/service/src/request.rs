@@ -179,6 +179,7 @@ impl Request {
         match self.job.policy.as_ref().and_then(|policy| policy.policy.as_ref()) {
             Some(wire::policy::Policy::Constant(action)) => JobPolicy::Constant(action.clone()),
             Some(wire::policy::Policy::Trainer(_)) => JobPolicy::Trainer(Desk::new()),
+            Some(wire::policy::Policy::Model(_)) => JobPolicy::Model,
             Some(wire::policy::Policy::Random(_)) | None => JobPolicy::Random,
         }
     }
@@ -223,9 +224,12 @@ fn episode_bytes(environment: &Environment, members: u32) -> u64 {
 /// What becomes of episodes in flight, as a job or an announcement says.
 pub(crate) fn in_flight(code: i32) -> Result<InFlight, Refusal> {
     match wire::InFlight::try_from(code) {
-        Ok(wire::InFlight::Keep) => Ok(InFlight::Keep),
+        // Aborting is between the model and its inference engine; the episodes go on.
+        Ok(wire::InFlight::Keep | wire::InFlight::Resume) => Ok(InFlight::Keep),
         Ok(wire::InFlight::Drain) => Ok(InFlight::Drain),
-        Err(_) => Err(Refusal::argument(format!("in_flight: {code} is none; keep is 0, drain 1"))),
+        Err(_) => Err(Refusal::argument(format!(
+            "in_flight: {code} is none; keep is 0, drain 1, resume 2"
+        ))),
     }
 }
 

@@ -1,10 +1,10 @@
 //! The policy.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use envmill_agent::{AgentCounts, Agents};
-use envmill_inference::{Load, Pool, PoolStatus, Standing};
-use envmill_protocol::{Decision, Generation, Slot, Turn};
+use envmill_inference::{Error, Load, PauseMode, Pool, PoolStatus, Standing};
+use envmill_protocol::{Decision, Generation, PolicyVersion, Slot, Turn};
 use tokio::runtime::Runtime;
 
 use crate::policy::Policy;
@@ -26,6 +26,25 @@ impl LanguageModel {
     #[must_use]
     pub fn counts(&self) -> Arc<AgentCounts> {
         self.agents.counts()
+    }
+
+    /// Gives its replicas other weights, or tells them that they have others; see [`Pool::update`]. `failed`
+    /// is told, on another thread, if none has them.
+    pub fn update(
+        &self,
+        weights: Option<PathBuf>,
+        version: PolicyVersion,
+        pause: PauseMode,
+        failed: impl FnOnce(Error) + Send + 'static,
+    ) {
+        let update = self.pool.update(weights, version, pause);
+        let Some(runtime) = &self.runtime else { return };
+        runtime.spawn(async move {
+            match update.await {
+                Ok(()) => tracing::info!(version = version.0, "the model has its version"),
+                Err(error) => failed(error),
+            }
+        });
     }
 
     /// The replicas that sample for it.

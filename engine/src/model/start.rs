@@ -32,6 +32,9 @@ pub struct ModelSetup {
 /// Why a language model cannot play.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    /// The policy is another one.
+    #[error("--policy {0} is no language model")]
+    None(String),
     /// The agent's file cannot be read.
     #[error("--agent {}: {source}", path.display())]
     File {
@@ -221,8 +224,12 @@ fn folder(
             let asked = runtime
                 .block_on(async { tokio::time::timeout(SERVED_TIMEOUT, server.served()).await });
             match asked {
-                Ok(served) => Some(served.map_err(ModelError::Channel)?),
-                Err(_) => None,
+                Ok(Ok(served)) => Some(served),
+                // It may still be starting, and everything else is known.
+                Ok(Err(error)) if options.model.is_none() => {
+                    return Err(ModelError::Channel(error));
+                }
+                Ok(Err(_)) | Err(_) => None,
             }
         }
         None => None,

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::task_sets::{self, TaskSet, TaskSource};
 use crate::{
     config::{ConfigError, Known, RunOptions, Settings, parse_as},
+    policy::PolicySpec,
     run,
     scorer::{self, ScorerOptions},
 };
@@ -193,7 +194,6 @@ const NOT_FOR_A_SERVICE: [(&str, &[&str]); 4] = [
             "group-placement",
             "seed",
             "no-seed",
-            "policy",
             "name",
             "reset-parameters",
         ],
@@ -484,6 +484,13 @@ impl Context<'_> {
         settings.python = settings
             .python
             .map(|python| if is_path(&python) { self.beside(&python) } else { python });
+        settings.agent = settings.agent.as_deref().map(|agent| self.beside(agent));
+        let is_model = |policy: &String| matches!(policy.parse(), Ok(PolicySpec::Model(_)));
+        if settings.policy.as_ref().is_some_and(|policy| !is_model(policy)) {
+            let problem = "here is only a language model named, such as vllm:http://127.0.0.1:8000; what \
+                           else plays, a trainer says with its job";
+            return self.wrong(&format!("environments.{name}.policy"), problem);
+        }
         settings.ca = settings.ca.as_deref().map(|ca| self.beside(ca));
         for directory in &mut settings.python_path {
             *directory = self.beside(Path::new(directory)).display().to_string();

@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{self, SyncSender},
     },
@@ -28,6 +28,7 @@ use crate::{
     config::RunOptions,
     driver::{Control, Driver, Errand, Look},
     fleet::{Fleet, FleetWorker},
+    policy::PolicySpec,
     run::{self, RunError},
     scorer::{Plan, Pool, ScorerPools},
     sink::{GroupSink, Sink, SinkError},
@@ -237,6 +238,10 @@ impl Player for FleetPlayer {
         self.control.send_later(move || {
             let job = *shared.jobs().ids.get(&job)?;
             Some(match order {
+                Order::Weights(weights) => {
+                    shared.policies.weights(weights);
+                    return None;
+                }
                 Order::Version(version, in_flight) => {
                     Input::PolicyVersion { job, version, in_flight }
                 }
@@ -359,7 +364,21 @@ fn begin(
              policy yourself"
         )
     });
-    let policies = JobPolicies::new(sampler, worker.waker());
+    let model = match &options.policy {
+        PolicySpec::Model(_) => Ok(run::model(options, &fleet, &worker)?),
+        _ => Err(format!(
+            "policy: {name} has no language model; give it one with `policy` in `environments.{name}`"
+        )),
+    };
+    // The model tells of its failures when all else is there.
+    let warned = Arc::new(OnceLock::<Weak<Shared>>::new());
+    let warn = Arc::clone(&warned);
+    let policies = JobPolicies::new(sampler, model, worker.waker(), move |message| {
+        tracing::warn!("{message}");
+        if let Some(shared) = warn.get().and_then(Weak::upgrade) {
+            shared.tell(Played::Warning { job: None, kind: "model_version", message });
+        }
+    });
     let scorers = JobScorers::new(scorers, control.clone());
     let shared = Arc::new(Shared {
         name: name.clone(),
@@ -371,6 +390,8 @@ fn begin(
         rounds: AtomicU64::new(0),
         has_failed: AtomicBool::new(false),
     });
+    // It is empty: nobody else has it.
+    let _ = warned.set(Arc::downgrade(&shared));
     let core = run::core(options, &fleet.members);
     let sink = Box::new(Teller::new(&shared));
     let driver =

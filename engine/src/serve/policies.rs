@@ -6,11 +6,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use envmill_core::InFlight;
+use envmill_inference::PauseMode;
 use envmill_protocol::{Decision, Generation, JobId, PolicyError, PolicyVersion, Slot, Turn};
-use envmill_service::{Desk, JobPolicy};
+use envmill_service::{Desk, JobPolicy, Weights};
 use envmill_workers::Waker;
 
-use crate::policy::{Policy, Sampler};
+use crate::{
+    model::LanguageModel,
+    policy::{Policy, Sampler},
+};
 
 /// Answers the turns of each job as that job says: by the environment's sampler, by one action, or at the
 /// desk of a trainer. Jobs come and go while it runs. A clone is the same policy: one belongs to the
@@ -21,6 +26,14 @@ pub(super) struct JobPolicies(Arc<Mutex<Table>>);
 struct Table {
     /// What draws actions, or why nothing can.
     sampler: Result<Sampler, String>,
+    /// The environment's language model, or why there is none.
+    model: Result<LanguageModel, String>,
+    /// A version that the model gets once no episode is in flight.
+    coming: Option<Weights>,
+    /// Told if the model's inference engines do not take a version.
+    failed: Arc<dyn Fn(String) + Send + Sync>,
+    /// Turns of one batch on their way to the model.
+    thinking: Vec<Turn>,
     waker: Waker,
     /// Who sits where, by the job's number from `first` on. Those that have ended are dropped from the
     /// front.
@@ -37,6 +50,7 @@ enum Seat {
     /// The job has ended, or is none of ours.
     Nobody,
     Random,
+    Model,
     Constant(Bytes),
     Trainer {
         desk: Desk,
@@ -46,11 +60,20 @@ enum Seat {
 }
 
 impl JobPolicies {
-    /// For an environment whose actions this sampler draws; or none can, and why. Trainers' answers wake
-    /// `waker`.
-    pub(super) fn new(sampler: Result<Sampler, String>, waker: Waker) -> Self {
+    /// For an environment whose actions this sampler draws and this model plays; or none can, and why.
+    /// Trainers' answers wake `waker`. `failed` is told why the model does not have a version.
+    pub(super) fn new(
+        sampler: Result<Sampler, String>,
+        model: Result<LanguageModel, String>,
+        waker: Waker,
+        failed: impl Fn(String) + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(Mutex::new(Table {
             sampler,
+            model,
+            coming: None,
+            failed: Arc::new(failed),
+            thinking: Vec::new(),
             waker,
             seats: VecDeque::new(),
             first: 0,
@@ -64,7 +87,19 @@ impl JobPolicies {
     pub(super) fn problem(&self, policy: &JobPolicy) -> Option<String> {
         match policy {
             JobPolicy::Random => self.table().sampler.as_ref().err().cloned(),
+            JobPolicy::Model => self.table().model.as_ref().err().cloned(),
             JobPolicy::Constant(_) | JobPolicy::Trainer(_) => None,
+        }
+    }
+
+    /// The version that is announced next is one of the model's weights.
+    pub(super) fn weights(&self, weights: Weights) {
+        let table = &mut *self.table();
+        // What is in flight is to end on the weights that it began on.
+        if weights.in_flight == InFlight::Drain {
+            table.coming = Some(weights);
+        } else {
+            table.update(weights);
         }
     }
 
@@ -80,6 +115,7 @@ impl JobPolicies {
         }
         table.seats[index as usize] = match policy {
             JobPolicy::Random => Seat::Random,
+            JobPolicy::Model => Seat::Model,
             JobPolicy::Constant(action) => Seat::Constant(action),
             JobPolicy::Trainer(desk) => {
                 desk.wake_with(table.waker.clone());
@@ -91,8 +127,12 @@ impl JobPolicies {
 
     /// A job's episodes are begun on this version from now on.
     pub(super) fn set_version(&self, job: JobId, version: PolicyVersion) {
-        if let Some(Seat::Trainer { desk, .. }) = self.table().seat(job) {
+        let table = &mut *self.table();
+        if let Some(Seat::Trainer { desk, .. }) = table.seat(job) {
             desk.set_version(version);
+        }
+        if let Some(weights) = table.coming.take_if(|it| it.version <= version) {
+            table.update(weights);
         }
     }
 
@@ -120,6 +160,17 @@ impl Table {
         self.seats.get_mut(job.0.checked_sub(self.first)? as usize)
     }
 
+    /// Gives the model a version.
+    fn update(&self, weights: Weights) {
+        let Ok(model) = &self.model else { return };
+        let Weights { version, folder, abort, .. } = weights;
+        let pause = if abort { PauseMode::Abort } else { PauseMode::Keep };
+        let failed = Arc::clone(&self.failed);
+        model.update(folder, version, pause, move |error| {
+            failed(format!("the model does not have version {}: {error}", version.0));
+        });
+    }
+
     fn take(&mut self, turn: Turn) {
         let index = turn.job.0.wrapping_sub(self.first) as usize;
         let action = match self.seats.get_mut(index) {
@@ -130,6 +181,7 @@ impl Table {
                 inbox.push(turn);
                 return;
             }
+            Some(Seat::Model) => return self.thinking.push(turn),
             Some(Seat::Constant(action)) => Ok(action.clone()),
             Some(Seat::Random) => match &mut self.sampler {
                 Ok(sampler) => sampler.act(&turn),
@@ -152,6 +204,9 @@ impl Policy for JobPolicies {
         for turn in turns.drain(..) {
             table.take(turn);
         }
+        if let (Ok(model), false) = (&mut table.model, table.thinking.is_empty()) {
+            model.submit(&mut table.thinking);
+        }
         while let Some(job) = table.called.pop() {
             if let Some(Seat::Trainer { desk, inbox }) = table.seat(job) {
                 desk.submit(inbox.drain(..));
@@ -160,7 +215,11 @@ impl Policy for JobPolicies {
     }
 
     fn cancel(&mut self, turns: &[(Slot, Generation)]) {
-        for (_, desk) in &self.table().desks {
+        let table = &mut *self.table();
+        if let Ok(model) = &mut table.model {
+            model.cancel(turns);
+        }
+        for (_, desk) in &table.desks {
             desk.cancel(turns);
         }
     }
@@ -168,9 +227,16 @@ impl Policy for JobPolicies {
     fn decisions(&mut self, decisions: &mut Vec<Decision>) {
         let table = &mut *self.table();
         decisions.append(&mut table.ready);
+        if let Ok(model) = &mut table.model {
+            model.decisions(decisions);
+        }
         for (_, desk) in &table.desks {
             desk.decisions(decisions);
         }
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, f64)> {
+        self.table().model.as_ref().map(LanguageModel::numbers).unwrap_or_default()
     }
 }
 
@@ -197,7 +263,12 @@ mod tests {
 
     fn policies() -> JobPolicies {
         let sampler = Sampler::compile(SCHEMA).map_err(|error| error.to_string());
-        JobPolicies::new(sampler, Waker::new(Arc::<Counter>::default()))
+        JobPolicies::new(
+            sampler,
+            Err("no model".to_owned()),
+            Waker::new(Arc::<Counter>::default()),
+            drop,
+        )
     }
 
     fn turn(job: u32, slot: u32) -> Turn {
@@ -274,7 +345,13 @@ mod tests {
     #[test]
     fn what_cannot_be_drawn_is_said_before() {
         let why = "--policy random cannot draw actions".to_owned();
-        let policies = JobPolicies::new(Err(why.clone()), Waker::new(Arc::<Counter>::default()));
+        let policies = JobPolicies::new(
+            Err(why.clone()),
+            Err("no model".to_owned()),
+            Waker::new(Arc::<Counter>::default()),
+            drop,
+        );
+        assert_eq!(policies.problem(&JobPolicy::Model), Some("no model".to_owned()));
         assert_eq!(policies.problem(&JobPolicy::Random), Some(why));
         assert_eq!(policies.problem(&JobPolicy::Constant("{}".into())), None);
     }

@@ -13,10 +13,11 @@ use super::replicas::Shared;
 pub(super) async fn all(shared: &Arc<Shared>, control: Control) -> Result<(), Error> {
     let engines: Vec<_> = {
         let state = shared.state();
-        state.engines.iter().map(|(id, engine)| (*id, Arc::clone(engine))).collect()
+        let engines = state.engines.iter().filter(|(id, _)| state.seats.is_trusted(**id));
+        engines.map(|(id, engine)| (*id, Arc::clone(engine))).collect()
     };
     if engines.is_empty() {
-        return Err(Error::new(ErrorKind::Busy, "there is no replica"));
+        return Err(Error::new(ErrorKind::Busy, "there is no replica whose weights are known"));
     }
     let update = matches!(control, Control::LoadWeights { .. } | Control::SetVersion(_));
     let mut told = JoinSet::new();

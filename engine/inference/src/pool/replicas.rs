@@ -17,12 +17,12 @@ use tokio::{
 };
 
 use crate::{
-    Answer, Capabilities, Control, Error, ErrorKind, Generation, Inference, Load, Request,
-    RequestId,
+    Answer, Capabilities, Control, Error, ErrorKind, Generation, Inference, Load, PauseMode,
+    Request, RequestId,
 };
 
 use super::{
-    PoolOptions, ReplicaStatus,
+    PoolOptions, ReplicaStatus, control,
     play::Play,
     seats::{SeatId, Seats},
     watch,
@@ -59,6 +59,8 @@ pub(super) struct State {
     waiting: VecDeque<Waiting>,
     /// Requests under way: who has them under which name.
     pub(super) running: HashMap<RequestId, Running>,
+    /// So many updates are under way: nothing is given out until they are over.
+    pub(super) held: u32,
     /// The last weights that all were given.
     pub(super) weights: Option<PathBuf>,
     pub(super) version: Option<PolicyVersion>,
@@ -76,6 +78,23 @@ struct Waiting {
     tokens: u64,
     key: Option<u64>,
     place: oneshot::Sender<Place>,
+}
+
+/// Nothing is given out while this lives.
+struct Held(Arc<Shared>);
+
+impl Held {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.state().held += 1;
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.state().held -= 1;
+        self.0.serve();
+    }
 }
 
 /// A request's place at a replica, which is given back on drop.
@@ -150,6 +169,45 @@ impl Pool {
         left
     }
 
+    /// Gives all replicas other weights, or tells them that they have others: pauses them, has them load the
+    /// folder, sets the version, and lets them go on. From this call on, and not only from when its future
+    /// is first looked at, no request is handed to a replica before that is over.
+    ///
+    /// `pause` says what becomes of generations under way. Those that are aborted go on from their tokens
+    /// on the new weights.
+    ///
+    /// # Errors
+    ///
+    /// No replica has the weights now. Those that failed get nothing before they were restarted.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: replicas may stay paused.
+    pub fn update(
+        &self,
+        weights: Option<PathBuf>,
+        version: PolicyVersion,
+        pause: PauseMode,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let held = Held::new(&self.shared);
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let _held = held;
+            let Some(folder) = weights else {
+                return control::all(&shared, Control::SetVersion(version)).await;
+            };
+            control::all(&shared, Control::Pause(pause)).await?;
+            let loaded = control::all(&shared, Control::LoadWeights { folder }).await;
+            let set = match loaded {
+                Ok(()) => control::all(&shared, Control::SetVersion(version)).await,
+                failed => failed,
+            };
+            // Whatever came of it, nobody is left paused.
+            let resumed = control::all(&shared, Control::Resume).await;
+            set.and(resumed)
+        }
+    }
+
     /// What it has done and what it is at.
     #[must_use]
     pub fn status(&self) -> PoolStatus {
@@ -214,7 +272,7 @@ impl Inference for Pool {
     }
 
     fn control(&self, control: Control) -> Answer<'_, ()> {
-        Box::pin(super::control::all(&self.shared, control))
+        Box::pin(control::all(&self.shared, control))
     }
 
     fn load(&self) -> Answer<'_, Option<Load>> {
@@ -252,16 +310,21 @@ impl Shared {
         tokens: u64,
         key: Option<u64>,
     ) -> Result<Place, Error> {
-        let (place, waiting) = oneshot::channel();
+        let (place, mut waiting) = oneshot::channel();
         self.state().waiting.push_back(Waiting { tokens, key, place });
         self.serve();
         let patience = self.options.patience;
-        match timeout(patience, waiting).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(Error::new(
-                ErrorKind::Busy,
-                format!("no replica took the request for {} s", patience.as_secs()),
-            )),
+        loop {
+            match timeout(patience, &mut waiting).await {
+                Ok(Ok(place)) => return Ok(place),
+                // An update of weights takes what it takes.
+                Err(_) if self.state().held > 0 => {}
+                _ => {
+                    let message =
+                        format!("no replica took the request for {} s", patience.as_secs());
+                    return Err(Error::new(ErrorKind::Busy, message));
+                }
+            }
         }
     }
 
@@ -269,7 +332,10 @@ impl Shared {
     pub(super) fn serve(self: &Arc<Self>) {
         loop {
             let mut state = self.state();
-            let State { seats, engines, waiting, .. } = &mut *state;
+            let State { seats, engines, waiting, held, .. } = &mut *state;
+            if *held > 0 {
+                return;
+            }
             let Some(first) = waiting.front() else { return };
             if first.place.is_closed() {
                 waiting.pop_front();

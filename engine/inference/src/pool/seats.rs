@@ -302,6 +302,10 @@ impl Seats {
         self.seats.iter().any(|it| it.id == id)
     }
 
+    pub(super) fn is_trusted(&self, id: SeatId) -> bool {
+        self.seats.iter().any(|it| it.id == id && !it.untrusted)
+    }
+
     fn seat(&mut self, id: SeatId) -> Option<&mut Seat> {
         self.seats.iter_mut().find(|it| it.id == id)
     }

@@ -29,6 +29,10 @@ pub(crate) struct Job {
     pub(crate) members: u64,
     pub(crate) has_groups: bool,
     pub(crate) in_flight: InFlight,
+    /// It aborts generations under way.
+    pub(crate) aborts: bool,
+    /// The environment's language model plays it.
+    pub(crate) has_model: bool,
     pub(crate) desk: Option<Desk>,
     pub(crate) ledger: Ledger,
     pub(crate) open: OpenGroups,
@@ -85,6 +89,8 @@ impl Job {
             members: 1,
             has_groups: false,
             in_flight: InFlight::default(),
+            aborts: false,
+            has_model: false,
             desk: None,
             ledger: Ledger::default(),
             open: OpenGroups::default(),

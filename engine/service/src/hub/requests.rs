@@ -12,7 +12,7 @@ use super::{
     outputs::version,
 };
 use crate::{
-    Order,
+    Order, Weights,
     ledger::Ending,
     metrics::Code,
     outflow::Outbox,
@@ -285,6 +285,17 @@ impl Hub {
             .ok_or_else(|| Refusal::argument("version: too large"))?;
         let Some(job) = self.jobs.get_mut(&key) else { return Err(Refusal::no_job(&it.job_id)) };
         let in_flight = it.in_flight.map_or(Ok(job.in_flight), request::in_flight)?;
+        if !it.weights.is_empty() && !job.has_model {
+            return Err(Refusal::argument(
+                "weights: only the inference engines of a job whose policy is `model` load weights",
+            ));
+        }
+        let weights = job.has_model.then(|| Weights {
+            version: announced,
+            folder: (!it.weights.is_empty()).then(|| it.weights.clone().into()),
+            in_flight,
+            abort: it.in_flight.map_or(job.aborts, |it| it == wire::InFlight::Resume as i32),
+        });
         let current = self.delivery.version(key).unwrap_or_default();
         if in_flight == InFlight::Drain && announced > played(current) {
             // What is in flight is made on the old version and is not to be stale for that: the
@@ -292,6 +303,9 @@ impl Hub {
             job.pending = job.pending.max(Some(announced));
         } else {
             self.delivery.announce(key, delivered(announced))?;
+        }
+        if let Some(weights) = weights {
+            self.order(key, Order::Weights(weights));
         }
         self.order(key, Order::Version(announced, in_flight));
         Ok(Answer::OnDisk)

@@ -147,6 +147,8 @@ impl Hub {
         job.members = request.members();
         job.has_groups = request.options.group.is_some();
         job.in_flight = request.in_flight;
+        job.aborts = request.job.in_flight() == wire::InFlight::Resume;
+        job.has_model = matches!(policy, JobPolicy::Model);
         if let JobPolicy::Trainer(desk) = &policy {
             job.desk = Some(desk.clone());
         }

@@ -59,7 +59,7 @@ async fn play(service: &Service, job: wire::SubmitJob, every: u64) -> Vec<wire::
                         let version = wire::Version { lineage: 0, step: announced };
                         // It is answered when it is on disk; turns go on meanwhile.
                         let wishes = wishes.clone();
-                        tokio::spawn(async move { wishes.announce(version, None).await });
+                        tokio::spawn(async move { wishes.announce(version, None, "").await });
                     }
                 }
                 _ => {}
