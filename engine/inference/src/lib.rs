@@ -2,9 +2,9 @@
 //!
 //! Start at [`Inference`]. A [`Request`] goes in as token ids; a [`Generation`] comes back, whose
 //! [`Chunk`]s are token ids, log-probabilities and the policy versions that sampled them. Dropping a
-//! generation aborts it. Behind the seam stand [`VllmHttp`], [`VllmGrpc`] and [`EngineCore`], and a [`Pool`] of replicas,
-//! which decides where a request goes, waits where there is no room, and continues a generation elsewhere
-//! when its replica is lost.
+//! generation aborts it. Behind the seam stand [`VllmHttp`], [`VllmGrpc`] and [`EngineCore`], and a
+//! [`Pool`] of replicas, which decides where a request goes, waits where there is no room, and continues
+//! a generation elsewhere when its replica is lost.
 //!
 //! Deliberately absent: text. Templates, tokenisers and what an action looks like are `envmill-chat`'s;
 //! here a prompt is token ids and stays so.

@@ -53,13 +53,11 @@ pub(super) fn abort(out: &mut Vec<u8>, names: &[String]) {
     });
 }
 
-/// A call; `arguments` writes so many of them.
-pub(super) fn utility(
-    out: &mut Vec<u8>,
-    call: u64,
-    method: &str,
-    arguments: (usize, &dyn Fn(&mut Vec<u8>)),
-) {
+/// What a method is called with: how many arguments, and what writes them.
+pub(super) type Arguments<'a> = (usize, &'a (dyn Fn(&mut Vec<u8>) + Sync));
+
+/// A call.
+pub(super) fn utility(out: &mut Vec<u8>, call: u64, method: &str, arguments: Arguments<'_>) {
     message(out, UTILITY, |out| {
         array(out, 4);
         // The index of the client: there is only us.
@@ -191,4 +189,104 @@ fn sampling(out: &mut Vec<u8>, request: &Request, checked: Checked, facts: &Mode
 
 fn now() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{
+        super::{
+            msgpack::Reader,
+            zmtp::{Item, Messages},
+        },
+        *,
+    };
+    use crate::{RequestId, Sampling};
+
+    /// The parameters' names, and where they are whole numbers or lists of them, those.
+    fn sent(sampling: Sampling, prompt: &[u32]) -> Vec<(String, Vec<u64>)> {
+        let request = Request {
+            id: RequestId(1),
+            prompt: Arc::from(prompt),
+            sampling: Arc::new(sampling),
+            max_tokens: 9,
+            seed: Some(u64::MAX),
+            affinity: None,
+            deliver: Deliver::Whole,
+        };
+        let facts =
+            ModelFacts { eos_token_ids: vec![2, 3], vocab_size: 1 << 20, max_model_len: 1 << 20 };
+        let mut out = Vec::new();
+        add(&mut out, "name", &request, Checked { max_tokens: 8, min_tokens: 1 }, &facts);
+        let mut messages = Messages::new(1 << 24);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut rest = &out[..];
+        while !rest.is_empty() {
+            runtime.block_on(messages.fill(&mut rest)).unwrap();
+        }
+        let Some(Item::Message(message)) = messages.next().unwrap() else { panic!() };
+        assert_eq!(message.frame(0), Some(&[ADD][..]));
+        let mut reader = Reader::new(message.frame(1).unwrap());
+        assert_eq!((reader.array(), reader.str()), (Ok(FIELDS), Ok(&b"name"[..])));
+        let ids = reader.array().unwrap();
+        let ids: Vec<_> = (0..ids).map(|_| reader.u32().unwrap()).collect();
+        assert_eq!(ids, prompt);
+        assert!(reader.nil());
+        let sent = (0..reader.map().unwrap()).map(|_| {
+            let name = String::from_utf8(reader.str().unwrap().to_vec()).unwrap();
+            let numbers = if let Ok(len) = reader.array() {
+                (0..len).map(|_| reader.uint().unwrap()).collect()
+            } else if let Ok(number) = reader.uint() {
+                vec![number]
+            } else {
+                reader.skip().unwrap();
+                Vec::new()
+            };
+            (name, numbers)
+        });
+        let sent = sent.collect();
+        assert!(reader.nil());
+        assert!(reader.float().unwrap() > 1.7e9);
+        assert!(reader.nil() && reader.nil() && reader.nil() && reader.is_empty());
+        sent
+    }
+
+    #[test]
+    fn a_request_is_what_the_frontend_would_have_made_of_it() {
+        let all = Sampling {
+            top_p: 0.5,
+            top_k: Some(7),
+            min_p: 0.1,
+            min_tokens: 1,
+            stop_token_ids: vec![300],
+            ..Sampling::default()
+        };
+        let told = sent(all.clone(), &[1, 200, 300, 70_000]);
+        let number = |name: &str, number| (name.to_owned(), vec![number]);
+        assert!(told.contains(&number("seed", i64::MAX as u64)));
+        assert!(told.contains(&number("max_tokens", 8)) && told.contains(&number("min_tokens", 1)));
+        assert!(
+            told.contains(&number("logprobs", 0)) && told.contains(&number("_eos_token_id", 2))
+        );
+        assert!(told.contains(&("stop_token_ids".to_owned(), vec![300, 3])));
+        assert!(told.contains(&("_all_stop_token_ids".to_owned(), vec![300, 2, 3])));
+        // Whatever ends a turn is not to end it, but is still held back by `min_tokens`.
+        let told = sent(Sampling { ignore_eos: true, ..all }, &[5; 3]);
+        assert!(told.contains(&("stop_token_ids".to_owned(), vec![300])));
+        assert!(told.contains(&("_all_stop_token_ids".to_owned(), vec![300, 2, 3])));
+        assert!(!told.iter().any(|it| it.0 == "_eos_token_id"));
+        assert!(told.len() < 16);
+        // Long ones and short ones.
+        sent(Sampling::default(), &vec![65_536; 70_000]);
+        sent(Sampling::default(), &[1]);
+    }
+
+    #[test]
+    fn short_messages_have_short_heads() {
+        let mut out = Vec::new();
+        abort(&mut out, &["a".to_owned()]);
+        utility(&mut out, 1, "f", (0, &|_| ()));
+        assert_eq!(out, b"\x01\x01\x01\x00\x03\x91\xa1a\x01\x01\x03\x00\x06\x94\x00\x01\xa1f\x90");
+    }
 }

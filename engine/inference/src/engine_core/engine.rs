@@ -3,25 +3,26 @@
 use std::{
     hash::{BuildHasher as _, RandomState},
     net::SocketAddr,
-    path::Path,
     sync::Arc,
 };
 
 use tokio::{
     net::{TcpListener, UnixListener},
-    task::AbortHandle,
+    task::JoinHandle,
 };
 
 use super::{
-    EngineCoreOptions, handshake,
+    EngineCoreOptions,
+    calls::Calls,
+    handshake,
+    life::Phase,
     link::{self, Link},
-    msgpack::{array, map, nil, str},
     sockets::Folder,
-    state::{Phase, Shared},
+    state::Shared,
 };
 use crate::{
-    Answer, Capabilities, Control, Error, ErrorKind, Generation, Inference, Load, PauseMode,
-    Request, RequestId,
+    Answer, Capabilities, Control, Error, ErrorKind, Generation, Inference, Load, Request,
+    RequestId,
 };
 
 /// A channel to a vLLM on the same machine that skips its frontend and speaks to its core.
@@ -40,7 +41,7 @@ pub struct EngineCore {
     shared: Arc<Shared>,
     folder: Arc<Folder>,
     address: SocketAddr,
-    tasks: [AbortHandle; 3],
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl EngineCore {
@@ -76,10 +77,10 @@ impl EngineCore {
         let input = UnixListener::from_std(input).map_err(of)?;
         let output = UnixListener::from_std(output).map_err(of)?;
         let link = Link { shared: Arc::clone(&shared), folder: Arc::clone(&folder) };
-        let tasks = [
-            runtime.spawn(link::accept(tcp, link.clone(), link::handshake)).abort_handle(),
-            runtime.spawn(link::accept(input, link.clone(), link::input)).abort_handle(),
-            runtime.spawn(link::accept(output, link, link::output)).abort_handle(),
+        let tasks = vec![
+            runtime.spawn(link::accept(tcp, link.clone(), link::handshake)),
+            runtime.spawn(link::accept(input, link.clone(), link::input)),
+            runtime.spawn(link::accept(output, link, link::output)),
         ];
         Ok(Self { shared, folder, address, tasks })
     }
@@ -118,39 +119,13 @@ impl EngineCore {
         }
     }
 
-    /// Calls a method of the engine, and waits for its answer.
-    async fn call(
-        &self,
-        method: &str,
-        arguments: (usize, &(dyn Fn(&mut Vec<u8>) + Sync)),
-    ) -> Result<(), Error> {
-        let answer = self.shared.call(method, (arguments.0, &|out| arguments.1(out)))?;
-        answer.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Lost, "the channel was closed")))
-    }
-
-    async fn load_weights(&self, folder: &Path) -> Result<(), Error> {
-        let folder = folder.to_str().ok_or_else(|| {
-            Error::new(ErrorKind::Refused, format!("{}: no text", folder.display()))
-        })?;
-        // collective_rpc(method, timeout, args, kwargs)
-        let arguments = |out: &mut Vec<u8>| {
-            str(out, "reload_weights");
-            nil(out);
-            array(out, 0);
-            map(out, 1);
-            str(out, "weights_path");
-            str(out, folder);
-        };
-        self.call("collective_rpc", (4, &arguments)).await
-    }
-
-    /// A failure after which nobody knows what the engine samples from.
-    fn unknown_weights(&self, error: Error) -> Error {
-        let message = format!("its weights are not known any more, restart it: {}", error.message);
-        let error = Error::new(ErrorKind::Lost, message);
-        self.shared.given_up(error.clone());
-        self.folder.keep(None);
-        error
+    /// Ends the channel, and waits until its addresses are free. Dropping it ends it, too, a moment later.
+    pub async fn close(mut self) {
+        for it in std::mem::take(&mut self.tasks) {
+            it.abort();
+            // It was aborted, which is what it says.
+            let _ = it.await;
+        }
     }
 }
 
@@ -181,29 +156,14 @@ impl Inference for EngineCore {
     }
 
     fn control(&self, control: Control) -> Answer<'_, ()> {
+        let calls = Calls { shared: Arc::clone(&self.shared), folder: Arc::clone(&self.folder) };
         Box::pin(async move {
-            match control {
-                Control::Pause(mode) => {
-                    let mode = match mode {
-                        PauseMode::Keep => "keep",
-                        PauseMode::Wait => "wait",
-                        PauseMode::Abort => "abort",
-                    };
-                    // Only the mode: that caches are cleared, too, is what the method does by itself.
-                    self.call("pause_scheduler", (1, &|out| str(out, mode))).await
-                }
-                Control::Resume => self.call("resume_scheduler", (0, &|_| ())).await,
-                Control::LoadWeights { folder } => {
-                    self.load_weights(&folder).await.map_err(|it| self.unknown_weights(it))
-                }
-                Control::SetVersion(version) => {
-                    let text = version.to_string();
-                    let set = self.call("set_weight_version", (1, &|out| str(out, &text))).await;
-                    set.map_err(|it| self.unknown_weights(it))?;
-                    self.shared.lock().version = version;
-                    Ok(())
-                }
-            }
+            // In a task of its own: what the engine's answer means for it does not depend on whether
+            // anybody still waits.
+            let called = self.shared.options.runtime.spawn(calls.control(control));
+            called
+                .await
+                .unwrap_or_else(|_| Err(Error::new(ErrorKind::Lost, "the channel was closed")))
         })
     }
 

@@ -33,7 +33,7 @@ impl Frames {
 
     fn cut(&self, len: usize) -> Self {
         let end = self.frames[0].end.min(len);
-        Self { bytes: self.bytes.clone(), frames: vec![0..end] }
+        Self { bytes: self.bytes.clone(), frames: std::iter::once(0..end).collect() }
     }
 }
 
@@ -160,7 +160,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let whole = 0..bytes.len();
-        let frames = Frames { bytes, frames: vec![whole] };
+        let frames = Frames { bytes, frames: std::iter::once(whole).collect() };
         let _ = frames.read(&mut Step::default());
         let _ = handshake::known(&frames.bytes);
         let _ = handshake::status(&frames.bytes);

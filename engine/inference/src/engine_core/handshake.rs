@@ -1,8 +1,8 @@
 //! What an engine says when it starts, and what it is told.
 
 use super::{
+    life::Known,
     msgpack::{Malformed, Reader, array, map, nil, str},
-    state::Known,
     versions,
 };
 use crate::{Error, ErrorKind};

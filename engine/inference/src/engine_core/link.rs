@@ -12,8 +12,9 @@ use tokio::{
 use super::{
     decode::Step,
     handshake::{self, Status},
+    life::Way,
     sockets::Folder,
-    state::{Shared, Way},
+    state::Shared,
     zmtp::{Item, Messages, Role, ZmtpError, frame, greet, pong},
 };
 use crate::{Error, ErrorKind};
@@ -105,9 +106,11 @@ pub(super) async fn handshake(link: Link, mut stream: TcpStream) -> Result<(), Z
                             frame(&mut out, &init, false);
                         }
                         Ok(Some(Status::Ready)) => {
-                            tracing::debug!("the engine says that it is ready")
+                            tracing::debug!("the engine says that it is ready");
                         }
-                        Ok(None) => tracing::warn!("the engine says something that is not known"),
+                        Ok(None) => {
+                            tracing::warn!("the engine says something that is not known");
+                        }
                         Err(error) => {
                             tracing::warn!(%error, "the engine's handshake");
                             return Err(ZmtpError::Greeting("its handshake is no map"));

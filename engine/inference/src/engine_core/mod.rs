@@ -4,6 +4,7 @@
 //! [`link`] writes the buffer; another reads what comes, and hands it out. What the bytes mean is in
 //! [`encode`] and [`decode`], what they look like in [`msgpack`] and [`zmtp`].
 
+mod calls;
 mod check;
 mod decode;
 mod encode;
@@ -14,7 +15,9 @@ mod flight;
 mod golden;
 mod handshake;
 mod id;
+mod life;
 mod link;
+mod matrix;
 mod msgpack;
 mod options;
 mod sockets;

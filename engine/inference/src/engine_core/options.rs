@@ -21,7 +21,7 @@ pub struct EngineCoreOptions {
     pub folder: PathBuf,
     /// The model that the engine serves.
     pub facts: ModelFacts,
-    /// Where the tasks that read and write run.
+    /// Where the tasks that read and write run. It has its I/O and its time enabled.
     pub runtime: Handle,
     /// So many generations are under way at most.
     pub in_flight: usize,

@@ -69,8 +69,9 @@ impl Folder {
         if len > LARGEST { None } else { fs::read(&self.engine).ok() }
     }
 
-    /// Keeps what the engine said of itself; or forgets it. Without it, an engine is only taken up again
-    /// when it is started again, so a failure is no more than a word in the log.
+    /// Keeps what the engine said of itself; or forgets it. That is half a kibibyte, once for each start
+    /// of an engine, so it is written where it is known. Without it, an engine is only taken up again when
+    /// it is started again, so a failure is no more than a word in the log.
     pub(super) fn keep(&self, engine: Option<&[u8]>) {
         let done = match engine {
             Some(it) => fs::write(&self.engine, it),

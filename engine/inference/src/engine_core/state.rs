@@ -5,25 +5,27 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use envmill_protocol::PolicyVersion;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::{
     EngineCoreOptions,
     check::check,
     decode::{End, Step},
-    encode,
+    encode::{self, Arguments},
     flight::{Flight, Flights},
     id::{self, Place},
-    versions::Layout,
+    life::{Connection, Known, Phase, Way},
 };
 use crate::{Error, ErrorKind, Feed, Finish, Load, Request, RequestId};
 
 /// So many calls wait for their answers at most.
 const CALLS: usize = 256;
+/// So many requests of a client before us wait to be ended at most; others are met again.
+const ABORTS: usize = 4096;
 
 /// Shared by the channel, its generations, and the tasks that read and write.
 #[derive(Debug)]
@@ -35,52 +37,25 @@ pub(super) struct Shared {
     state: Mutex<State>,
 }
 
-/// Where we are with the engine.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Phase {
-    /// It has not said that it is ready.
-    Starting,
-    Ready,
-    /// It is not to be had, because of this.
-    Down(Error),
-}
-
-/// One of the engine's two connections.
-#[derive(Clone, Debug)]
-pub(super) struct Connection {
-    pub(super) serial: u64,
-    /// There is something to write, or another connection has taken its place.
-    pub(super) wake: Arc<Notify>,
-}
-
-/// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    Input,
-    Output,
-}
-
-/// What the engine said of itself when it was ready.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
-    pub(super) layout: &'static Layout,
-    pub(super) max_model_len: u32,
-}
+/// The answer to a call, once it comes.
+pub(super) type Called = oneshot::Receiver<Result<(), Error>>;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) known: Option<Known>,
     pub(super) flights: Flights,
-    ways: [Option<Connection>; 2],
-    serial: u64,
-    out: Vec<u8>,
+    pub(super) ways: [Option<Connection>; 2],
+    pub(super) serial: u64,
+    pub(super) out: Vec<u8>,
     /// To be aborted, by their names there.
-    aborts: Vec<String>,
-    calls: HashMap<u64, oneshot::Sender<Result<(), Error>>>,
+    pub(super) aborts: Vec<String>,
+    pub(super) calls: HashMap<u64, oneshot::Sender<Result<(), Error>>>,
     next_call: u64,
     pub(super) load: Option<Load>,
     /// The version that was set last.
     pub(super) version: PolicyVersion,
+    /// The engine was asked to end what is under way.
+    pub(super) ending: bool,
 }
 
 impl Shared {
@@ -171,6 +146,14 @@ impl Shared {
             let eos = &self.options.facts.eos_token_ids;
             let end = flight.take(output, tokens, logprobs.unwrap_or_default(), version, eos);
             let Some(end) = end else { continue };
+            let end = match end {
+                Ok(Finish::Aborted) if !state.ending => {
+                    let message =
+                        "it ended the generation unasked, as it does when it is shut down";
+                    Err(Error::new(ErrorKind::Lost, message))
+                }
+                end => end,
+            };
             let Some(flight) = state.flights.remove(output.place) else { continue };
             if output.end.is_none_or(|it| matches!(it, End::Odd(_))) {
                 state.abort(id::name(flight.id, self.run, output.place));
@@ -178,7 +161,9 @@ impl Shared {
             flight.end(end);
         }
         for it in step.strangers.drain(..) {
-            state.abort(it);
+            if state.aborts.len() < ABORTS {
+                state.abort(it);
+            }
         }
         if let Some(stats) = step.stats {
             let load = state.load.get_or_insert_default();
@@ -215,11 +200,7 @@ impl Shared {
     }
 
     /// Calls a method of the engine.
-    pub(super) fn call(
-        &self,
-        method: &str,
-        arguments: (usize, &dyn Fn(&mut Vec<u8>)),
-    ) -> Result<oneshot::Receiver<Result<(), Error>>, Error> {
+    pub(super) fn call(&self, method: &str, arguments: Arguments<'_>) -> Result<Called, Error> {
         self.up()?;
         let mut state = self.lock();
         state.calls.retain(|_, it| !it.is_closed());
@@ -232,52 +213,6 @@ impl Shared {
         state.calls.insert(call, sender);
         state.unsent(|out| encode::utility(out, call, method, arguments));
         Ok(answer)
-    }
-
-    /// A connection of the engine. One that was there is no more.
-    pub(super) fn connected(&self, way: Way) -> Connection {
-        let mut state = self.lock();
-        if state.ways[way as usize].is_some() {
-            self.lose(&mut state, Error::new(ErrorKind::Lost, "another engine came in its place"));
-        }
-        state.serial += 1;
-        let connection = Connection { serial: state.serial, wake: Arc::default() };
-        state.ways[way as usize] = Some(connection.clone());
-        self.settle(&state);
-        connection
-    }
-
-    /// A connection of the engine has ended.
-    pub(super) fn disconnected(&self, way: Way, serial: u64, error: Error) {
-        let mut state = self.lock();
-        if state.is(way, serial) {
-            state.ways[way as usize] = None;
-            self.lose(&mut state, error);
-        }
-    }
-
-    /// An engine begins. What was before is lost, and nothing is known of this one.
-    pub(super) fn begins(&self) {
-        let mut state = self.lock();
-        self.forget(&mut state, Error::new(ErrorKind::Lost, "the engine was started again"));
-        state.version = PolicyVersion::default();
-        self.phase.send_replace(Phase::Starting);
-    }
-
-    /// The engine is ready, and this is what it is; false if that came from a connection before.
-    pub(super) fn ready(&self, serial: u64, known: Known) -> bool {
-        let mut state = self.lock();
-        let is = state.is(Way::Input, serial);
-        if is {
-            state.known = Some(known);
-            self.settle(&state);
-        }
-        is
-    }
-
-    /// The engine will not be asked until another one begins.
-    pub(super) fn given_up(&self, error: Error) {
-        self.forget(&mut self.lock(), error);
     }
 
     /// Everything there is to write, in exchange for an empty buffer; false if the connection is no longer
@@ -295,52 +230,10 @@ impl Shared {
         std::mem::swap(&mut state.out, empty);
         true
     }
-
-    /// Nothing is left of the engine.
-    fn forget(&self, state: &mut State, error: Error) {
-        for it in &mut state.ways {
-            if let Some(it) = it.take() {
-                it.wake.notify_one();
-            }
-        }
-        state.known = None;
-        self.lose(state, error);
-    }
-
-    /// Everything under way has failed.
-    fn lose(&self, state: &mut State, error: Error) {
-        for it in state.ways.iter().flatten() {
-            it.wake.notify_one();
-        }
-        for (_, flight) in state.flights.drain() {
-            flight.end(Err(error.clone()));
-        }
-        for (_, caller) in state.calls.drain() {
-            let _ = caller.send(Err(error.clone()));
-        }
-        state.out = Vec::new();
-        state.aborts = Vec::new();
-        state.load = None;
-        // A reason that something was lost for remains the reason, until there is an engine again.
-        self.phase.send_if_modified(|phase| {
-            let first = !matches!(phase, Phase::Down(_));
-            if first {
-                *phase = Phase::Down(error);
-            }
-            first
-        });
-    }
-
-    /// Ready, if all is there.
-    fn settle(&self, state: &State) {
-        if state.known.is_some() && state.ways.iter().all(Option::is_some) {
-            self.phase.send_replace(Phase::Ready);
-        }
-    }
 }
 
 impl State {
-    fn is(&self, way: Way, serial: u64) -> bool {
+    pub(super) fn is(&self, way: Way, serial: u64) -> bool {
         self.ways[way as usize].as_ref().is_some_and(|it| it.serial == serial)
     }
 
@@ -352,7 +245,7 @@ impl State {
         write(&mut self.out);
     }
 
-    fn abort(&mut self, name: String) {
+    pub(super) fn abort(&mut self, name: String) {
         if self.out.is_empty() && self.aborts.is_empty() {
             self.wake();
         }

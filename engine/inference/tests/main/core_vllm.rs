@@ -106,7 +106,7 @@ async fn a_real_engine_is_spoken_to() {
     cost(&engine).await;
 
     // The same engine, and another channel.
-    drop(engine);
+    engine.close().await;
     let options = EngineCoreOptions { handshake: ([127, 0, 0, 1], port).into(), ..options };
     let engine = EngineCore::bind(options).unwrap();
     ready(&engine).await;
@@ -201,17 +201,21 @@ async fn ends(engine: &EngineCore) {
     assert_eq!((tokens, chunks), (whole.token_ids.clone(), 12));
 
     // A token that it would sample, as a stop token, and as one that must wait.
+    let sampling = Sampling { temperature: 1.0, ..(*request(0, &[1], 1).sampling).clone() };
+    let seeded = |id, sampling: &Sampling| Request {
+        sampling: Arc::new(sampling.clone()),
+        seed: Some(5),
+        ..request(id, &[7; 30], 12)
+    };
+    let whole = engine.generate(seeded(22, &sampling)).whole().await.unwrap();
     let stop = *whole.token_ids.iter().find(|it| **it != whole.token_ids[0]).unwrap();
     let at = whole.token_ids.iter().position(|it| *it == stop).unwrap();
-    let sampling =
-        Sampling { stop_token_ids: vec![stop], ..(*request(0, &[1], 1).sampling).clone() };
-    let asked = Request { sampling: Arc::new(sampling.clone()), ..request(22, &[7; 30], 12) };
-    let stopped = engine.generate(asked).whole().await.unwrap();
+    let sampling = Sampling { stop_token_ids: vec![stop], ..sampling };
+    let stopped = engine.generate(seeded(22, &sampling)).whole().await.unwrap();
     assert_eq!(stopped.finish(), Some(&Finish::StopToken(stop)));
     assert_eq!(stopped.token_ids, whole.token_ids[..=at]);
     let sampling = Sampling { min_tokens: 12, ..sampling };
-    let asked = Request { sampling: Arc::new(sampling), ..request(23, &[7; 30], 12) };
-    let waited = engine.generate(asked).whole().await.unwrap();
+    let waited = engine.generate(seeded(23, &sampling)).whole().await.unwrap();
     assert_eq!(waited.token_ids.len(), 12);
     assert!(!waited.token_ids.contains(&stop));
 
@@ -297,6 +301,19 @@ async fn versions(engine: &EngineCore, installed: &std::path::Path) {
     let outcome = aborted.whole().await.unwrap();
     assert_eq!(outcome.finish(), Some(&Finish::Aborted));
     assert!(!outcome.token_ids.is_empty());
+    let waits = engine.generate(request(302, &[9; 30], 3));
+    engine.control(Control::Resume).await.unwrap();
+    assert_eq!(waits.whole().await.unwrap().token_ids.len(), 3);
+    // One that has begun ends first; one that had not would stay where it is.
+    let drains = Request { deliver: Deliver::Streamed, ..request(303, &[9; 30], 50) };
+    let mut drains = engine.generate(drains);
+    drains.next().await.unwrap().unwrap();
+    engine.control(Control::Pause(PauseMode::Wait)).await.unwrap();
+    let mut sampled = 1;
+    while let Some(chunk) = drains.next().await {
+        sampled += chunk.unwrap().token_ids.len();
+    }
+    assert_eq!(sampled, 50);
     let waits = engine.generate(request(302, &[9; 30], 3));
     engine.control(Control::Resume).await.unwrap();
     assert_eq!(waits.whole().await.unwrap().token_ids.len(), 3);

@@ -58,7 +58,12 @@ async fn wishes_outlive_the_engine() {
     let mut trainer = rig.submit(episodes(6)).await;
     rig.puppet.job().await;
     trainer.rollouts.wishes().pause().await.unwrap();
-    trainer.rollouts.wishes().announce(wire::Version { lineage: 1, step: 3 }, None, "").await.unwrap();
+    trainer
+        .rollouts
+        .wishes()
+        .announce(wire::Version { lineage: 1, step: 3 }, None, "")
+        .await
+        .unwrap();
     let rig = rig.again().await;
     rig.puppet.told(Order::Pause).await;
     let job = rig.puppet.job().await;

@@ -203,10 +203,9 @@ async fn what_does_not_fit_the_job_is_refused() {
         (
             Request::Announce(wire::AnnounceVersion {
                 job_id: job_id.clone(),
-                version: Some(wire::Version { lineage: 70_000, step: 0
-                weights: String::new(),
-            }),
+                version: Some(wire::Version { lineage: 70_000, step: 0 }),
                 in_flight: None,
+                weights: String::new(),
             }),
             Code::InvalidArgument,
         ),

@@ -23,7 +23,7 @@ async fn what_is_too_old_is_told_and_not_delivered() {
     assert_eq!(job.options.staleness_max, Some(1), "the core does not play on what is too old");
     let wishes = trainer.rollouts.wishes();
     for version in 1..=2 {
-        wishes.announce(step(version), None).await.unwrap();
+        wishes.announce(step(version), None, "").await.unwrap();
         rig.puppet.told(Order::Version(PolicyVersion(version), InFlight::Keep)).await;
     }
     let records = [0, 1, 2].map(|index| crate::rig::trajectory(&job, index, PolicyVersion(index)));
@@ -33,7 +33,7 @@ async fn what_is_too_old_is_told_and_not_delivered() {
     assert_eq!(taken[0].judged_at, step(2));
     assert!(matches!(taken[1].record, wire::Record::Trajectory(_)));
     assert_eq!((taken[1].version, taken[2].version), (step(1), step(2)));
-    let back = wishes.announce(step(1), None).await.unwrap_err();
+    let back = wishes.announce(step(1), None, "").await.unwrap_err();
     assert!(back.to_string().contains("new lineage"), "{back}");
 }
 
@@ -46,7 +46,7 @@ async fn a_drained_version_is_current_when_the_player_says_so() {
     job.in_flight = wire::InFlight::Drain.into();
     let mut trainer = rig.submit(job).await;
     let job = rig.puppet.job().await;
-    trainer.rollouts.wishes().announce(step(1), None).await.unwrap();
+    trainer.rollouts.wishes().announce(step(1), None, "").await.unwrap();
     rig.puppet.told(Order::Version(PolicyVersion(1), InFlight::Drain)).await;
     // It was in flight, and is not too old for that.
     rig.puppet.finish(&job, [0]);
@@ -70,7 +70,7 @@ async fn work_of_an_older_lineage_is_stale() {
     let mut trainer = rig.submit(episodes(4)).await;
     let job = rig.puppet.job().await;
     let new = wire::Version { lineage: 1, step: 0 };
-    trainer.rollouts.wishes().announce(new, None).await.unwrap();
+    trainer.rollouts.wishes().announce(new, None, "").await.unwrap();
     let old = PolicyVersion::new(0, 9).unwrap();
     rig.puppet.tell(Played::Records(vec![crate::rig::trajectory(&job, 0, old)]));
     let stale = trainer.next().await;
