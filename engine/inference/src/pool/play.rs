@@ -32,6 +32,8 @@ enum End {
     /// The engine stopped it, and nobody had asked for that.
     Interrupted,
     Failed(Error),
+    /// No replica took it, for as long as anybody waits.
+    Nowhere(Error),
     /// Nobody wants it.
     Dropped,
 }
@@ -50,6 +52,7 @@ impl Play {
             let sampled = self.whole.token_ids.len();
             match end {
                 End::Finished | End::Dropped => return,
+                End::Nowhere(error) => return self.feed.fail(error),
                 End::Interrupted => {
                     interrupted += 1;
                     if interrupted > ABORTED_MAX {
@@ -84,7 +87,7 @@ impl Play {
             () = self.feed.dropped() => return End::Dropped,
             place = self.shared.place(tokens, request.affinity) => match place {
                 Ok(place) => place,
-                Err(error) => return End::Failed(error),
+                Err(error) => return End::Nowhere(error),
             },
         };
         let seat = place.seat;
@@ -103,7 +106,7 @@ impl Play {
         match &end {
             End::Failed(error) => self.shared.failed(seat, error),
             End::Finished | End::Interrupted => self.shared.state().seats.succeeded(seat),
-            End::Dropped => {}
+            End::Dropped | End::Nowhere(_) => {}
         }
         end
     }

@@ -9,6 +9,8 @@
 mod core_engine;
 mod core_faults;
 mod core_vllm;
+mod pool;
+mod puppet;
 
 use std::sync::Arc;
 
