@@ -18,8 +18,9 @@ use crate::{AgentCounts, AgentOptions};
 /// all episodes that it plays.
 pub struct Agent {
     pub(crate) options: AgentOptions,
-    pub(crate) chat: Arc<Chat>,
-    model: Arc<Model>,
+    /// None where the channel speaks text only.
+    pub(crate) chat: Option<Arc<Chat>>,
+    model: Option<Arc<Model>>,
     pub(crate) observe: Observe,
     pub(crate) actions: Actions,
     pub(crate) engine: Arc<dyn Inference>,
@@ -57,14 +58,15 @@ const CHATS_MAX: usize = 64;
 const CONTEXT_TOKENS: u32 = 32_768;
 
 impl Agent {
-    /// An agent that plays with the model of a folder, sampled by `engine`.
+    /// An agent that plays with the model of a folder, sampled by `engine`. Where that speaks text only, there
+    /// is no folder.
     ///
     /// # Errors
     ///
     /// What of the options or of the model cannot be used.
     pub fn new(
         options: AgentOptions,
-        folder: &Path,
+        folder: Option<&Path>,
         engine: Arc<dyn Inference>,
     ) -> Result<Self, AgentError> {
         let can = engine.capabilities();
@@ -74,10 +76,21 @@ impl Agent {
                  stop_token_ids, or vLLM over HTTP",
             ));
         }
-        let model = Arc::new(Model::load(folder)?);
-        let chat = Arc::new(Chat::new(Arc::clone(&model), options.chat.clone())?);
+        if !can.token_ids && options.tools.from_environment {
+            return Err(AgentError::Channel(
+                "tools.from_environment: a chat endpoint is not shown an environment's tools",
+            ));
+        }
+        let folder = folder.filter(|_| can.token_ids);
+        let model = folder.map(Model::load).transpose()?.map(Arc::new);
+        let chat = model.clone().map(|it| Chat::new(it, options.chat.clone())).transpose()?;
+        let chat = chat.map(Arc::new);
+        if can.token_ids && chat.is_none() {
+            return Err(AgentError::Channel("model: the folder of the model is not known"));
+        }
+        let context_tokens = options.limits.context_tokens;
         let context_tokens =
-            options.limits.context_tokens.or_else(|| context_of(folder)).unwrap_or(CONTEXT_TOKENS);
+            context_tokens.or_else(|| context_of(folder?)).unwrap_or(CONTEXT_TOKENS);
         Ok(Self {
             observe: Observe::new(options.observation.clone())?,
             actions: Actions::new(options.action.clone())?,
@@ -109,7 +122,8 @@ impl Agent {
             return Ok(Arc::clone(chat));
         }
         let options = ChatOptions { tools: tools.to_vec(), ..self.options.chat.clone() };
-        let chat = Arc::new(Chat::new(Arc::clone(&self.model), options)?);
+        let model = self.model.clone().ok_or(ChatError::NoMessages)?;
+        let chat = Arc::new(Chat::new(model, options)?);
         if chats.len() < CHATS_MAX {
             chats.insert(key.to_owned(), Arc::clone(&chat));
         }

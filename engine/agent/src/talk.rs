@@ -21,6 +21,8 @@ pub(crate) struct Talk {
     agent: Arc<Agent>,
     /// Begins with the first observation that is told.
     conversation: Option<Conversation>,
+    /// The same where the channel speaks text only.
+    messages: Vec<Message>,
     /// What was called and not sent yet, if the model called several tools at once.
     pending: VecDeque<ToolCall>,
     /// The call that the environment answers now.
@@ -29,7 +31,7 @@ pub(crate) struct Talk {
     answers: Vec<Message>,
     /// The environment was asked for its tools, and answers now.
     listing: bool,
-    chat: Arc<Chat>,
+    chat: Option<Arc<Chat>>,
     /// Generations of this episode so far, and the last that is part of the conversation.
     generations: u32,
     last: Option<u32>,
@@ -49,9 +51,10 @@ static REQUESTS: AtomicU64 = AtomicU64::new(0);
 impl Talk {
     pub(crate) fn new(agent: Arc<Agent>) -> Self {
         Self {
-            chat: Arc::clone(&agent.chat),
+            chat: agent.chat.clone(),
             agent,
             conversation: None,
+            messages: Vec::new(),
             pending: VecDeque::new(),
             called: None,
             answers: Vec::new(),
@@ -85,7 +88,7 @@ impl Talk {
             self.listing = false;
             let (tools, key) =
                 tools::listed(&observation(&turn.observed)).map_err(PolicyError::new)?;
-            self.chat = self.agent.chat_with(&tools, &key).map_err(failed)?;
+            self.chat = Some(self.agent.chat_with(&tools, &key).map_err(failed)?);
         } else if let Some(called) = self.called.take() {
             let text = observation(&turn.observed);
             let answer = tools::answer(&String::from_utf8_lossy(&text));
@@ -98,6 +101,9 @@ impl Talk {
         }
         let told = std::mem::take(&mut self.answers);
         self.tell(told)?;
+        if self.chat.is_none() {
+            return self.generate_text(turn, generations).await;
+        }
         self.generate(turn, generations).await
     }
 
@@ -113,12 +119,18 @@ impl Talk {
 
     /// Appends messages to the conversation, or begins it.
     fn tell(&mut self, mut told: Vec<Message>) -> Result<(), PolicyError> {
+        if self.conversation.is_none()
+            && self.messages.is_empty()
+            && let Some(system) = &self.agent.options.system
+        {
+            told.insert(0, Message::system(system.clone()));
+        }
+        let Some(chat) = &self.chat else {
+            self.messages.append(&mut told);
+            return Ok(());
+        };
         let Some(conversation) = &mut self.conversation else {
-            if let Some(system) = &self.agent.options.system {
-                told.insert(0, Message::system(system.clone()));
-            }
-            let conversation = self.chat.begin(told).map_err(failed)?;
-            self.conversation = Some(conversation);
+            self.conversation = Some(chat.begin(told).map_err(failed)?);
             return Ok(());
         };
         if let Continuation::Forked { why, .. } = conversation.observe(&told).map_err(failed)? {
@@ -146,6 +158,7 @@ impl Talk {
             let request = Request {
                 id: RequestId(REQUESTS.fetch_add(1, Ordering::Relaxed)),
                 prompt: Arc::clone(&prompt),
+                messages: None,
                 sampling: Arc::clone(&self.agent.sampling),
                 max_tokens,
                 seed: Some(seed(turn, self.generations)),
@@ -226,16 +239,68 @@ impl Talk {
             }
             generations.push(generated);
             if is_last {
-                let message = format!("what the model said is no action: {why}");
-                return Err(match self.agent.options.malformed.then {
-                    Then::Truncate if finish == Finish::Length => {
-                        PolicyError::truncated(Truncation::MaxTokens, message)
-                    }
-                    Then::Truncate => PolicyError::truncated(Truncation::Malformed, message),
-                    Then::Fail => PolicyError::new(message),
-                });
+                return Err(self.gave_up(&why, &finish));
             }
             again += 1;
+        }
+    }
+
+    /// Generates until there is an action, over a channel that speaks text only.
+    async fn generate_text(
+        &mut self,
+        turn: &Turn,
+        generations: &mut Vec<Generated>,
+    ) -> Result<Bytes, PolicyError> {
+        let mut again = 0;
+        loop {
+            let list: Vec<_> = self.messages.iter().map(Message::to_json).collect();
+            let request = Request {
+                id: RequestId(REQUESTS.fetch_add(1, Ordering::Relaxed)),
+                prompt: Arc::from([]),
+                messages: Some(format!("[{}]", list.join(",")).into()),
+                sampling: Arc::clone(&self.agent.sampling),
+                max_tokens: self.agent.options.limits.turn_tokens,
+                seed: Some(seed(turn, self.generations)),
+                affinity: key(self.agent.options.affinity, turn, &[]),
+                deliver: Deliver::Whole,
+            };
+            let outcome = self.agent.engine.generate(request).whole().await.map_err(failed)?;
+            add(&self.agent.counts.generations, 1);
+            self.generations += 1;
+            let finish = outcome.finish().cloned().unwrap_or(Finish::Aborted);
+            let text = outcome.finished.and_then(|it| it.text).unwrap_or_default();
+            // Which version said it is known, and its tokens are not.
+            let policy_versions = vec![VersionSpan { version: PolicyVersion(0), tokens: 0 }];
+            generations.push(Generated { policy_versions, ..Generated::default() });
+            let why = match self.agent.actions.parse(&text, turn.step) {
+                Parsed::Action(action) => {
+                    self.messages.push(Message::assistant(text));
+                    return Ok(action);
+                }
+                Parsed::Malformed { why } => why,
+                Parsed::ToolCalls(_) | Parsed::Text(_) => "tools cannot be called here".to_owned(),
+            };
+            add(&self.agent.counts.malformed, 1);
+            if again >= self.agent.options.malformed.again {
+                return Err(self.gave_up(&why, &finish));
+            }
+            again += 1;
+            if let Some(reply) = &self.agent.options.malformed.reply {
+                self.messages.push(Message::assistant(text));
+                self.messages.push(Message::user(reply.replace("{why}", &why)));
+            }
+        }
+    }
+
+    /// What the model said is no action, again and again.
+    fn gave_up(&self, why: &str, finish: &Finish) -> PolicyError {
+        let message = format!("what the model said is no action: {why}");
+        match self.agent.options.malformed.then {
+            Then::Truncate if *finish == Finish::Length => {
+                PolicyError::truncated(Truncation::MaxTokens, message)
+            }
+            Then::Truncate => PolicyError::truncated(Truncation::Malformed, message),
+            Then::Fail => PolicyError::new(message),
         }
     }
 

@@ -43,6 +43,7 @@ pub fn greedy(nth: u32, max_tokens: u32) -> Request {
     Request {
         id: RequestId(NEXT.fetch_add(1, Ordering::Relaxed)),
         prompt: (0..24).map(|it| 10 + (nth * 31 + it * 7) % 900).collect(),
+        messages: None,
         sampling: Arc::new(sampling),
         max_tokens,
         seed: Some(u64::from(nth)),

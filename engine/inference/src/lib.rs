@@ -2,8 +2,8 @@
 //!
 //! Start at [`Inference`]. A [`Request`] goes in as token ids; a [`Generation`] comes back, whose
 //! [`Chunk`]s are token ids, log-probabilities and the policy versions that sampled them. Dropping a
-//! generation aborts it. Behind the seam stand [`VllmHttp`], [`VllmGrpc`] and [`EngineCore`], and a
-//! [`Pool`] of replicas, which decides where a request goes, waits where there is no room, and continues
+//! generation aborts it. Behind the seam stand [`VllmHttp`], [`VllmGrpc`] and [`EngineCore`], for
+//! evaluation any chat endpoint ([`OpenAiChat`]), and a [`Pool`] of replicas, which decides where a request goes, waits where there is no room, and continues
 //! a generation elsewhere when its replica is lost.
 //!
 //! Deliberately absent: text. Templates, tokenisers and what an action looks like are `envmill-chat`'s;
@@ -19,7 +19,7 @@ mod seam;
 
 pub use engine_core::{EngineCore, EngineCoreOptions, ModelFacts};
 pub use grpc::VllmGrpc;
-pub use http::{HttpTarget, Route, Served, VllmHttp, VllmHttpOptions};
+pub use http::{HttpTarget, OpenAiChat, Route, Served, VllmHttp, VllmHttpOptions};
 pub use pool::{Pool, PoolOptions, PoolStatus, ReplicaStatus, Standing};
 pub use seam::{
     Answer, Capabilities, Chunk, Control, Deliver, Error, ErrorKind, Feed, Finish, Finished,

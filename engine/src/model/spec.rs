@@ -22,11 +22,15 @@ pub enum Channel {
     /// The core of vLLM (`vllm serve --headless`) on this host, which dials in. Replicas are ports or
     /// `HOST:PORT` of a handshake.
     VllmCore,
+    /// vLLM on this host, over shared memory (`VLLM_PLUGINS=envmill`). Replicas are paths of sockets.
+    VllmMemory,
+    /// A chat endpoint, text only. Replicas are `MODEL@URL`.
+    OpenAi,
 }
 
 impl Channel {
-    const ALL: [(&'static str, Self); 3] =
-        [("vllm", Self::VllmHttp), ("vllm-grpc", Self::VllmGrpc), ("vllm-core", Self::VllmCore)];
+    const ALL: [Self; 5] =
+        [Self::VllmHttp, Self::VllmGrpc, Self::VllmCore, Self::VllmMemory, Self::OpenAi];
 
     /// The word for it.
     #[must_use]
@@ -35,6 +39,8 @@ impl Channel {
             Self::VllmHttp => "vllm",
             Self::VllmGrpc => "vllm-grpc",
             Self::VllmCore => "vllm-core",
+            Self::VllmMemory => "vllm-memory",
+            Self::OpenAi => "openai",
         }
     }
 }
@@ -52,7 +58,7 @@ impl FromStr for ModelSpec {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || ModelSpecError(text.to_owned());
         let (name, rest) = text.split_once(':').ok_or_else(wrong)?;
-        let (_, channel) = *Channel::ALL.iter().find(|it| it.0 == name).ok_or_else(wrong)?;
+        let channel = *Channel::ALL.iter().find(|it| it.name() == name).ok_or_else(wrong)?;
         let replicas: Vec<_> = rest.split(',').map(|it| it.trim().to_owned()).collect();
         if replicas.iter().any(String::is_empty) {
             return Err(wrong());
@@ -73,7 +79,7 @@ mod tests {
 
     #[test]
     fn specs_are_read_and_shown() {
-        for text in ["vllm:http://a:8000", "vllm:http://a:1,http://b:2", "vllm-core:29550"] {
+        for text in ["vllm:http://a:8000", "vllm:http://a:1,http://b:2", "vllm-core:29550", "openai:m@https://x/v1"] {
             assert_eq!(text.parse::<ModelSpec>().unwrap().to_string(), text);
         }
         for text in ["vllm", "vllm:", "vllm:http://a,", "sglang:http://a", "random"] {

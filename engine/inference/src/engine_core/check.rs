@@ -80,6 +80,7 @@ mod tests {
         Request {
             id: RequestId(1),
             prompt: Arc::from(prompt),
+            messages: None,
             sampling: Arc::new(sampling),
             max_tokens: 10,
             seed: None,

@@ -209,6 +209,7 @@ mod tests {
         let request = Request {
             id: RequestId(1),
             prompt: Arc::from(prompt),
+            messages: None,
             sampling: Arc::new(sampling),
             max_tokens: 9,
             seed: Some(u64::MAX),

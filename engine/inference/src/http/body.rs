@@ -134,6 +134,7 @@ mod tests {
         Request {
             id: RequestId(7),
             prompt: Arc::from([1, 22, 4095]),
+            messages: None,
             sampling: Arc::new(sampling),
             max_tokens: 16,
             seed: Some(u64::MAX),

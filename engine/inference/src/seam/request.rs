@@ -19,6 +19,9 @@ pub struct Request {
     pub id: RequestId,
     /// Token ids, shape `[P]`, at least one.
     pub prompt: Arc<[u32]>,
+    /// For channels that speak text only: the conversation, as a JSON array of messages. They need no prompt;
+    /// the others look at that only.
+    pub messages: Option<Arc<str>>,
     /// How to sample; many requests share one.
     pub sampling: Arc<Sampling>,
     /// At most so many tokens are sampled, at least 1.

@@ -22,6 +22,7 @@ fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Request {
     Request {
         id: RequestId(id),
         prompt: Arc::from(prompt),
+        messages: None,
         sampling: Arc::new(sampling),
         max_tokens,
         seed: None,

@@ -194,6 +194,7 @@ pub(crate) fn request(id: u64, max_tokens: u32, deliver: Deliver) -> Request {
     Request {
         id: RequestId(id),
         prompt: (0..10).collect(),
+        messages: None,
         sampling: Arc::new(Sampling::default()),
         max_tokens,
         seed: None,
