@@ -5,7 +5,7 @@
 `FOLDER` holds `venv` and the model `tiny-qwen2` (see `cargo xtask vllm`). `http` is vLLM's Python frontend,
 `rust` its Rust frontend with gRPC on GRPC_PORT, `headless` the engine without a frontend, which dials in at
 PORT. Prints `ready` once it answers (headless: at once). Ends, and everything that it has started, when
-standard input does.
+standard input does. Where ENVMILL_VLLM_SOCKET is set, `http` has Envmill's plug-in, as it is in `python/`.
 """
 
 import os
@@ -51,6 +51,10 @@ def main():
         environment["VLLM_USE_RUST_FRONTEND"] = "1"
         environment["VLLM_RUST_FRONTEND_PATH"] = str(folder / "vllm-rs")
         command += ["--grpc-port", rest[0]]
+    if kind == "http" and "ENVMILL_VLLM_SOCKET" in environment:
+        environment["VLLM_PLUGINS"] = "envmill"
+        socket = pathlib.Path(environment["ENVMILL_VLLM_SOCKET"])
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, plugin(socket.parent)))
     log = open(os.environ.get("LOG", os.devnull), "ab")
     child = subprocess.Popen(
         command + further, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -60,6 +64,19 @@ def main():
         until_healthy(child, port)
     print("ready", child.pid, flush=True)
     sys.exit(child.wait() and 1)
+
+
+def plugin(folder):
+    """Paths for vLLM's interpreter, where it finds the plug-in without a wheel of Envmill's: the packages
+    as they are here, and what an installer would say of them, with the entry points of pyproject.toml."""
+    packages = pathlib.Path(__file__).resolve().parents[3] / "python"
+    text = (packages / "pyproject.toml").read_text()
+    group = text.split('[project.entry-points."vllm.endpoint_plugins"]')[1].split("[")[0]
+    said = folder / "plugin" / "envmill-0.dist-info"
+    said.mkdir(parents=True, exist_ok=True)
+    (said / "METADATA").write_text("Metadata-Version: 2.1\nName: envmill\nVersion: 0\n")
+    (said / "entry_points.txt").write_text("[vllm.endpoint_plugins]\n" + group.replace('"', "").split("#")[0])
+    return said.parent, packages
 
 
 def watch(child):

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use envmill_inference::{
     HttpTarget, Inference, Pool, PoolOptions, Route, VllmGrpc, VllmHttp, VllmHttpOptions,
+    VllmMemory, VllmMemoryOptions,
     conformance::{self, Facts},
 };
 
@@ -39,6 +40,13 @@ fn grpc_of_another_vllm() {
     let http = http(server.url(), None);
     let url = format!("http://127.0.0.1:{}", server.grpc_port);
     conforms(Arc::new(VllmGrpc::new(&url, Some(http), RUNTIME.handle().clone()).unwrap()));
+}
+
+#[test]
+fn shared_memory() {
+    let server = rig::python();
+    let options = VllmMemoryOptions::new(&server.socket);
+    conforms(Arc::new(VllmMemory::new(options, RUNTIME.handle().clone()).unwrap()));
 }
 
 #[test]

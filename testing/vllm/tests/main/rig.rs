@@ -1,8 +1,10 @@
 //! Servers that are started once, and end with this process.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     net::TcpListener,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
@@ -31,6 +33,8 @@ pub(crate) fn port() -> u16 {
 pub(crate) struct Server {
     pub(crate) port: u16,
     pub(crate) grpc_port: u16,
+    /// Where Envmill's plug-in is, in vLLM's Python frontend.
+    pub(crate) socket: PathBuf,
     _child: Child,
     /// It ends when this is closed.
     _held: ChildStdin,
@@ -45,12 +49,18 @@ impl Server {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/vllm/server.py");
         let grpc_port = self::port();
         let log = std::env::temp_dir().join(format!("envmill-vllm-{kind}-{port}.log"));
+        // Nobody else enters it.
+        let folder =
+            std::env::temp_dir().join(format!("envmill-vllm-{}-{port}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+        let socket = folder.join("socket");
         let mut child = Command::new("python3")
             .arg(script)
-            .arg(folder())
+            .arg(self::folder())
             .args([kind, &port.to_string(), &grpc_port.to_string()])
             .env("LOG", &log)
             .envs(variables.iter().copied())
+            .env("ENVMILL_VLLM_SOCKET", &socket)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -59,7 +69,7 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.starts_with("ready"), "vLLM did not start, see {}", log.display());
-        Self { port, grpc_port, _child: child, _held: held }
+        Self { port, grpc_port, socket, _child: child, _held: held }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -68,17 +68,19 @@ impl RaggedRows {
         self.bytes = Bytes::new();
     }
 
-    /// Whether the offsets rise from 0 to at most `bytes`. Looks at all of them, without a branch for
-    /// each.
+    /// Whether the offsets rise from 0 to at most `bytes`.
     pub(super) fn is_sound(&self, bytes: u32) -> bool {
-        let falls = self.offsets.windows(2).fold(false, |falls, pair| falls | (pair[0] > pair[1]));
-        self.offsets.first() == Some(&0)
-            && !falls
-            && self.offsets.last().is_some_and(|last| *last <= bytes)
+        is_sound(&self.offsets, bytes)
     }
 
     fn bounds(&self, index: usize) -> Option<(usize, usize)> {
         let end = *self.offsets.get(index.checked_add(1)?)?;
         Some((self.offsets[index] as usize, end as usize))
     }
+}
+
+/// Whether offsets rise from 0 to at most `bytes`. Looks at all of them, without a branch for each.
+pub(super) fn is_sound(offsets: &[u32], bytes: u32) -> bool {
+    let falls = offsets.windows(2).fold(false, |falls, pair| falls | (pair[0] > pair[1]));
+    offsets.first() == Some(&0) && !falls && offsets.last().is_some_and(|last| *last <= bytes)
 }

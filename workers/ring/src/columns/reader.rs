@@ -1,10 +1,13 @@
 //! The side that reads a peer's batches.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{ops::Range, os::fd::OwnedFd, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{overflow::Attached, ragged::RaggedRows};
+use super::{
+    overflow::Attached,
+    ragged::{self, RaggedRows},
+};
 use crate::{
     element::{DType, Element},
     error::{ColumnError, OverflowError, ReadError},
@@ -238,6 +241,61 @@ impl Batch<'_> {
             Bytes::from(bytes)
         };
         Ok(())
+    }
+
+    /// Where the rows of a ragged column begin in its arena, and last where they end, copied to `to` and
+    /// checked. Each row's elements are then copied to where they belong by [`Self::copy_ragged`]: one
+    /// copy, where [`Self::ragged`] and what comes after it are two.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::ragged`], and when the column lies beside the batch.
+    pub fn ragged_bounds(&self, column: usize, to: &mut Vec<u32>) -> Result<(), ReadError> {
+        to.clear();
+        let (found, arena_bytes) = self.ragged_inside(column)?;
+        let memory = &self.reader.memory;
+        memory.append(self.data(found), self.rows() + 1, to).ok_or(ReadError::OutOfBounds)?;
+        // Arenas are below 4 GiB.
+        if !ragged::is_sound(to, arena_bytes as u32) {
+            to.clear();
+            return Err(ReadError::Offsets { column });
+        }
+        Ok(())
+    }
+
+    /// Appends what these bytes of a ragged column's arena hold to `to`, as elements.
+    ///
+    /// # Errors
+    ///
+    /// When the column is not there, fixed, or beside the batch, and when the bytes do not lie in its
+    /// arena or are no whole elements, at a place where such elements can be.
+    pub fn copy_ragged<T: Element>(
+        &self,
+        column: usize,
+        bytes: Range<u32>,
+        to: &mut Vec<T>,
+    ) -> Result<(), ReadError> {
+        let (found, arena_bytes) = self.ragged_inside(column)?;
+        let length = bytes.end.checked_sub(bytes.start).ok_or(ReadError::Offsets { column })?;
+        let element = size_of::<T>();
+        if u64::from(bytes.end) > arena_bytes
+            || !(length as usize).is_multiple_of(element)
+            || !(bytes.start as usize).is_multiple_of(element)
+        {
+            return Err(ReadError::Offsets { column });
+        }
+        let at = self.slot + found.arena_offset as usize + bytes.start as usize;
+        let memory = &self.reader.memory;
+        memory.append(at, length as usize / element, to).ok_or(ReadError::OutOfBounds)
+    }
+
+    /// A ragged column that lies in the batch.
+    fn ragged_inside(&self, column: usize) -> Result<(&Column, u64), ReadError> {
+        let found = self.reader.layout.ragged(column)?;
+        if self.overflow & (1 << column) != 0 {
+            return Err(ReadError::OverflowColumns(self.overflow));
+        }
+        Ok(found)
     }
 
     /// Gives the slot back to the peer, and frees what came beside the batch. Ring the peer's doorbell

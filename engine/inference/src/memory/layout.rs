@@ -1,0 +1,83 @@
+//! The columns of both segments, and what numbers in them mean.
+
+use envmill_ring::{ColumnSpec, DType, Layout, LayoutError};
+
+use super::VllmMemoryOptions;
+
+/// The version of all that is said here.
+pub(super) const VERSION: u32 = 1;
+
+/// A side's state while it waits for room.
+pub(super) const WAITS: u32 = 1;
+
+/// Columns of requests.
+pub(super) mod asked {
+    pub(in super::super) const NUMBER: usize = 0;
+    pub(in super::super) const KIND: usize = 1;
+    pub(in super::super) const FLAGS: usize = 2;
+    pub(in super::super) const MAX_TOKENS: usize = 3;
+    pub(in super::super) const MIN_TOKENS: usize = 4;
+    pub(in super::super) const TOP_K: usize = 5;
+    pub(in super::super) const TEMPERATURE: usize = 6;
+    pub(in super::super) const TOP_P: usize = 7;
+    pub(in super::super) const MIN_P: usize = 8;
+    pub(in super::super) const SEED: usize = 9;
+    pub(in super::super) const TOKENS: usize = 10;
+    pub(in super::super) const STOP_TOKENS: usize = 11;
+    pub(in super::super) const TEXT: usize = 12;
+}
+
+/// Columns of results.
+pub(super) mod told {
+    pub(in super::super) const NUMBER: usize = 0;
+    pub(in super::super) const KIND: usize = 1;
+    pub(in super::super) const WHY: usize = 2;
+    pub(in super::super) const STOP_TOKEN: usize = 3;
+    pub(in super::super) const CACHED: usize = 4;
+    pub(in super::super) const TOKENS: usize = 5;
+    pub(in super::super) const LOGPROBS: usize = 6;
+    pub(in super::super) const VERSIONS: usize = 7;
+    pub(in super::super) const TEXT: usize = 8;
+}
+
+/// The least that an error's text and the versions of a generation take: the plug-in's word.
+pub(super) const TEXT_BYTES_MIN: u32 = 8000;
+
+/// The segment of requests.
+pub(super) fn requests(options: &VllmMemoryOptions) -> Result<Layout, LayoutError> {
+    let text = u64::from(options.text_bytes);
+    let columns = [
+        ColumnSpec::fixed("number", DType::U64, &[]),
+        ColumnSpec::fixed("kind", DType::U8, &[]),
+        ColumnSpec::fixed("flags", DType::U8, &[]),
+        ColumnSpec::fixed("max_tokens", DType::U32, &[]),
+        ColumnSpec::fixed("min_tokens", DType::U32, &[]),
+        ColumnSpec::fixed("top_k", DType::U32, &[]),
+        ColumnSpec::fixed("temperature", DType::F32, &[]),
+        ColumnSpec::fixed("top_p", DType::F32, &[]),
+        ColumnSpec::fixed("min_p", DType::F32, &[]),
+        ColumnSpec::fixed("seed", DType::U64, &[]),
+        ColumnSpec::ragged("tokens", u64::from(options.prompt_tokens) * 4),
+        ColumnSpec::ragged("stop_tokens", text),
+        ColumnSpec::ragged("text", text),
+    ];
+    Layout::new(options.rows, options.slots, columns)
+}
+
+/// The segment of results, which the plug-in makes as it is asked to.
+pub(super) fn results(options: &VllmMemoryOptions) -> Result<Layout, LayoutError> {
+    let tokens = u64::from(options.sampled_tokens) * 4;
+    let text = u64::from(options.text_bytes);
+    let columns = [
+        ColumnSpec::fixed("number", DType::U64, &[]),
+        ColumnSpec::fixed("kind", DType::U8, &[]),
+        ColumnSpec::fixed("why", DType::U8, &[]),
+        ColumnSpec::fixed("stop_token", DType::U32, &[]),
+        ColumnSpec::fixed("cached", DType::U32, &[]),
+        ColumnSpec::ragged("tokens", tokens),
+        ColumnSpec::ragged("logprobs", tokens),
+        ColumnSpec::ragged("versions", text),
+        ColumnSpec::ragged("text", text),
+    ];
+    Layout::new(options.rows, options.slots, columns)
+}
