@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import Any
 
 from envmill_vllm import rows
@@ -39,15 +40,14 @@ class Engine:
     """vLLM's ``EngineClient``, as far as it is used here."""
 
     def __init__(self, client: Any) -> None:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
+        # vLLM is there where this is called, and nowhere else.
+        self.sampling: Any = import_module("vllm").SamplingParams
+        output = import_module("vllm.sampling_params").RequestOutputKind
         self.client = client
-        self.sampling = SamplingParams
-        self.kinds = (RequestOutputKind.FINAL_ONLY, RequestOutputKind.DELTA)
-        fields = getattr(SamplingParams, "__struct_fields__", ())
-        # Flat lists of log-probabilities rather than a dictionary for each token; and no copy is made of
-        # parameters that nobody else has.
+        self.kinds = (output.FINAL_ONLY, output.DELTA)
+        fields = getattr(self.sampling, "__struct_fields__", ())
+        # Flat lists of log-probabilities rather than a dictionary for each token; and no copy is made
+        # of parameters that nobody else has.
         self.further = {it: True for it in ("flat_logprobs", "skip_clone") if it in fields}
         self.numbers: dict[str, int] = {"default": 0}
 
@@ -75,13 +75,14 @@ class Engine:
         )
         # A prompt that is rendered already: vLLM has nothing to do in another thread.
         prompt = {"type": "token", "prompt_token_ids": ask.tokens}
-        return self.client.generate(prompt, params, name)
+        answers: AsyncIterator[Any] = self.client.generate(prompt, params, name)
+        return answers
 
     def logprobs(self, found: Any, tokens: list[int]) -> list[float]:
         """The sampled tokens' log-probabilities."""
         if found is None:
             return []
-        flat = getattr(found, "logprobs", None)
+        flat: list[float] | None = getattr(found, "logprobs", None)
         if flat is not None and len(flat) == len(tokens):
             return flat
         return [at[token].logprob for at, token in zip(found, tokens, strict=True)]
@@ -149,9 +150,7 @@ class Engine:
 
     def load(self) -> bytes:
         """How busy it is, as JSON; ``{}`` where it keeps no statistics (``--disable-log-stats``)."""
-        from vllm.v1.metrics.prometheus import get_prometheus_registry
-
-        registry = get_prometheus_registry()
+        registry = import_module("vllm.v1.metrics.prometheus").get_prometheus_registry()
         if os.environ.get("PROMETHEUS_MULTIPROC_DIR") is None:
             # Only these are collected, which takes a tenth of the time.
             registry = registry.restricted_registry(list(_LOAD))

@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 
 
 class Generation:
-    """What was sampled and not told yet, and how it ended once it has. What gathers here while the engine
-    makes no room is at most what it has asked to be sampled."""
+    """What was sampled and not told yet, and how it ended once it has. What gathers here while the
+    engine makes no room is at most what it has asked to be sampled."""
 
-    __slots__ = ("forgotten", "logprobs", "name", "number", "result", "task", "tokens", "wants_logprobs")
+    __slots__ = (
+        "forgotten",
+        "logprobs",
+        "name",
+        "number",
+        "result",
+        "task",
+        "tokens",
+        "wants_logprobs",
+    )
 
     def __init__(self, number: int, name: str, wants_logprobs: bool) -> None:
         self.number, self.name, self.wants_logprobs = number, name, wants_logprobs

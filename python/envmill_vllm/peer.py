@@ -27,7 +27,7 @@ CONTROLS_MAX = 256
 """So many other questions of one engine may be under way."""
 
 ABORT_AGAIN_S, ABORTS_MAX = 0.05, 20
-"""vLLM does not know a generation that it is about to take: an abort is told again, so often at most."""
+"""vLLM does not know a generation that it is about to take: an abort is told again, so often."""
 
 
 class Peer:
@@ -127,7 +127,9 @@ class Peer:
     def _generate(self, ask: rows.Ask) -> None:
         if ask.number in self.generations or ask.number in self.told:
             raise RingError(f"two generations of the number {ask.number}")
-        generation = Generation(ask.number, f"{self.name}-{ask.number}", bool(ask.flags & rows.LOGPROBS))
+        generation = Generation(
+            ask.number, f"{self.name}-{ask.number}", bool(ask.flags & rows.LOGPROBS)
+        )
         if len(self.generations) >= GENERATIONS_MAX:
             generation.result = rows.Result(
                 ask.number, rows.FAILED, rows.BUSY, text=cut("too many generations are under way")
@@ -235,4 +237,3 @@ class Peer:
     def _ring(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_write(self.their_bell, 1)
-

@@ -1,7 +1,7 @@
 """Batches of columns over shared memory, as ``docs/ring.md`` lays them out. Standard library only.
 
-The peer runs as the same user and is still not believed: counters, offsets and rows are checked, so that
-nonsense in its segment is a :class:`RingError` and nothing else.
+The peer runs as the same user and is still not believed: counters, offsets and rows are checked, so
+that nonsense in its segment is a :class:`RingError` and nothing else.
 """
 
 from __future__ import annotations
@@ -13,13 +13,20 @@ import struct
 import threading
 from array import array
 from collections.abc import Sequence
+from operator import gt
+from typing import Any
 
 HEADER_BYTES = 4096
 DESCRIPTORS_AT, DESCRIPTOR_BYTES, COLUMNS_MAX = 256, 128, 24
 SLOT_HEADER_BYTES, ALIGN = 64, 64
 PUBLISHED, RELEASED, STATE = 64, 128, 196
 SEGMENT_BYTES_MAX = 1 << 30
-FORMATS = {"u8": (1, "B"), "u32": (5, "I"), "u64": (7, "Q"), "f32": (9, "f")}
+FORMATS: dict[str, tuple[int, Any]] = {
+    "u8": (1, "B"),
+    "u32": (5, "I"),
+    "u64": (7, "Q"),
+    "f32": (9, "f"),
+}
 
 WAITS = 1
 """A side's state while it waits for room: then the other rings when it has released a batch."""
@@ -73,8 +80,8 @@ def _descriptor(name: str, kind: str | int, data: int, arena: int) -> bytes:
 
 
 class Segment:
-    """A mapped segment: its words, and views of the columns of each slot by name. A ragged column's views
-    are its offsets, and its arena as bytes."""
+    """A mapped segment: its words, and views of the columns of each slot by name. A ragged column's
+    views are its offsets, and its arena as bytes."""
 
     def __init__(self, memory: mmap.mmap, columns: Columns, rows: int, slots: int, at: int, size: int):
         self.view = memoryview(memory)
@@ -117,7 +124,9 @@ class Writer(Segment):
         except OSError:
             os.close(self.fd)
             raise
-        _HEADER.pack_into(memory, 0, b"ENVMRING", 1, 1, total, rows, slots, HEADER_BYTES, size, len(columns))
+        _HEADER.pack_into(
+            memory, 0, b"ENVMRING", 1, 1, total, rows, slots, HEADER_BYTES, size, len(columns)
+        )
         for index, ((name, kind), (data, arena)) in enumerate(zip(columns, places, strict=True)):
             begin = DESCRIPTORS_AT + index * DESCRIPTOR_BYTES
             memory[begin : begin + DESCRIPTOR_BYTES] = _descriptor(name, kind, data, arena)
@@ -125,8 +134,8 @@ class Writer(Segment):
         self.published = 0
 
     def begin(self, reader: Reader) -> dict[str, tuple[memoryview, memoryview]] | None:
-        """The views of the next batch's columns; `None` while the peer has released no slot for it. Then
-        the peer rings when it has."""
+        """The views of the next batch's columns; `None` while the peer has released no slot for it.
+        Then the peer rings when it has."""
         if self.published >= reader.peer_released(self.published) + self.slots:
             self.states[STATE // 4] = WAITS
             fence()
@@ -156,7 +165,9 @@ class Reader(Segment):
         memory = mmap.mmap(fd, total, prot=mmap.PROT_READ)
         magic, version, kind, size, rows, slots, at, slot, count = _HEADER.unpack_from(memory, 0)
         if (magic, version, kind, size, count) != (b"ENVMRING", 1, 1, total, len(columns)):
-            raise RingError(f"no segment of columns that is understood here: {magic!r} {version} {kind}")
+            raise RingError(
+                f"no segment of columns that is understood here: {magic!r} {version} {kind}"
+            )
         # Arenas are as long as the peer says; all else is as this side would lay it out.
         found: list[tuple[str, str | int]] = []
         for index, (name, kind) in enumerate(columns):
@@ -208,12 +219,16 @@ class Reader(Segment):
 def offsets(cells: memoryview, rows: int, arena: memoryview) -> list[int]:
     """The bounds of the rows of a ragged column, copied and then checked."""
     bounds: list[int] = cells[: rows + 1].tolist()
-    if bounds[0] != 0 or bounds[-1] > len(arena) or any(map(int.__gt__, bounds, bounds[1:])):
+    if bounds[0] != 0 or bounds[-1] > len(arena) or any(map(gt, bounds, bounds[1:])):
         raise RingError("impossible offsets")
     return bounds
 
 
-def put_ragged(column: tuple[memoryview, memoryview], lengths: Sequence[int], data: bytes | array) -> None:
+def put_ragged(
+    column: tuple[memoryview, memoryview],
+    lengths: Sequence[int],
+    data: bytes | array[int] | array[float],
+) -> None:
     """Writes a ragged column: the bytes of all rows, and how many each has."""
     cells, arena = column
     bounds, end = array("I", [0]), 0

@@ -7,6 +7,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from envmill_vllm.ring import RingError, offsets, put_ragged
 
@@ -124,16 +125,21 @@ class Ask:
 def read(count: int, views: dict[str, tuple[memoryview, memoryview]]) -> Iterator[Ask]:
     """The rows of a batch of requests, copied out of it."""
     scalars = [views[name][0][:count].tolist() for name, kind in REQUESTS if isinstance(kind, str)]
-    bounds = {it: offsets(views[it][0], count, views[it][1]) for it in ("tokens", "stop_tokens", "text")}
+    bounds = {
+        it: offsets(views[it][0], count, views[it][1]) for it in ("tokens", "stop_tokens", "text")
+    }
     if any(it % 4 for name in ("tokens", "stop_tokens") for it in bounds[name]):
         raise RingError("half a token")
     tokens, stops, texts = (views[name][1] for name in ("tokens", "stop_tokens", "text"))
     ends, stop_ends, text_ends = bounds["tokens"], bounds["stop_tokens"], bounds["text"]
-    for row, values in enumerate(zip(*scalars, strict=True)):
+    heads: Iterator[tuple[Any, ...]] = zip(*scalars, strict=True)
+    for row, values in enumerate(heads):
         # The one copy of a prompt on its way into vLLM, which wants lists.
         prompt = tokens[ends[row] : ends[row + 1]].cast("I").tolist()
         stop = stops[stop_ends[row] : stop_ends[row + 1]].cast("I").tolist()
-        yield Ask(*values, prompt, stop, bytes(texts[text_ends[row] : text_ends[row + 1]]))
+        text = bytes(texts[text_ends[row] : text_ends[row + 1]])
+        fields: tuple[Any, ...] = (*values, prompt, stop, text)
+        yield Ask(*fields)
 
 
 def strings(data: bytes) -> list[str]:
@@ -200,7 +206,13 @@ class Batch:
     def write(self, views: dict[str, tuple[memoryview, memoryview]]) -> None:
         """Writes the rows to a slot."""
         heads, count = self.heads, len(self.heads)
-        for name, form in (("number", "Q"), ("kind", "B"), ("why", "B"), ("stop_token", "I"), ("cached", "I")):
+        for name, form in (
+            ("number", "Q"),
+            ("kind", "B"),
+            ("why", "B"),
+            ("stop_token", "I"),
+            ("cached", "I"),
+        ):
             views[name][0][:count] = memoryview(array(form, [getattr(it, name) for it in heads]))
         put_ragged(views["tokens"], self.lengths, self.tokens)
         put_ragged(views["logprobs"], self.logprob_lengths, self.logprobs)

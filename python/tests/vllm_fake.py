@@ -1,0 +1,202 @@
+"""A vLLM without a model, and an engine's end of the plug-in's rings."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import socket
+import struct
+import sys
+import types
+from array import array
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from envmill_vllm import ring, rows
+
+HELLO = {"version": 1, "rows": 4, "slots": 2, "tokens_bytes": 256, "text_bytes": 8000}
+
+
+class VLLMClientError(Exception):
+    """As vLLM calls what is wrong with a request."""
+
+
+class Params(SimpleNamespace):
+    """SamplingParams."""
+
+    __struct_fields__ = ("flat_logprobs",)
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts what the plug-in imports of vLLM where it is looked for."""
+    vllm, sampling = types.ModuleType("vllm"), types.ModuleType("vllm.sampling_params")
+    vllm.SamplingParams = Params  # type: ignore[attr-defined]
+    sampling.RequestOutputKind = SimpleNamespace(FINAL_ONLY="final", DELTA="delta")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", vllm)
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", sampling)
+
+
+class Client:
+    """EngineClient. It samples the prompt's first token again and again, and stops before an odd token
+    999 until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+        self.aborted: dict[str, asyncio.Event] = {}
+        self.go = asyncio.Event()
+
+    async def generate(self, prompt: Any, params: Any, name: str) -> AsyncIterator[Any]:
+        self.said.append((name, params))
+        first = prompt["prompt_token_ids"][0]
+        if first == 4095:
+            raise VLLMClientError("there is no token 4095")
+        ended = self.aborted.setdefault(name, asyncio.Event())
+        tokens: list[int] = []
+        try:
+            for _ in range(params.max_tokens):
+                if first == 999:
+                    waits = [asyncio.ensure_future(it.wait()) for it in (self.go, ended)]
+                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                if ended.is_set():
+                    break
+                tokens.append(first)
+                if params.output_kind == "delta" and len(tokens) < params.max_tokens:
+                    yield self.output([first], params, None)
+                    await asyncio.sleep(0)
+            last = tokens[-1:] if params.output_kind == "delta" and not ended.is_set() else tokens
+            if params.output_kind == "delta" and ended.is_set():
+                last = []
+            yield self.output(last, params, "abort" if ended.is_set() else "length", len(tokens))
+        finally:
+            del self.aborted[name]
+
+    def output(self, tokens: list[int], params: Any, finish: str | None, all_tokens: int = 0) -> Any:
+        logprobs = None
+        if params.logprobs is not None:
+            logprobs = [{it: SimpleNamespace(logprob=-0.5)} for it in tokens]
+        spans = [SimpleNamespace(version="default", start=0, end=all_tokens)] if finish else None
+        completion = SimpleNamespace(
+            token_ids=tokens,
+            logprobs=logprobs,
+            finish_reason=finish,
+            stop_reason=None,
+            weight_versions=spans,
+        )
+        return SimpleNamespace(outputs=[completion], finished=finish is not None, num_cached_tokens=3)
+
+    async def abort(self, names: list[str]) -> None:
+        for name in names:
+            if name in self.aborted:
+                self.aborted[name].set()
+
+    async def pause_generation(self, mode: str) -> None:
+        self.said.append(("pause", mode))
+
+    async def resume_generation(self) -> None:
+        raise RuntimeError("it does not wake up")
+
+    async def collective_rpc(self, method: str, kwargs: dict[str, str]) -> None:
+        self.said.append((method, kwargs))
+
+    async def reset_prefix_cache(self, reset_running_requests: bool) -> bool:
+        self.said.append(("reset", reset_running_requests))
+        return True
+
+    async def update_weight_version(self, version: str) -> None:
+        self.said.append(("version", version))
+
+
+class Engine:
+    """An engine's end, for an event loop that runs the plug-in, too."""
+
+    def __init__(self, path: Path, hello: Any = HELLO) -> None:
+        columns = tuple((name, 4096 if kind == 0 else kind) for name, kind in rows.REQUESTS)
+        self.writer = ring.Writer(columns, 4, 2)
+        self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel.connect(str(path))
+        self.bell, self.theirs = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(2))
+        message = hello if isinstance(hello, bytes) else json.dumps(hello).encode()
+        socket.send_fds(self.channel, [message], [self.writer.fd, self.theirs, self.bell])
+        self.channel.setblocking(False)
+
+    async def met(self) -> Engine:
+        """Waits until the plug-in has answered."""
+        message, fds = b"", []
+        while not message:
+            await asyncio.sleep(0.001)
+            try:
+                message, fds, _, _ = socket.recv_fds(self.channel, 65536, 16)
+            except BlockingIOError:
+                continue
+            if not message:
+                raise EOFError("sent away")
+        assert json.loads(message) == {"version": 1}
+        self.reader = ring.Reader(fds[0], rows.results(rows.read_hello(json.dumps(HELLO).encode())))
+        return self
+
+    def ask(self, *asks: rows.Ask, stop: bytes = b"") -> None:
+        """Writes a batch of requests."""
+        views = self.writer.begin(self.reader)
+        assert views is not None
+        for name, kind in rows.REQUESTS:
+            if isinstance(kind, str):
+                form = ring.FORMATS[kind][1]
+                views[name][0][: len(asks)] = memoryview(
+                    array(form, [getattr(it, name) for it in asks])
+                )
+        for name in ("tokens", "stop_tokens"):
+            lists = [array("I", getattr(it, name) or []) for it in asks]
+            ring.put_ragged(views[name], [4 * len(it) for it in lists], sum(lists, array("I")))
+        texts = [it.text for it in asks]
+        ring.put_ragged(views["text"], [len(it) for it in texts], b"".join(texts))
+        self.writer.publish(len(asks))
+        os.eventfd_write(self.theirs, 1)
+
+    async def told(self, release: bool = True) -> list[dict[str, Any]]:
+        """The rows of the next batch of results."""
+        while (batch := self.reader.next()) is None:
+            await asyncio.sleep(0.001)
+        count, views = batch
+        found: list[dict[str, Any]] = [{} for _ in range(count)]
+        for name, kind in rows.results(rows.Hello(4, 2, 256, 8000)):
+            cells, arena = views[name]
+            if isinstance(kind, str):
+                values: list[Any] = cells[:count].tolist()
+            else:
+                bounds = ring.offsets(cells, count, arena)
+                values = [bytes(arena[a:b]) for a, b in itertools.pairwise(bounds)]
+            for row, value in zip(found, values, strict=True):
+                row[name] = value
+        for row in found:
+            row["tokens"] = list(array("I", row["tokens"]))
+            row["logprobs"] = list(array("f", row["logprobs"]))
+        if release and self.reader.release(self.writer):
+            os.eventfd_write(self.theirs, 1)
+        return found
+
+    async def outcome(self, number: int) -> dict[str, Any]:
+        """All rows of one generation, as one, while nothing else is told."""
+        tokens: list[int] = []
+        logprobs: list[float] = []
+        while True:
+            for row in await self.told():
+                assert row["number"] == number
+                tokens += row["tokens"]
+                logprobs += row["logprobs"]
+                if row["kind"] != rows.PART:
+                    return {**row, "tokens": tokens, "logprobs": logprobs}
+
+    def close(self) -> None:
+        self.channel.close()
+        for fd in (self.bell, self.theirs):
+            os.close(fd)
+
+
+def span(version: int, tokens: int) -> bytes:
+    return struct.pack("<QII", version, tokens, 0)
