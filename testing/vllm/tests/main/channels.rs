@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use envmill_inference::{
-    HttpTarget, Inference, Pool, PoolOptions, Route, VllmGrpc, VllmHttp, VllmHttpOptions,
-    VllmMemory, VllmMemoryOptions,
+    Control, Finish, HttpTarget, Inference, PauseMode, Pool, PoolOptions, Route, Sampling,
+    VllmGrpc, VllmHttp, VllmHttpOptions, VllmMemory, VllmMemoryOptions,
     conformance::{self, Facts},
 };
+use envmill_protocol::PolicyVersion;
 
 use crate::rig::{self, RUNTIME};
 
@@ -42,11 +43,40 @@ fn grpc_of_another_vllm() {
     conforms(Arc::new(VllmGrpc::new(&url, Some(http), RUNTIME.handle().clone()).unwrap()));
 }
 
+fn memory(server: &rig::Server) -> VllmMemory {
+    let options = VllmMemoryOptions::new(&server.socket);
+    VllmMemory::new(options, RUNTIME.handle().clone()).unwrap()
+}
+
 #[test]
 fn shared_memory() {
     let server = rig::python();
-    let options = VllmMemoryOptions::new(&server.socket);
-    conforms(Arc::new(VllmMemory::new(options, RUNTIME.handle().clone()).unwrap()));
+    conforms(Arc::new(memory(&server)));
+}
+
+#[test]
+fn shared_memory_loads_weights_and_stops_at_texts() {
+    let server = rig::python();
+    let engine = memory(&server);
+    RUNTIME.block_on(async {
+        let before = conformance::whole(&engine, conformance::greedy(1, 8)).await;
+        engine.control(Control::Pause(PauseMode::Keep)).await.unwrap();
+        let folder = rig::folder().join("tiny-qwen2");
+        engine.control(Control::LoadWeights { folder }).await.unwrap();
+        engine.control(Control::SetVersion(PolicyVersion(11))).await.unwrap();
+        engine.control(Control::Resume).await.unwrap();
+        let after = conformance::whole(&engine, conformance::greedy(1, 8)).await;
+        assert_eq!(before.token_ids, after.token_ids);
+        assert_eq!(after.versions[0].version, PolicyVersion(11));
+        let mut request = conformance::greedy(1, 200);
+        let stop = ["e", "a", "t", "s", "i", "n"].map(String::from).to_vec();
+        // Greedily, this model says the same token for ever.
+        request.sampling = Arc::new(Sampling { stop, ignore_eos: true, ..Sampling::default() });
+        let stopped = conformance::whole(&engine, request).await;
+        let finish = stopped.finish();
+        assert!(matches!(finish, Some(Finish::StopText(it)) if it.len() == 1), "{finish:?}");
+        assert_eq!(stopped.logprobs.len(), stopped.token_ids.len());
+    });
 }
 
 #[test]

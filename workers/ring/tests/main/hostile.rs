@@ -59,6 +59,13 @@ fn read_all(reader: &mut ColumnsReader) -> Result<usize, ReadError> {
         batch.fixed(ID, &mut ids)?;
         batch.fixed(KIND, &mut kinds)?;
         batch.fixed(POSE, &mut poses)?;
+        // Beside the batch a column has no bounds in it.
+        let mut bounds = Vec::new();
+        if batch.ragged_bounds(TEXT, &mut bounds).is_ok() {
+            for it in bounds.windows(2) {
+                batch.copy_ragged(TEXT, it[0]..it[1], &mut kinds)?;
+            }
+        }
         batch.ragged(TEXT, &mut texts)?;
         rows += texts.iter().map(|text| text.len()).sum::<usize>() + batch.rows();
         batch.release();

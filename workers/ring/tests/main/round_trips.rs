@@ -74,6 +74,40 @@ fn a_column_that_does_not_fit_goes_beside_its_batch() {
 }
 
 #[test]
+fn rows_are_copied_to_where_they_belong() {
+    let (mut left, mut right) = connected(&steps());
+    let numbers = [1_u32.to_le_bytes(), 2_u32.to_le_bytes()].concat();
+    let _ = publish(&mut left.writer, 0, &[&numbers, b"", b"abcdefgh"]);
+    let batch = right.reader.next_batch().unwrap().unwrap();
+    let mut bounds = Vec::new();
+    batch.ragged_bounds(TEXT, &mut bounds).unwrap();
+    assert_eq!(bounds, [0, 8, 8, 16]);
+    let mut words = vec![9_u32];
+    batch.copy_ragged(TEXT, 0..8, &mut words).unwrap();
+    batch.copy_ragged(TEXT, 8..8, &mut words).unwrap();
+    assert_eq!(words, [9, 1, 2]);
+    let mut bytes = Vec::<u8>::new();
+    batch.copy_ragged(TEXT, 9..12, &mut bytes).unwrap();
+    assert_eq!(bytes, b"bcd");
+    // Half an element, one that is not aligned, what is not in the arena, and what ends before it begins.
+    #[expect(clippy::reversed_empty_ranges, reason = "what a peer's offsets may be")]
+    for odd in [0..6, 2..6, 64..68, u32::MAX - 3..u32::MAX, 8..4] {
+        let refused = batch.copy_ragged(TEXT, odd, &mut words);
+        assert!(matches!(refused, Err(ReadError::Offsets { column: TEXT })));
+    }
+    assert!(matches!(
+        batch.copy_ragged(ID, 0..4, &mut words),
+        Err(ReadError::Column(ColumnError::NotRagged(ID)))
+    ));
+    batch.release();
+    let mut published = publish(&mut left.writer, 0, &[&[b'x'; 100]]);
+    pass_overflow(&mut published, &mut right.reader);
+    let batch = right.reader.next_batch().unwrap().unwrap();
+    let beside = batch.ragged_bounds(TEXT, &mut bounds);
+    assert!(matches!(beside, Err(ReadError::OverflowColumns(_))) && bounds.is_empty());
+}
+
+#[test]
 fn rows_may_come_in_pieces_and_be_taken_back() {
     let (mut left, mut right) = connected(&steps());
     let long = [b'y'; 80];

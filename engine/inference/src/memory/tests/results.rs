@@ -35,7 +35,7 @@ fn says() -> impl Strategy<Value = Says> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     /// Whatever a plug-in writes is read as what it is, or is an error.
     #[test]
