@@ -12,7 +12,10 @@ use std::{
 use bytes::Bytes;
 use envmill_chat::{Chat, Continuation, Conversation, Drift, Message, Parsed, ToolCall};
 use envmill_inference::{Deliver, Finish, Outcome, Request, RequestId};
-use envmill_protocol::{Generated, GeneratedKind, Observed, PolicyError, Turn, record::Truncation};
+use envmill_protocol::{
+    Generated, GeneratedKind, Observed, PolicyError, PolicyVersion, Turn, VersionSpan,
+    record::Truncation,
+};
 
 use crate::{Affinity, Agent, Then, counts::add, tools};
 

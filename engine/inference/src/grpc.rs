@@ -1,8 +1,11 @@
 //! vLLM's Rust frontend over gRPC.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use envmill_protocol::PolicyVersion;
@@ -38,6 +41,8 @@ struct Inner {
     /// The same frontend's HTTP port: weights from a folder, and how busy it is.
     http: Option<VllmHttp>,
     version: AtomicU64,
+    /// Generations under way, and whether their end was asked for.
+    aborted: Mutex<HashMap<RequestId, bool>>,
 }
 
 /// A message holds a prompt at most, or what was sampled in a step.
@@ -60,7 +65,8 @@ impl VllmGrpc {
             .connect_timeout(std::time::Duration::from_secs(10))
             .http2_adaptive_window(true)
             .connect_lazy();
-        let inner = Inner { channel, http, version: AtomicU64::new(0) };
+        let (version, aborted) = (AtomicU64::new(0), Mutex::default());
+        let inner = Inner { channel, http, version, aborted };
         Ok(Self { inner: Arc::new(inner), runtime })
     }
 }
@@ -79,20 +85,34 @@ impl Inference for VllmGrpc {
     fn generate(&self, request: Request) -> Generation {
         let (feed, generation) = Generation::new();
         let inner = Arc::clone(&self.inner);
+        inner.aborted().insert(request.id, false);
         self.runtime.spawn(async move {
             tokio::select! {
                 // Dropping the call cancels it, and the frontend aborts the generation.
                 () = feed.dropped() => {}
-                result = inner.generate(&request, &feed) => if let Err(error) = result {
-                    feed.fail(error);
+                result = inner.generate(&request, &feed) => match result {
+                    // The frontend may break a stream off whose end was asked for.
+                    Err(error) if error.kind != ErrorKind::Refused && inner.is_aborted(request.id) => {
+                        let finished = Some(Finished::new(Finish::Aborted));
+                        feed.chunk(Chunk { version: inner.version(), finished, ..Chunk::default() });
+                    }
+                    Err(error) => feed.fail(error),
+                    Ok(()) => {}
                 },
             }
+            inner.aborted().remove(&request.id);
         });
         generation
     }
 
     fn abort(&self, requests: &[RequestId]) {
-        let request_ids: Vec<String> = requests.iter().map(ToString::to_string).collect();
+        let request_ids: Vec<String> = {
+            let mut under_way = self.inner.aborted();
+            let known = requests.iter().filter(|it| under_way.contains_key(it));
+            let known: Vec<_> = known.copied().collect();
+            under_way.extend(known.iter().map(|it| (*it, true)));
+            known.iter().map(ToString::to_string).collect()
+        };
         if request_ids.is_empty() {
             return;
         }
@@ -119,6 +139,15 @@ impl Inference for VllmGrpc {
 impl Inner {
     fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel.clone())
+    }
+
+    fn aborted(&self) -> MutexGuard<'_, HashMap<RequestId, bool>> {
+        // Held for a look at a map only.
+        self.aborted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_aborted(&self, request: RequestId) -> bool {
+        self.aborted().get(&request).is_some_and(|it| *it)
     }
 
     fn version(&self) -> PolicyVersion {

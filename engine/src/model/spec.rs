@@ -48,7 +48,8 @@ impl Channel {
 /// The text names no inference engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` names no inference engine: use vllm:URL, vllm-grpc:URL or vllm-core:PORT, replicas with commas"
+    "`{0}` names no inference engine: use vllm:URL, vllm-grpc:URL, vllm-core:PORT, vllm-memory:SOCKET or \
+     openai:MODEL@URL, replicas with commas"
 )]
 pub struct ModelSpecError(pub String);
 
@@ -79,7 +80,12 @@ mod tests {
 
     #[test]
     fn specs_are_read_and_shown() {
-        for text in ["vllm:http://a:8000", "vllm:http://a:1,http://b:2", "vllm-core:29550", "openai:m@https://x/v1"] {
+        for text in [
+            "vllm:http://a:8000",
+            "vllm:http://a:1,http://b:2",
+            "vllm-core:29550",
+            "openai:m@https://x/v1",
+        ] {
             assert_eq!(text.parse::<ModelSpec>().unwrap().to_string(), text);
         }
         for text in ["vllm", "vllm:", "vllm:http://a,", "sglang:http://a", "random"] {

@@ -119,16 +119,20 @@ impl ModelSetup {
         let runtime = runtime().map_err(ModelError::Runtime)?;
         let handle = runtime.handle().clone();
         let (folder, options) = folder(&self.spec, options, &runtime)?;
-        let facts = ModelFacts::load(&folder).map_err(ModelError::Channel)?;
+        let facts = folder.as_deref().map(ModelFacts::load).transpose();
+        let facts = facts.map_err(ModelError::Channel)?;
         let pool = Pool::new(
-            PoolOptions { vocabulary: Some(facts.vocab_size), ..PoolOptions::default() },
+            PoolOptions {
+                vocabulary: facts.as_ref().map(|it| it.vocab_size),
+                ..PoolOptions::default()
+            },
             handle.clone(),
         );
         for replica in &self.spec.replicas {
-            let engine = channel(self.spec.channel, replica, &facts, &handle);
+            let engine = channel(&self.spec, replica, facts.as_ref(), &handle);
             pool.add(replica.clone(), engine.map_err(ModelError::Channel)?);
         }
-        let agent = Agent::new(options, &folder, Arc::new(pool.clone()))?;
+        let agent = Agent::new(options, folder.as_deref(), Arc::new(pool.clone()))?;
         let agents = Agents::new(Arc::new(agent), handle, waker);
         Ok(LanguageModel::new(agents, pool, runtime))
     }
@@ -144,12 +148,12 @@ fn runtime() -> std::io::Result<Runtime> {
 }
 
 fn channel(
-    channel: Channel,
+    spec: &ModelSpec,
     replica: &str,
-    facts: &ModelFacts,
+    facts: Option<&ModelFacts>,
     runtime: &Handle,
 ) -> Result<Arc<dyn Inference>, Error> {
-    Ok(match channel {
+    Ok(match spec.channel {
         Channel::VllmHttp => Arc::new(http(replica, runtime)?),
         Channel::VllmGrpc => {
             let (grpc, over_http) = match replica.split_once('+') {
@@ -164,7 +168,20 @@ fn channel(
             } else {
                 format!("127.0.0.1:{replica}")
             };
+            let facts = facts.ok_or_else(|| {
+                Error::new(ErrorKind::Refused, "vllm-core: the model's folder is not known")
+            })?;
             Arc::new(core(&handshake, facts, runtime)?)
+        }
+        Channel::VllmMemory => {
+            Arc::new(VllmMemory::new(VllmMemoryOptions::new(replica), runtime.clone())?)
+        }
+        Channel::OpenAi => {
+            let (model, url) = replica.split_once('@').ok_or_else(|| {
+                Error::new(ErrorKind::Refused, format!("`{replica}` should be MODEL@URL"))
+            })?;
+            let target = HttpTarget { url: url.to_owned(), api_key: key("OPENAI_API_KEY") };
+            Arc::new(OpenAiChat::new(target, model.to_owned(), runtime.clone())?)
         }
     })
 }
@@ -202,21 +219,25 @@ fn core(handshake: &str, facts: &ModelFacts, runtime: &Handle) -> Result<EngineC
 }
 
 fn http(url: &str, runtime: &Handle) -> Result<VllmHttp, Error> {
-    let api_key = std::env::var("VLLM_API_KEY").ok().filter(|it| !it.is_empty());
-    let target = HttpTarget { url: url.to_owned(), api_key };
+    let target = HttpTarget { url: url.to_owned(), api_key: key("VLLM_API_KEY") };
     VllmHttp::new(VllmHttpOptions { target, model: None, route: None }, runtime.clone())
 }
 
-/// The folder of the model, and how long its context is, as far as somebody knows.
+fn key(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|it| !it.is_empty())
+}
+
+/// The folder of the model where it is needed, and how long its context is, as far as somebody knows.
 fn folder(
     spec: &ModelSpec,
     mut options: AgentOptions,
     runtime: &Runtime,
-) -> Result<(PathBuf, AgentOptions), ModelError> {
+) -> Result<(Option<PathBuf>, AgentOptions), ModelError> {
     let url = match spec.channel {
+        Channel::OpenAi => return Ok((None, options)),
         Channel::VllmHttp => spec.replicas.first().map(String::as_str),
         Channel::VllmGrpc => spec.replicas.first().and_then(|it| it.split_once('+')).map(|it| it.1),
-        Channel::VllmCore => None,
+        Channel::VllmCore | Channel::VllmMemory => None,
     };
     let served = match url {
         Some(url) => {
@@ -238,11 +259,11 @@ fn folder(
         options.limits.context_tokens = options.limits.context_tokens.or(served.context_tokens);
     }
     if let Some(folder) = &options.model {
-        return Ok((folder.into(), options));
+        return Ok((Some(folder.into()), options));
     }
     let said = match served.and_then(|it| it.folder) {
         Some(folder) if Path::new(&folder).join("tokenizer.json").exists() => {
-            return Ok((folder.into(), options));
+            return Ok((Some(folder.into()), options));
         }
         Some(folder) => format!("the inference engine serves `{folder}`, which is no folder here"),
         None => "the inference engine does not say what it serves".to_owned(),

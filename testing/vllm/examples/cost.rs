@@ -52,6 +52,7 @@ async fn play(engine: Arc<dyn Inference>, first: u64, max_tokens: u32, deliver: 
                 let request = Request {
                     id: RequestId(number),
                     prompt: prompt(number),
+                    messages: None,
                     sampling: Arc::clone(&sampling),
                     max_tokens,
                     seed: None,

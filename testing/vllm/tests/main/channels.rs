@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use envmill_inference::{
-    Control, Finish, HttpTarget, Inference, PauseMode, Pool, PoolOptions, Route, Sampling,
-    VllmGrpc, VllmHttp, VllmHttpOptions, VllmMemory, VllmMemoryOptions,
+    Control, ErrorKind, Finish, HttpTarget, Inference, OpenAiChat, PauseMode, Pool, PoolOptions,
+    Route, Sampling, VllmGrpc, VllmHttp, VllmHttpOptions, VllmMemory, VllmMemoryOptions,
     conformance::{self, Facts},
 };
 use envmill_protocol::PolicyVersion;
@@ -88,4 +88,20 @@ fn a_pool_of_one() {
     );
     pool.add("one", Arc::new(http(server.url(), None)));
     conforms(Arc::new(pool));
+}
+
+/// A chat endpoint speaks text: that is all that comes.
+#[test]
+fn a_chat_endpoint_gives_text() {
+    let server = rig::python();
+    let target = HttpTarget { url: format!("{}/v1", server.url()), api_key: None };
+    let engine = OpenAiChat::new(target, "tiny".to_owned(), RUNTIME.handle().clone()).unwrap();
+    let mut request = conformance::greedy(1, 8);
+    request.messages = Some(r#"[{"role":"user","content":"Say something."}]"#.into());
+    let outcome = RUNTIME.block_on(engine.generate(request).whole()).unwrap();
+    assert!(outcome.token_ids.is_empty());
+    let finished = outcome.finished.unwrap();
+    assert!(!finished.text.unwrap().is_empty());
+    let bare = RUNTIME.block_on(engine.generate(conformance::greedy(1, 8)).whole());
+    assert_eq!(bare.unwrap_err().kind, ErrorKind::Unsupported);
 }

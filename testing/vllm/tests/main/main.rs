@@ -1,6 +1,14 @@
 //! Against a real vLLM. `cargo xtask vllm` runs them; `ENVMILL_VLLM` names the folder that it is installed
 //! in.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "these are tests"
+)]
+
 mod channels;
 mod drift;
 mod rig;
