@@ -63,7 +63,10 @@ impl VllmGrpc {
         let channel = endpoint
             .tcp_nodelay(true)
             .connect_timeout(std::time::Duration::from_secs(10))
-            .http2_adaptive_window(true)
+            // Windows that follow the line's width cost a ping for each small chunk, and the frontend hangs up on
+            // those who send too many.
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(16 << 20)
             .connect_lazy();
         let (version, aborted) = (AtomicU64::new(0), Mutex::default());
         let inner = Inner { channel, http, version, aborted };
