@@ -11,8 +11,8 @@ use std::{
 
 use envmill_agent::{Agent, AgentError, AgentOptions, Agents};
 use envmill_inference::{
-    EngineCore, EngineCoreOptions, Error, ErrorKind, HttpTarget, Inference, ModelFacts, Pool,
-    PoolOptions, VllmGrpc, VllmHttp, VllmHttpOptions,
+    EngineCore, EngineCoreOptions, Error, ErrorKind, HttpTarget, Inference, ModelFacts, OpenAiChat,
+    Pool, PoolOptions, VllmGrpc, VllmHttp, VllmHttpOptions, VllmMemory, VllmMemoryOptions,
 };
 use envmill_workers::Waker;
 use tokio::runtime::{Builder, Handle, Runtime};

@@ -12,12 +12,12 @@ use crate::rig::{self, Server};
 /// Weights are exchanged once so many prompts have reached the engine.
 const SWAPPED_AFTER: usize = 40;
 
-fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The command, built beside these tests (`cargo xtask vllm` does).
-fn envmill() -> PathBuf {
+pub(crate) fn envmill() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let path = tests.parent().unwrap().parent().unwrap().join("envmill");
     assert!(path.exists(), "{} is not built: cargo build -p envmill", path.display());
@@ -57,7 +57,7 @@ fn records_say_what_the_model_saw_and_said() {
         .stdout(Stdio::inherit())
         .spawn()
         .unwrap();
-    while lines(&log) < SWAPPED_AFTER {
+    while rig::lines(&log) < SWAPPED_AFTER {
         assert!(
             run.try_wait().unwrap().is_none(),
             "the run ended before there were weights to exchange"
@@ -67,7 +67,7 @@ fn records_say_what_the_model_saw_and_said() {
     rig::exchange_weights(&server, "tiny-qwen2-b", 1);
     assert!(run.wait().unwrap().success());
     let records = folder.join("trajectories.jsonl");
-    assert_eq!(lines(&records), episodes);
+    assert_eq!(rig::lines(&records), episodes);
     // What checks asks the same engine, and must not add to what it has seen.
     let seen = folder.join("seen.jsonl");
     std::fs::copy(&log, &seen).unwrap();
@@ -85,10 +85,6 @@ fn records_say_what_the_model_saw_and_said() {
     }
     rig::exchange_weights(&server, "tiny-qwen2", 0);
     std::fs::remove_dir_all(&folder).unwrap();
-}
-
-fn lines(path: &Path) -> usize {
-    std::fs::read(path).unwrap().iter().filter(|it| **it == b'\n').count()
 }
 
 fn check(server: &Server, records: &Path, log: &Path, more: &[&str]) -> Output {

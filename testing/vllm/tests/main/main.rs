@@ -11,4 +11,5 @@
 
 mod channels;
 mod drift;
+mod faults;
 mod rig;

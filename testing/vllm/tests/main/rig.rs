@@ -35,9 +35,9 @@ pub(crate) struct Server {
     pub(crate) grpc_port: u16,
     /// Where Envmill's plug-in is, in vLLM's Python frontend.
     pub(crate) socket: PathBuf,
-    _child: Child,
+    child: Child,
     /// It ends when this is closed.
-    _held: ChildStdin,
+    held: Option<ChildStdin>,
 }
 
 impl Server {
@@ -69,7 +69,13 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.starts_with("ready"), "vLLM did not start, see {}", log.display());
-        Self { port, grpc_port, socket, _child: child, _held: held }
+        Self { port, grpc_port, socket, child, held: Some(held) }
+    }
+
+    /// `kill -9` to all of it.
+    pub(crate) fn kill(&mut self) {
+        self.held.take();
+        self.child.wait().unwrap();
     }
 
     pub(crate) fn url(&self) -> String {
@@ -107,19 +113,32 @@ pub(crate) fn rust() -> MutexGuard<'static, Server> {
 
 /// Gives a server other weights as a trainer would: generations under way stay, and go on with them.
 pub(crate) fn exchange_weights(server: &Server, model: &str, version: u64) {
-    let target = HttpTarget { url: server.url(), api_key: None };
-    let options = VllmHttpOptions { target, model: None, route: None };
-    let engine = VllmHttp::new(options, RUNTIME.handle().clone()).unwrap();
-    RUNTIME.block_on(async {
-        for control in [
+    tell(
+        server,
+        &[
             Control::Pause(PauseMode::Keep),
             Control::LoadWeights { folder: folder().join(model) },
             Control::SetVersion(PolicyVersion(version)),
             Control::Resume,
-        ] {
-            engine.control(control).await.unwrap();
+        ],
+    );
+}
+
+/// Changes a server's state.
+pub(crate) fn tell(server: &Server, controls: &[Control]) {
+    let target = HttpTarget { url: server.url(), api_key: None };
+    let options = VllmHttpOptions { target, model: None, route: None };
+    let engine = VllmHttp::new(options, RUNTIME.handle().clone()).unwrap();
+    RUNTIME.block_on(async {
+        for control in controls {
+            engine.control(control.clone()).await.unwrap();
         }
     });
+}
+
+/// Lines of a file; none while it is not there.
+pub(crate) fn lines(path: &Path) -> usize {
+    std::fs::read(path).unwrap_or_default().iter().filter(|it| **it == b'\n').count()
 }
 
 /// Where channels do their work.
