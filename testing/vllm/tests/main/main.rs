@@ -2,6 +2,7 @@
 //! in.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::needless_pass_by_value,
     clippy::print_stdout,
     clippy::unwrap_used,
