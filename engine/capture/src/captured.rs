@@ -1,0 +1,122 @@
+//! What an episode's harness did.
+
+use bytes::Bytes;
+use envmill_chat::Why;
+use envmill_inference::Finish;
+use envmill_protocol::{Generated, GeneratedKind};
+
+/// What an episode's harness did: its calls, and what was generated for them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Captured {
+    /// What was generated, in the order of the calls. A record takes them as they are.
+    pub generations: Vec<Generated>,
+    /// The calls, in the order in which their generations began.
+    pub calls: Vec<Call>,
+    /// Sequences of ids that the agent's calls form: 1 where each appended to the one before.
+    pub branches: u32,
+    /// Calls that are no part of the agent's conversation.
+    pub auxiliary: u32,
+    /// Calls that were refused before anything was generated: malformed, too long, too many.
+    pub refused: u32,
+}
+
+/// One call of a harness.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// Its generation's index in [`Captured::generations`]; `None` where nothing was sampled.
+    pub generation: Option<u32>,
+    /// The index of the call whose answer its messages contain last.
+    pub parent: Option<u32>,
+    /// How its prompt came to be.
+    pub begun: Begun,
+    /// What part it plays.
+    pub kind: GeneratedKind,
+    /// How it ended.
+    pub end: End,
+    /// The request's body.
+    pub request: Kept,
+    /// The answer, as one `chat.completion` also where it was streamed; empty where there was none.
+    pub response: Kept,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// How a call's prompt came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Its messages were rendered: they continue no earlier call, or with other tools.
+    Anew,
+    /// Ids were appended to those of the call that it continues.
+    Continued,
+    /// It continues a call, but the template would write the past differently, and has.
+    Forked(Why),
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With an answer, whose generation ended so.
+    Answered(Finish),
+    /// The client was gone before its answer was there. What was sampled until then is discarded.
+    HungUp,
+    /// The episode ended first.
+    Closed,
+    /// Without an answer, for this reason.
+    Failed(String),
+}
+
+impl End {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Answered(finish) => finish.name(),
+            Self::HungUp => "hung_up",
+            Self::Closed => "closed",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// JSON, if it was not too long to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The text of one object.
+    Json(Bytes),
+    /// It had so many bytes.
+    TooLong(usize),
+}
+
+impl Kept {
+    pub(crate) fn of(json: Bytes, most: usize) -> Self {
+        if json.len() <= most { Self::Json(json) } else { Self::TooLong(json.len()) }
+    }
+
+    pub(crate) const fn none() -> Self {
+        Self::Json(Bytes::new())
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Json(json) => json.len(),
+            Self::TooLong(_) => 0,
+        }
+    }
+}
+
+/// When things happened in a call, in microseconds by one clock of the engine.
+///
+/// What the engine adds to the inference engine's own time is `queue_us` and `answer_us` together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// From the episode's beginning to the request's head.
+    pub asked_us: u64,
+    /// From there until the prompt was handed to the inference engine: reading, waiting, tokenising.
+    pub queue_us: u64,
+    /// From there to the first tokens.
+    pub first_token_us: u64,
+    /// From there, too, to the last.
+    pub generation_us: u64,
+    /// From the last tokens until the answer was handed to the connection.
+    pub answer_us: u64,
+}

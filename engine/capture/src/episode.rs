@@ -1,0 +1,300 @@
+//! An open episode: what its calls have come to so far.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use envmill_chat::{Conversation, Message};
+use envmill_inference::{Chunk, Finished, Outcome, RequestId};
+use tokio::sync::watch;
+
+use crate::{
+    Begun, Captured, End, Kept, Limits, Timings,
+    captured::Call,
+    key::Digest,
+    kinds::{self, Facts},
+    refusal::Refusal,
+    trace,
+    trail::Trail,
+};
+
+/// An open episode. Its lock is held for as long as it takes to write something down.
+pub(crate) struct Episode {
+    pub(crate) opened: Instant,
+    /// No call is taken from then on.
+    pub(crate) deadline: Option<Instant>,
+    /// Its calls are best answered by the same replica.
+    pub(crate) affinity: u64,
+    pub(crate) limits: Limits,
+    state: Mutex<State>,
+    over: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    records: Vec<Record>,
+    /// The latest call whose messages and answer have this digest.
+    answers: HashMap<Digest, usize>,
+    bytes: usize,
+    running: usize,
+    refused: u32,
+    is_over: bool,
+}
+
+/// A call, from the moment its prompt is known.
+pub(crate) struct Record {
+    pub(crate) id: RequestId,
+    pub(crate) parent: Option<usize>,
+    pub(crate) begun: Begun,
+    pub(crate) identity: Digest,
+    pub(crate) aside: bool,
+    pub(crate) prompt: Arc<[u32]>,
+    pub(crate) outcome: Outcome,
+    pub(crate) request: Kept,
+    pub(crate) response: Kept,
+    /// `None` while it runs.
+    pub(crate) end: Option<End>,
+    pub(crate) asked: Instant,
+    pub(crate) timings: Timings,
+    /// What may be continued.
+    pub(crate) node: Option<Arc<Node>>,
+}
+
+/// A conversation up to an answer.
+pub(crate) struct Node {
+    pub(crate) conversation: Conversation,
+    /// The chat that it is of.
+    pub(crate) chat: Digest,
+    pub(crate) said: Message,
+}
+
+impl Episode {
+    pub(crate) fn new(deadline: Option<Instant>, affinity: u64, limits: Limits) -> Self {
+        let opened = Instant::now();
+        let (state, over) = (Mutex::default(), watch::Sender::new(false));
+        Self { opened, deadline, affinity, limits, state, over }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a call in, if there is room for it.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Flight, Refusal> {
+        let mut state = self.state();
+        if state.is_over {
+            return Err(Refusal::key("The episode of this API key has ended."));
+        }
+        let full = |what: &str| {
+            let message = format!("This episode is full: {what}.");
+            Refusal::invalid(StatusCode::FORBIDDEN, message, Some("episode_full"))
+        };
+        let limits = &self.limits;
+        let refusal = if state.running >= limits.calls_at_once {
+            Refusal::busy(format!("{} calls of this episode run already.", state.running))
+        } else if state.records.len() + state.running >= limits.calls {
+            full(&format!("it has made {} calls", state.records.len()))
+        } else if state.bytes >= limits.episode_bytes {
+            full(&format!("its calls take {} bytes", state.bytes))
+        } else {
+            state.running += 1;
+            drop(state);
+            return Ok(Flight { episode: Arc::clone(self), index: None, ended: false });
+        };
+        state.refused += 1;
+        Err(refusal)
+    }
+
+    pub(crate) fn refused(&self) {
+        self.state().refused += 1;
+    }
+
+    /// The latest answered call that these messages continue, how many of them it had with its answer,
+    /// and what it has come to.
+    pub(crate) fn continued(
+        &self,
+        messages: &[Message],
+        trail: &Trail,
+    ) -> Option<(usize, usize, Arc<Node>)> {
+        let state = self.state();
+        (1..messages.len()).rev().filter(|it| messages[it - 1].is_assistant()).find_map(|count| {
+            let index = *state.answers.get(trail.until(count)?)?;
+            let node = state.records.get(index)?.node.as_ref()?;
+            // Reasoning that was handed back otherwise than it was given is another past.
+            let back = messages[count - 1].reasoning.as_deref().map(str::trim);
+            let same =
+                back.is_none_or(|it| it == node.said.reasoning.as_deref().unwrap_or("").trim());
+            same.then(|| (index, count, Arc::clone(node)))
+        })
+    }
+
+    /// Waits until the episode is over.
+    pub(crate) async fn ended(&self) {
+        let mut over = self.over.subscribe();
+        let over = over.wait_for(|it| *it);
+        match self.deadline {
+            Some(deadline) => {
+                let _ = tokio::time::timeout_at(deadline.into(), over).await;
+            }
+            None => {
+                let _ = over.await;
+            }
+        }
+    }
+
+    /// Ends the episode. Gives what it came to, and the requests that still run.
+    pub(crate) fn close(&self) -> (Captured, Vec<RequestId>) {
+        let mut state = self.state();
+        state.is_over = true;
+        let records = std::mem::take(&mut state.records);
+        state.answers.clear();
+        let refused = state.refused;
+        drop(state);
+        self.over.send_replace(true);
+        let running = records.iter().filter(|it| it.end.is_none()).map(|it| it.id).collect();
+        (captured(records, refused), running)
+    }
+}
+
+fn captured(records: Vec<Record>, refused: u32) -> Captured {
+    let facts: Vec<_> = records.iter().map(facts).collect();
+    let kinds = kinds::kinds(&facts);
+    let branches = kinds::branches(&facts, &kinds);
+    let mut captured = Captured { branches, refused, ..Captured::default() };
+    for (record, kind) in records.into_iter().zip(kinds) {
+        captured.auxiliary += u32::from(kind == envmill_protocol::GeneratedKind::Auxiliary);
+        let parent_generation = record.parent.and_then(|it| captured.calls.get(it)?.generation);
+        let (end, parent) = (record.end.unwrap_or(End::Closed), record.parent.map(trace::count));
+        let generation = (!record.outcome.token_ids.is_empty()).then(|| {
+            let generated =
+                trace::generated(&record.prompt, record.outcome, parent_generation, kind);
+            captured.generations.push(generated);
+            trace::count(captured.generations.len() - 1)
+        });
+        captured.calls.push(Call {
+            generation,
+            parent,
+            begun: record.begun,
+            kind,
+            end,
+            request: record.request,
+            response: record.response,
+            timings: record.timings,
+        });
+    }
+    captured
+}
+
+fn facts(record: &Record) -> Facts {
+    Facts {
+        identity: record.identity,
+        parent: record.parent,
+        appends: record.begun == Begun::Continued,
+        aside: record.aside,
+        is_answered: matches!(record.end, Some(End::Answered(_))),
+        sampled: record.outcome.token_ids.len(),
+    }
+}
+
+/// A call under way. Dropped before its end, it is one whose client has hung up.
+pub(crate) struct Flight {
+    pub(crate) episode: Arc<Episode>,
+    index: Option<usize>,
+    ended: bool,
+}
+
+impl Flight {
+    /// Writes down that the call's prompt goes to the inference engine now. Gives its index.
+    pub(crate) fn begin(&mut self, mut record: Record) -> Result<u32, Refusal> {
+        let mut state = self.episode.state();
+        if state.is_over {
+            return Err(Refusal::key("The episode of this API key has ended."));
+        }
+        record.timings.asked_us = micros(self.episode.opened, record.asked);
+        record.timings.queue_us = micros(record.asked, Instant::now());
+        // The prompt is kept here, in the conversation with a mask, and in what the episode gives in the
+        // end; the messages beside the request.
+        state.bytes += record.request.bytes() * 2 + record.prompt.len() * 13;
+        let index = state.records.len();
+        state.records.push(record);
+        self.index = Some(index);
+        Ok(trace::count(index))
+    }
+
+    /// Writes down what was sampled. Gives how the generation ended, if it has.
+    pub(crate) fn push(&self, chunk: Chunk) -> Result<Option<Finished>, Refusal> {
+        let mut state = self.episode.state();
+        let ended = || Refusal::key("The episode of this API key has ended.");
+        let record = self.index.and_then(|it| state.records.get_mut(it)).ok_or_else(ended)?;
+        let sent = record.timings.asked_us + record.timings.queue_us;
+        let now = micros(self.episode.opened, Instant::now()).saturating_sub(sent);
+        if record.outcome.token_ids.is_empty() {
+            record.timings.first_token_us = now;
+        }
+        record.timings.generation_us = now;
+        let bytes = chunk.token_ids.len() * 13;
+        let is_last = record.outcome.push(chunk).map_err(|error| Refusal::from(&error))?;
+        let finished = is_last.then(|| record.outcome.finished.clone()).flatten();
+        state.bytes += bytes;
+        Ok(finished)
+    }
+
+    /// Everything that was sampled.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let state = self.episode.state();
+        let record = self.index.and_then(|it| state.records.get(it));
+        record.map(|it| it.outcome.clone()).unwrap_or_default()
+    }
+
+    /// Writes down the answer, before the client is given the end of it: then it may come back with it.
+    pub(crate) fn answer(&mut self, finished: &Finished, response: Bytes, known: (Digest, Node)) {
+        self.ended = true;
+        let mut state = self.episode.state();
+        let Some((index, record)) =
+            self.index.and_then(|it| Some((it, state.records.get_mut(it)?)))
+        else {
+            return;
+        };
+        // What the engine has seen is what was sampled from.
+        if let Some(seen) = &finished.prompt {
+            record.prompt = seen.as_slice().into();
+        }
+        record.end = Some(End::Answered(finished.finish.clone()));
+        record.response = Kept::of(response, self.episode.limits.kept_bytes);
+        let (digest, node) = known;
+        record.node = Some(Arc::new(node));
+        let Timings { asked_us, queue_us, generation_us, .. } = record.timings;
+        let before = asked_us + queue_us + generation_us;
+        record.timings.answer_us =
+            micros(self.episode.opened, Instant::now()).saturating_sub(before);
+        let bytes = record.response.bytes() * 2;
+        state.bytes += bytes;
+        state.answers.insert(digest, index);
+    }
+
+    /// Writes down that there is no answer.
+    pub(crate) fn end(&mut self, end: End) {
+        self.ended = true;
+        let mut state = self.episode.state();
+        if let Some(record) = self.index.and_then(|it| state.records.get_mut(it)) {
+            record.end = Some(end);
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(End::HungUp);
+        }
+        self.episode.state().running -= 1;
+    }
+}
+
+fn micros(from: Instant, to: Instant) -> u64 {
+    u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
+}

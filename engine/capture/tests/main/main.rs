@@ -1,0 +1,12 @@
+//! The endpoint as harnesses see it, and what is captured of them.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod client;
+mod conversations;
+mod latency;
+mod limits;
+mod mock;
+mod openai;
+mod rig;
+mod trace;
