@@ -132,6 +132,25 @@ def hang_up(client):
     stream.close()
 
 
+def turns(client):
+    """Four greedy turns, every other one streamed, of a model that may say anything."""
+    messages = [{"role": "system", "content": "You play."}, user("Where?")]
+    for turn in range(4):
+        more = {"model": "tiny", "messages": messages, "temperature": 0, "max_tokens": 24, "logprobs": True}
+        if turn % 2:
+            text, counted = "", 0
+            for chunk in client.chat.completions.create(stream=True, **more):
+                text += chunk.choices[0].delta.content or ""
+                logprobs = chunk.choices[0].logprobs
+                counted += len(logprobs.content) if logprobs else 0
+            assert 0 < counted <= 24, counted
+        else:
+            answer = client.chat.completions.create(**more)
+            text = answer.choices[0].message.content
+            assert len(answer.choices[0].logprobs.content) == answer.usage.completion_tokens
+        messages += [{"role": "assistant", "content": text}, user(f"And then? {turn}")]
+
+
 async def crowd(base_url, api_key):
     async with AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=300) as client:
 

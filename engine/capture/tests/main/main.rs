@@ -4,7 +4,6 @@
 
 mod client;
 mod conversations;
-mod latency;
 mod limits;
 mod mock;
 mod openai;

@@ -3,13 +3,14 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::expect_used,
     clippy::needless_pass_by_value,
     clippy::print_stdout,
     clippy::unwrap_used,
-    clippy::expect_used,
     reason = "these are tests"
 )]
 
+mod capture;
 mod channels;
 mod drift;
 mod faults;
