@@ -234,6 +234,17 @@ impl Chat {
         self.render_few(messages.into(), true)
     }
 
+    /// Renders a condensed history with the model's words behind it, and nothing behind those.
+    pub(crate) fn render_ended(
+        &self,
+        window: &Window,
+        said: &Message,
+    ) -> Result<String, ChatError> {
+        let mut messages = window.messages();
+        messages.push(said.to_value());
+        self.render_few(messages.into(), false)
+    }
+
     fn render_few(&self, messages: Value, generation_prompt: bool) -> Result<String, ChatError> {
         let tools = self.few_tools.as_ref();
         Ok(self.template.render_values(messages, generation_prompt, tools, &self.variables)?)

@@ -255,14 +255,13 @@ impl Conversation {
         let delta = match delta {
             Some(delta) => delta,
             // Kept though it was rewritten: the delta is what stands behind other words.
-            None => {
-                let probe = Message { content: Some(delta::SENTINEL.to_owned()), ..said.clone() };
-                own = self.chat.render_round(&self.window, &probe, messages)?;
-                match own.split_once(delta::SENTINEL) {
-                    Some((_, delta)) => delta,
-                    None => return Ok(Step::Fork(why.unwrap_or(Why::Words))),
+            None => match self.behind(said, messages)? {
+                Some(delta) => {
+                    own = delta;
+                    &own
                 }
-            }
+                None => return Ok(Step::Fork(why.unwrap_or(Why::Words))),
+            },
         };
         let behind = delta.strip_prefix(ending.closed.as_str());
         let (behind, why) = match behind {
@@ -284,6 +283,20 @@ impl Conversation {
             self.rendered = Some(after);
         }
         Ok(Step::Append { ids, kept: why })
+    }
+
+    /// What the template puts behind the model's words, whatever it would write for them.
+    fn behind(&self, said: &Message, messages: &[Message]) -> Result<Option<String>, ChatError> {
+        if said.tool_calls.is_empty() {
+            let probe = Message { content: Some(delta::SENTINEL.to_owned()), ..said.clone() };
+            let probed = self.chat.render_round(&self.window, &probe, messages)?;
+            return Ok(probed.split_once(delta::SENTINEL).map(|(_, delta)| delta.to_owned()));
+        }
+        // Behind the content come the calls: what is wanted comes behind those, too.
+        let after = self.chat.render_round(&self.window, said, messages)?;
+        let ended = self.chat.render_ended(&self.window, said)?;
+        let words = ended.strip_suffix(self.chat.closing.text.as_str());
+        Ok(words.and_then(|words| after.strip_prefix(words)).map(ToOwned::to_owned))
     }
 
     /// Compares the condensed history with the full one. If they say different things, or the condensed

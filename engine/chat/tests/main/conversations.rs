@@ -384,3 +384,25 @@ fn a_turn_goes_on_in_the_ids_of_another_engine() {
     conversation.observe(&[Message::user("A wall.")]).unwrap();
     assert_eq!(text(&conversation, &chat), chat.render(conversation.messages()).unwrap());
 }
+
+#[test]
+fn calls_that_the_template_writes_otherwise_are_kept_once() {
+    let chat = chat("bytes", "chatml", Rewrites::Keep, true);
+    let mut conversation = chat.begin(start()).unwrap();
+    let model = chat.model();
+    // Other spaces in the JSON than the template's.
+    let said = "<tool_call>\n{\"name\":\"look_up\",\"arguments\":{}}\n</tool_call>";
+    let call = ToolCall { id: "1".into(), name: "look_up".into(), arguments: "{}".into() };
+    conversation.sampled(&model.encode(&format!("{said}{CHATML_END}")).unwrap());
+    conversation.said_as(Message { tool_calls: vec![call.clone()], ..Message::assistant("") });
+    let before = conversation.prompt().to_vec();
+    let continuation = conversation.observe(&[Message::tool(&call, "found")]).unwrap();
+    let delta = "\n<|im_start|>user\n<tool_response>\nfound\n</tool_response><|im_end|>\n\
+                 <|im_start|>assistant\n";
+    let delta = model.encode(delta).unwrap();
+    assert_eq!(
+        continuation,
+        Continuation::Appended { tokens: delta.len(), kept: Some(Why::Words) }
+    );
+    assert_eq!(conversation.prompt(), [before, delta].concat());
+}
