@@ -91,6 +91,29 @@ fn calls_of_tools_and_their_answers_continue() {
 }
 
 #[test]
+fn a_template_that_wants_to_see_calls_is_shown_them() {
+    let strict = "{%- for m in messages %}{%- if m.role == 'tool' and not \
+                  messages[loop.index0 - 1].tool_calls %}{{ raise_exception('no call') }}{%- endif \
+                  %}{%- endfor %}";
+    let mut options = rig::options();
+    options.template_source = options.template_source.map(|it| format!("{strict}{it}"));
+    let rig = Rig::with(options, std::time::Duration::ZERO);
+    let key = rig.open();
+    let client = client(&rig, &key);
+    let more = json!({"tools": tools()});
+    let said = client.said_with(&[user("call tightly")], more.clone());
+    assert_eq!(said["content"], Value::Null);
+    let id = &said["tool_calls"][0]["id"];
+    let found = json!({"role": "tool", "tool_call_id": id, "content": "found"});
+    client.said_with(&[user("call tightly"), said.clone(), found], more);
+    let captured = rig.capture.close(&key).unwrap();
+    assert_eq!(captured.calls[1].begun, Begun::Continued);
+    let text = rig.mock.model.decode(&captured.generations[1].prompt_token_ids, false).unwrap();
+    // Once in the instructions, once as it was said.
+    assert_eq!(text.matches("</tool_call>").count(), 2, "{text}");
+}
+
+#[test]
 fn what_was_edited_is_a_branch_and_who_else_speaks_is_auxiliary() {
     let rig = Rig::new();
     let key = rig.open();

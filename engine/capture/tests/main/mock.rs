@@ -58,6 +58,9 @@ fn reply(asked: &str) -> String {
                    \"é\"}}\n</tool_call>\n<tool_call>\n{\"name\": \"look_up\", \"arguments\": {}}\n\
                    </tool_call>"
             .to_owned(),
+        "call tightly" => {
+            "<tool_call>\n{\"name\":\"look_up\",\"arguments\":{}}\n</tool_call>".to_owned()
+        }
         "think" => "<think>\nHm, 漢.\n</think>\n\nYes 🙂.".to_owned(),
         "slow" => "word ".repeat(2000),
         other => format!("You said {other:?}, é漢🙂."),
