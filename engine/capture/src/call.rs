@@ -151,14 +151,16 @@ impl Running {
             cached: finished.cached_tokens,
         };
         let whole = Bytes::from(self.whole(&said, finish, usage, &outcome, seen));
-        let mut conversation = self.prepared.conversation.clone();
-        if let Some(seen) = seen {
-            conversation.engine_prompt(seen);
-        }
-        conversation.sampled(&outcome.token_ids);
         let digest = self.prepared.trail.answered(&said);
-        let node = Node { conversation, chat: self.prepared.chat, said };
-        self.flight.answer(finished, whole.clone(), (digest, node));
+        // Nothing comes behind the end, so that it is there.
+        let node = self.prepared.conversation.take().map(|mut conversation| {
+            if let Some(seen) = seen {
+                conversation.engine_prompt(seen);
+            }
+            conversation.sampled(&outcome.token_ids);
+            (digest, Node { conversation, chat: self.prepared.chat, said })
+        });
+        self.flight.answer(finished, whole.clone(), node);
         Ok(Last { calls, finish, usage, whole })
     }
 

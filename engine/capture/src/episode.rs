@@ -251,7 +251,12 @@ impl Flight {
     }
 
     /// Writes down the answer, before the client is given the end of it: then it may come back with it.
-    pub(crate) fn answer(&mut self, finished: &Finished, response: Bytes, known: (Digest, Node)) {
+    pub(crate) fn answer(
+        &mut self,
+        finished: &Finished,
+        response: Bytes,
+        known: Option<(Digest, Node)>,
+    ) {
         self.ended = true;
         let mut state = self.episode.state();
         let Some((index, record)) =
@@ -265,15 +270,15 @@ impl Flight {
         }
         record.end = Some(End::Answered(finished.finish.clone()));
         record.response = Kept::of(response, self.episode.limits.kept_bytes);
-        let (digest, node) = known;
-        record.node = Some(Arc::new(node));
+        let (digest, node) = known.unzip();
+        record.node = node.map(Arc::new);
         let Timings { asked_us, queue_us, generation_us, .. } = record.timings;
         let before = asked_us + queue_us + generation_us;
         record.timings.answer_us =
             micros(self.episode.opened, Instant::now()).saturating_sub(before);
         let bytes = record.response.bytes() * 2;
         state.bytes += bytes;
-        state.answers.insert(digest, index);
+        state.answers.extend(digest.map(|it| (it, index)));
     }
 
     /// Writes down that there is no answer.

@@ -19,7 +19,8 @@ const TAIL: usize = 16;
 
 /// A call that is ready to be sampled for.
 pub(crate) struct Prepared {
-    pub(crate) conversation: Conversation,
+    /// Up to the prompt.
+    pub(crate) conversation: Option<Conversation>,
     pub(crate) chat: Digest,
     pub(crate) trail: Trail,
     pub(crate) begun: Begun,
@@ -64,7 +65,7 @@ pub(crate) fn prepare(
     let reasons = !open.is_empty()
         && chats.model().decode(tail, false).is_ok_and(|it| it.trim_end().ends_with(open));
     Ok(Prepared {
-        conversation,
+        conversation: Some(conversation),
         chat: known.digest,
         trail,
         begun,

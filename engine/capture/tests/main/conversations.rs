@@ -127,7 +127,7 @@ fn what_was_edited_is_a_branch_and_who_else_speaks_is_auxiliary() {
     client.said(&messages);
     messages[2]["content"] = "Something else.".into();
     client.said(&messages);
-    client.said(&[system("You find titles."), user("x"), title.clone()]);
+    client.said(&[system("You find titles."), user("x"), title]);
     let body = json!({"messages": [system("You play."), user("aside")]}).to_string();
     let (status, _) =
         client.ask("POST", "/v1/chat/completions", "x-envmill-kind: auxiliary\r\n", &body);
