@@ -1,8 +1,9 @@
 //! What does the endpoint for captured harnesses add to an upstream of fixed latency?
 //!
 //! `capture-latency [CLIENTS] [TURNS] [LATENCY_MS] [MESSAGE_BYTES] [FOLDER] [TEMPLATE]`; default 32 clients,
-//! conversations of 50 turns, an upstream of 20 ms, messages of 400 bytes, and the small tokenizer and the
-//! ChatML template of `engine/chat`'s tests. Each client sends all messages at each turn, as harnesses do.
+//! conversations of 50 turns, an upstream of 100 ms, messages of 400 bytes, and the small tokenizer and the
+//! ChatML template of `engine/chat`'s tests. Each client sends all messages at each turn, as harnesses do;
+//! they begin spread over the upstream's latency. Clients, endpoint and upstream share the machine.
 //!
 //! *Added* is between two timestamps of the engine: from a request's head to the prompt's being handed to
 //! the upstream, and from the upstream's last token to the answer's being handed to the connection. What
@@ -83,7 +84,7 @@ fn main() -> Result<()> {
         Ok(arguments.get(index).map_or(Ok(usual), |text| text.parse())?)
     };
     let (clients, turns) = (number(0, 32)?, number(1, 50)?);
-    let latency = Duration::from_millis(number(2, 20)? as u64);
+    let latency = Duration::from_millis(number(2, 100)? as u64);
     let bytes = number(3, 400)?;
     let fixtures = "engine/chat/tests/fixtures";
     let folder = arguments.get(4).cloned().unwrap_or_else(|| format!("{fixtures}/bytes"));
@@ -109,7 +110,15 @@ fn main() -> Result<()> {
         let keys: Vec<_> = (0..clients).map(|_| capture.open(None)).collect::<Result<_, _>>()?;
         let timers = tokio::spawn(late(latency));
         let harnesses: Vec<_> = (0..clients)
-            .map(|it| tokio::spawn(play(address, keys[it].as_str().to_owned(), turns, bytes)))
+            .map(|it| {
+                let key = keys[it].as_str().to_owned();
+                // Not all at once: with an upstream of fixed latency they would stay in step.
+                let delay = latency.mul_f64(it as f64 / clients as f64);
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    play(address, key, turns, bytes).await
+                })
+            })
             .collect();
         let mut trips = Vec::new();
         for harness in harnesses {
