@@ -141,6 +141,7 @@ async fn begin(
     let request = envmill_inference::Request {
         id,
         prompt: Arc::clone(&prepared.prompt),
+        messages: None,
         sampling: Arc::new(ask.sampling.clone()),
         max_tokens: prepared.max_tokens,
         seed: ask.seed,

@@ -1,6 +1,7 @@
 //! The `envmill` command.
 
 mod audit;
+mod capture;
 mod env;
 mod play;
 mod pool;
@@ -34,6 +35,8 @@ enum Command {
     Run(Box<play::Arguments>),
     /// Play environments for trainers, which drive it over gRPC.
     Serve(serve::Arguments),
+    /// Let harnesses that speak OpenAI's API play by themselves, and keep what they say by token ids.
+    Capture(capture::Arguments),
     /// Hold what a trainer has received against what it was promised.
     Audit(audit::Arguments),
     /// Take every decision of a flight recording again, and compare.
@@ -77,6 +80,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, host: &Host) -> 
     let result = match arguments.command {
         Command::Run(arguments) => play::run(*arguments, host),
         Command::Serve(arguments) => serve::run(arguments, host),
+        Command::Capture(arguments) => capture::run(arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::ReplayCore(arguments) => replay::run(&arguments),
         Command::Env { command } => env::run(command, host),

@@ -1,10 +1,12 @@
 //! A language model as a policy: the channels to its inference engine, and the agent that plays with it.
 
+mod capture;
 mod default_agent;
 mod policy;
 mod spec;
 mod start;
 
+pub use capture::{CaptureSetup, CaptureSetupError};
 pub use policy::LanguageModel;
 pub use spec::{Channel, ModelSpec, ModelSpecError};
 pub use start::{ModelError, ModelSetup};

@@ -116,26 +116,44 @@ impl ModelSetup {
             None => default_agent::for_schema(schema)
                 .map_err(|why| ModelError::NoAgent { spec: self.spec.clone(), why })?,
         };
-        let runtime = runtime().map_err(ModelError::Runtime)?;
+        let Connected { pool, folder, context_tokens, runtime } =
+            connect(&self.spec, options.model.clone())?;
+        let mut options = options;
+        options.limits.context_tokens = options.limits.context_tokens.or(context_tokens);
         let handle = runtime.handle().clone();
-        let (folder, options) = folder(&self.spec, options, &runtime)?;
-        let facts = folder.as_deref().map(ModelFacts::load).transpose();
-        let facts = facts.map_err(ModelError::Channel)?;
-        let pool = Pool::new(
-            PoolOptions {
-                vocabulary: facts.as_ref().map(|it| it.vocab_size),
-                ..PoolOptions::default()
-            },
-            handle.clone(),
-        );
-        for replica in &self.spec.replicas {
-            let engine = channel(&self.spec, replica, facts.as_ref(), &handle);
-            pool.add(replica.clone(), engine.map_err(ModelError::Channel)?);
-        }
         let agent = Agent::new(options, folder.as_deref(), Arc::new(pool.clone()))?;
         let agents = Agents::new(Arc::new(agent), handle, waker);
         Ok(LanguageModel::new(agents, pool, runtime))
     }
+}
+
+/// Replicas that can be asked.
+pub(super) struct Connected {
+    pub(super) pool: Pool,
+    /// The model's, where its inference engine takes token ids.
+    pub(super) folder: Option<PathBuf>,
+    /// What the inference engine says of its context.
+    pub(super) context_tokens: Option<u32>,
+    pub(super) runtime: Runtime,
+}
+
+/// Connects to the replicas of a model, whose folder the user has named or not.
+pub(super) fn connect(spec: &ModelSpec, model: Option<String>) -> Result<Connected, ModelError> {
+    let runtime = runtime().map_err(ModelError::Runtime)?;
+    let handle = runtime.handle().clone();
+    let (folder, context_tokens) = folder(spec, model, &runtime)?;
+    let facts = folder.as_deref().map(ModelFacts::load).transpose();
+    let facts = facts.map_err(ModelError::Channel)?;
+    let options = PoolOptions {
+        vocabulary: facts.as_ref().map(|it| it.vocab_size),
+        ..PoolOptions::default()
+    };
+    let pool = Pool::new(options, handle.clone());
+    for replica in &spec.replicas {
+        let engine = channel(spec, replica, facts.as_ref(), &handle);
+        pool.add(replica.clone(), engine.map_err(ModelError::Channel)?);
+    }
+    Ok(Connected { pool, folder, context_tokens, runtime })
 }
 
 fn runtime() -> std::io::Result<Runtime> {
@@ -230,11 +248,11 @@ fn key(variable: &str) -> Option<String> {
 /// The folder of the model where it is needed, and how long its context is, as far as somebody knows.
 fn folder(
     spec: &ModelSpec,
-    mut options: AgentOptions,
+    model: Option<String>,
     runtime: &Runtime,
-) -> Result<(Option<PathBuf>, AgentOptions), ModelError> {
+) -> Result<(Option<PathBuf>, Option<u32>), ModelError> {
     let url = match spec.channel {
-        Channel::OpenAi => return Ok((None, options)),
+        Channel::OpenAi => return Ok((None, None)),
         Channel::VllmHttp => spec.replicas.first().map(String::as_str),
         Channel::VllmGrpc => spec.replicas.first().and_then(|it| it.split_once('+')).map(|it| it.1),
         Channel::VllmCore | Channel::VllmMemory => None,
@@ -247,23 +265,19 @@ fn folder(
             match asked {
                 Ok(Ok(served)) => Some(served),
                 // It may still be starting, and everything else is known.
-                Ok(Err(error)) if options.model.is_none() => {
-                    return Err(ModelError::Channel(error));
-                }
+                Ok(Err(error)) if model.is_none() => return Err(ModelError::Channel(error)),
                 Ok(Err(_)) | Err(_) => None,
             }
         }
         None => None,
     };
-    if let Some(served) = &served {
-        options.limits.context_tokens = options.limits.context_tokens.or(served.context_tokens);
-    }
-    if let Some(folder) = &options.model {
-        return Ok((Some(folder.into()), options));
+    let context_tokens = served.as_ref().and_then(|it| it.context_tokens);
+    if let Some(folder) = model {
+        return Ok((Some(folder.into()), context_tokens));
     }
     let said = match served.and_then(|it| it.folder) {
         Some(folder) if Path::new(&folder).join("tokenizer.json").exists() => {
-            return Ok((Some(folder.into()), options));
+            return Ok((Some(folder.into()), context_tokens));
         }
         Some(folder) => format!("the inference engine serves `{folder}`, which is no folder here"),
         None => "the inference engine does not say what it serves".to_owned(),

@@ -43,6 +43,7 @@ fn captures(route: Route) {
         let request = Request {
             id: RequestId(1 << 60),
             prompt: generated.prompt_token_ids.as_slice().into(),
+            messages: None,
             sampling: Arc::new(Sampling { temperature: 0.0, ..Sampling::default() }),
             max_tokens: 24,
             seed: None,

@@ -203,6 +203,7 @@ pub(super) fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Request {
     Request {
         id: RequestId(id),
         prompt: prompt.into(),
+        messages: None,
         sampling: std::sync::Arc::default(),
         max_tokens,
         seed: None,

@@ -19,6 +19,7 @@ fn requests() -> impl Strategy<Value = Request> {
         |(prompt, (temperature, top_k, stop_token_ids), stop, logprobs, seed)| Request {
             id: RequestId(1),
             prompt: prompt.into(),
+            messages: None,
             sampling: Arc::new(Sampling {
                 temperature,
                 top_k,
