@@ -14,4 +14,5 @@ mod capture;
 mod channels;
 mod drift;
 mod faults;
+mod harness;
 mod rig;
