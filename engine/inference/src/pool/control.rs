@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::{Control, Error, ErrorKind, Inference, PauseMode};
 
-use super::replicas::Shared;
+use super::{replicas::Shared, seats::SeatId};
 
 /// Tells all replicas at once. One that fails an update of weights gets nothing any more; the others go
 /// on, and only if there are none is that an error.
@@ -33,7 +33,7 @@ pub(super) async fn all(shared: &Arc<Shared>, control: Control) -> Result<(), Er
             Err(error) => {
                 tracing::warn!("a replica did not take {control:?}: {error}");
                 if update && error.kind != ErrorKind::Unsupported {
-                    shared.state().seats.distrust(id);
+                    distrust(shared, id);
                 } else {
                     shared.failed(id, &error);
                 }
@@ -53,6 +53,19 @@ pub(super) async fn all(shared: &Arc<Shared>, control: Control) -> Result<(), Er
         return Ok(());
     }
     Err(first.unwrap_or_else(|| Error::new(ErrorKind::Lost, "no replica answered")))
+}
+
+/// Nobody knows what it samples from now on: it stays paused, and what it had goes on elsewhere.
+fn distrust(shared: &Shared, id: SeatId) {
+    let mut state = shared.state();
+    state.seats.distrust(id);
+    let its = state.running.values().filter_map(|it| it.at.filter(|(seat, _)| *seat == id));
+    let requests: Vec<_> = its.map(|(_, request)| request).collect();
+    let engine = state.engines.get(&id).cloned();
+    drop(state);
+    if let Some(engine) = engine {
+        engine.abort(&requests);
+    }
 }
 
 /// Gives a replica that came back the weights that the others have.

@@ -61,6 +61,8 @@ pub(super) struct State {
     pub(super) running: HashMap<RequestId, Running>,
     /// So many updates are under way: nothing is given out until they are over.
     pub(super) held: u32,
+    /// Gone when the last of them is over.
+    updating: Option<oneshot::Receiver<()>>,
     /// The last weights that all were given.
     pub(super) weights: Option<PathBuf>,
     pub(super) version: Option<PolicyVersion>,
@@ -174,7 +176,7 @@ impl Pool {
     /// is first looked at, no request is handed to a replica before that is over.
     ///
     /// `pause` says what becomes of generations under way. Those that are aborted go on from their tokens
-    /// on the new weights.
+    /// on the new weights. Updates are done one after another, in the order of their calls.
     ///
     /// # Errors
     ///
@@ -191,8 +193,14 @@ impl Pool {
     ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let held = Held::new(&self.shared);
         let shared = Arc::clone(&self.shared);
+        let (over, is_over) = oneshot::channel();
+        let before = shared.state().updating.replace(is_over);
         async move {
-            let _held = held;
+            let (_held, _over) = (held, over);
+            if let Some(before) = before {
+                // It sends nothing: its end is what is waited for.
+                let _ = before.await;
+            }
             let Some(folder) = weights else {
                 return control::all(&shared, Control::SetVersion(version)).await;
             };
@@ -358,7 +366,13 @@ impl Shared {
     pub(super) fn failed(&self, seat: SeatId, error: &Error) {
         let mut state = self.state();
         let weights = state.weights.is_some() || state.version.is_some();
-        state.seats.failed(seat, error.kind, weights, Instant::now(), &self.options);
+        let now = Instant::now();
+        let ejected = state.seats.failed(seat, error.kind, weights, now, &self.options);
+        let ejected = ejected.map(str::to_owned);
+        drop(state);
+        if let Some(name) = ejected {
+            tracing::warn!(replica = name, "an inference engine gets nothing for a while: {error}");
+        }
     }
 }
 

@@ -185,13 +185,13 @@ impl Seats {
         weights: bool,
         now: Instant,
         options: &PoolOptions,
-    ) {
-        let Some(seat) = self.seat(id) else { return };
+    ) -> Option<&str> {
+        let seat = self.seat(id)?;
         seat.failures += 1;
         let ejected = seat.ejected_until.is_some_and(|until| until > now);
         let eject = match kind {
             // The request's fault.
-            ErrorKind::Refused | ErrorKind::Unsupported => return,
+            ErrorKind::Refused | ErrorKind::Unsupported => return None,
             // Gone: everything else that it gets fails as well.
             ErrorKind::Lost => {
                 seat.stale |= weights;
@@ -202,7 +202,7 @@ impl Seats {
         };
         // Many requests fail at once when it goes; they are one failure.
         if ejected {
-            return;
+            return None;
         }
         seat.row = seat.row.saturating_add(1);
         if eject {
@@ -210,6 +210,7 @@ impl Seats {
             let rest = options.ejected_min.saturating_mul(doubled).min(options.ejected_max);
             seat.ejected_until = Some(now + rest);
         }
+        eject.then_some(&seat.name)
     }
 
     /// Its weights are unknown.
