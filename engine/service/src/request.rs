@@ -12,12 +12,15 @@ use envmill_wire as wire;
 use serde::de::IgnoredAny;
 
 use crate::{
-    Desk, Environment, JobPolicy,
+    Desk, Environment, JobPolicy, Weights,
     refusal::Refusal,
     sampling::{self, How},
     tasks,
 };
 
+/// Said to whoever gives weights to a job that no model plays.
+pub(crate) const NO_WEIGHTS: &str =
+    "weights: only the inference engines of a job whose policy is `model` load weights";
 /// The longest name of a job.
 const NAME_BYTES_MAX: usize = 128;
 /// Episodes pause while so many records wait to be sent, where a job does not say.
@@ -121,6 +124,10 @@ impl Request {
             .ok_or_else(|| Refusal::argument("version: too large"))?;
         job.version = Some(wire::version(version));
         let in_flight = in_flight(job.in_flight)?;
+        let policy = job.policy.as_ref().and_then(|it| it.policy.as_ref());
+        if !job.weights.is_empty() && !matches!(policy, Some(wire::policy::Policy::Model(_))) {
+            return Err(Refusal::argument(NO_WEIGHTS));
+        }
         let options = JobOptions {
             episodes,
             group,
@@ -182,6 +189,18 @@ impl Request {
             Some(wire::policy::Policy::Model(_)) => JobPolicy::Model,
             Some(wire::policy::Policy::Random(_)) | None => JobPolicy::Random,
         }
+    }
+
+    /// The weights that it begins with, if they are to be loaded.
+    pub(crate) fn weights(&self) -> Option<Weights> {
+        let folder = (!self.job.weights.is_empty()).then(|| self.job.weights.clone().into());
+        folder.is_some().then(|| Weights {
+            version: self.version,
+            folder,
+            // Nothing of this job is in flight yet.
+            in_flight: InFlight::Keep,
+            abort: self.job.in_flight() == wire::InFlight::Resume,
+        })
     }
 
     /// Who says what its episodes were worth, if not the environment.

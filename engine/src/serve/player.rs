@@ -236,12 +236,14 @@ impl Player for FleetPlayer {
     fn order(&self, job: JobKey, order: Order) {
         let shared = Arc::clone(&self.shared);
         self.control.send_later(move || {
-            let job = *shared.jobs().ids.get(&job)?;
+            let job = shared.jobs().ids.get(&job).copied();
+            if let Order::Weights(weights) = order {
+                shared.policies.weights(job, weights);
+                return None;
+            }
+            let job = job?;
             Some(match order {
-                Order::Weights(weights) => {
-                    shared.policies.weights(weights);
-                    return None;
-                }
+                Order::Weights(_) => return None,
                 Order::Version(version, in_flight) => {
                     Input::PolicyVersion { job, version, in_flight }
                 }

@@ -28,8 +28,8 @@ struct Table {
     sampler: Result<Sampler, String>,
     /// The environment's language model, or why there is none.
     model: Result<LanguageModel, String>,
-    /// A version that the model gets once no episode is in flight.
-    coming: Option<Weights>,
+    /// Versions that the model gets once no episode of their jobs is in flight.
+    coming: Vec<(JobId, Weights)>,
     /// Told if the model's inference engines do not take a version.
     failed: Arc<dyn Fn(String) + Send + Sync>,
     /// Turns of one batch on their way to the model.
@@ -71,7 +71,7 @@ impl JobPolicies {
         Self(Arc::new(Mutex::new(Table {
             sampler,
             model,
-            coming: None,
+            coming: Vec::new(),
             failed: Arc::new(failed),
             thinking: Vec::new(),
             waker,
@@ -92,14 +92,21 @@ impl JobPolicies {
         }
     }
 
-    /// The version that is announced next is one of the model's weights.
-    pub(super) fn weights(&self, weights: Weights) {
+    /// The version that this job announces next is one of the model's weights. The model gets them as well
+    /// if the job has ended: a trainer that waits for all episodes of a step announces what it made of them
+    /// when there is no job any more.
+    pub(super) fn weights(&self, job: Option<JobId>, weights: Weights) {
         let table = &mut *self.table();
-        // What is in flight is to end on the weights that it began on.
-        if weights.in_flight == InFlight::Drain {
-            table.coming = Some(weights);
-        } else {
-            table.update(weights);
+        match job {
+            // What is in flight is to end on the weights that it began on.
+            Some(job) if weights.in_flight == InFlight::Drain => table.coming.push((job, weights)),
+            _ => {
+                // What waited would come after what is newer.
+                table
+                    .coming
+                    .retain(|(it, older)| Some(*it) != job || older.version > weights.version);
+                table.update(weights);
+            }
         }
     }
 
@@ -131,14 +138,14 @@ impl JobPolicies {
         if let Some(Seat::Trainer { desk, .. }) = table.seat(job) {
             desk.set_version(version);
         }
-        if let Some(weights) = table.coming.take_if(|it| it.version <= version) {
-            table.update(weights);
-        }
+        table.came(job, version);
     }
 
     /// A job has ended.
     pub(super) fn remove(&self, job: JobId) {
         let table = &mut *self.table();
+        // It has nothing in flight now, whatever it waited for.
+        table.came(job, PolicyVersion(u64::MAX));
         if let Some(seat) = table.seat(job) {
             *seat = Seat::Nobody;
         }
@@ -158,6 +165,16 @@ impl JobPolicies {
 impl Table {
     fn seat(&mut self, job: JobId) -> Option<&mut Seat> {
         self.seats.get_mut(job.0.checked_sub(self.first)? as usize)
+    }
+
+    /// Gives the model the newest of a job's versions that have waited, up to this one.
+    fn came(&mut self, job: JobId, version: PolicyVersion) {
+        let is_due =
+            |(it, weights): &mut (JobId, Weights)| *it == job && weights.version <= version;
+        let due = self.coming.extract_if(.., is_due).map(|(_, weights)| weights);
+        if let Some(weights) = due.max_by_key(|it| it.version) {
+            self.update(weights);
+        }
     }
 
     /// Gives the model a version.
@@ -310,6 +327,32 @@ mod tests {
         for (_, action) in &said[3..] {
             assert!(action.as_ref().unwrap_err().contains("no policy"), "{action:?}");
         }
+    }
+
+    #[test]
+    fn weights_that_wait_for_a_job_go_with_it() {
+        let policies = policies();
+        let weights = |version, in_flight| Weights {
+            version: PolicyVersion(version),
+            folder: None,
+            in_flight,
+            abort: false,
+        };
+        let waiting = || -> Vec<_> {
+            policies.table().coming.iter().map(|(job, it)| (job.0, it.version.0)).collect()
+        };
+        policies.weights(Some(JobId(0)), weights(1, InFlight::Drain));
+        policies.weights(Some(JobId(1)), weights(1, InFlight::Drain));
+        policies.weights(Some(JobId(1)), weights(2, InFlight::Drain));
+        policies.set_version(JobId(1), PolicyVersion(1));
+        assert_eq!(waiting(), [(0, 1), (1, 2)], "each job's versions are its own");
+        // It is newer than what waits, and comes at once.
+        policies.weights(Some(JobId(1)), weights(3, InFlight::Keep));
+        assert_eq!(waiting(), [(0, 1)]);
+        policies.remove(JobId(0));
+        assert_eq!(waiting(), []);
+        policies.weights(None, weights(4, InFlight::Drain));
+        assert_eq!(waiting(), [], "a job that has ended waits for nothing");
     }
 
     #[test]

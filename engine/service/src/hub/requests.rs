@@ -286,18 +286,18 @@ impl Hub {
         let Some(job) = self.jobs.get_mut(&key) else { return Err(Refusal::no_job(&it.job_id)) };
         let in_flight = it.in_flight.map_or(Ok(job.in_flight), request::in_flight)?;
         if !it.weights.is_empty() && !job.has_model {
-            return Err(Refusal::argument(
-                "weights: only the inference engines of a job whose policy is `model` load weights",
-            ));
+            return Err(Refusal::argument(request::NO_WEIGHTS));
         }
+        let current = self.delivery.version(key).unwrap_or_default();
+        let waits = in_flight == InFlight::Drain && announced > played(current);
         let weights = job.has_model.then(|| Weights {
             version: announced,
             folder: (!it.weights.is_empty()).then(|| it.weights.clone().into()),
-            in_flight,
+            // What is announced again is waited for by nobody.
+            in_flight: if waits { InFlight::Drain } else { InFlight::Keep },
             abort: it.in_flight.map_or(job.aborts, |it| it == wire::InFlight::Resume as i32),
         });
-        let current = self.delivery.version(key).unwrap_or_default();
-        if in_flight == InFlight::Drain && announced > played(current) {
+        if waits {
             // What is in flight is made on the old version and is not to be stale for that: the
             // delivery hears of the new one when the last of it is over.
             job.pending = job.pending.max(Some(announced));

@@ -18,7 +18,7 @@ use prost::Message as _;
 
 use super::{Address, Hub, Job, Offer, Rings, Word};
 use crate::{
-    JobPolicy,
+    JobPolicy, Order,
     ledger::{Description, Ledger, NOTE, OpenGroups},
     metrics::Metrics,
     options::{ServiceOptions, StartError},
@@ -93,6 +93,11 @@ impl Hub {
         self.delivery.accept(key, request.terms, description.encode_to_vec().into());
         // The trainer's own first version is not announced to anybody: it is where the job begins.
         let _ = self.delivery.announce(key, super::account::delivered(request.version));
+        if let (Some(weights), Some(environment)) =
+            (request.weights(), self.environments.get(request.environment))
+        {
+            environment.player.order(key, Order::Weights(weights));
+        }
         // Nothing is kept of it that could be damaged.
         let sampling = sampling(request, &BTreeMap::new()).unwrap_or_default();
         self.play(key, id, request, Kept { sampling, ..Kept::default() });

@@ -49,6 +49,7 @@ async fn a_job_that_makes_no_sense_is_refused_by_the_field() {
         (of(|job| job.groups = 2), "groups"),
         (of(|job| job.group_rules = Some(wire::GroupRules::default())), "group_rules"),
         (of(|job| job.name = "a/b".into()), "name"),
+        (of(|job| job.weights = "/weights".into()), "weights"),
         (of(|job| job.reset_parameters = b"[1]".to_vec().into()), "reset_parameters"),
         (of(|job| job.reset_parameters = b"{\"a\":1".to_vec().into()), "reset_parameters"),
         (of(|job| job.task_set = "three".into()), "task_set"),

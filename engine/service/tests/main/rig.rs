@@ -48,6 +48,8 @@ pub(crate) struct Puppet(Arc<Mutex<State>>);
 struct State {
     ear: Ear,
     given: BTreeMap<JobKey, Given>,
+    /// What was ordered for jobs that it had not been given.
+    early: Vec<Order>,
 }
 
 impl Player for Puppet {
@@ -59,7 +61,8 @@ impl Player for Puppet {
 
     fn order(&self, job: JobKey, order: Order) {
         let mut state = self.0.lock().unwrap();
-        let Some(given) = state.given.get_mut(&job) else { return };
+        let State { given, early, .. } = &mut *state;
+        let Some(given) = given.get_mut(&job) else { return early.push(order) };
         if let Order::Version(version, InFlight::Keep) = order {
             given.version = version;
         }
@@ -80,6 +83,11 @@ impl Puppet {
     pub(crate) async fn jobs(&self, count: usize) -> Vec<Given> {
         let look = || self.0.lock().unwrap().given.values().cloned().collect::<Vec<_>>();
         wait_for(|| Some(look()).filter(|given| given.len() >= count)).await
+    }
+
+    /// What was ordered for jobs before it was given them.
+    pub(crate) fn early(&self) -> Vec<Order> {
+        self.0.lock().unwrap().early.clone()
     }
 
     /// Waits until it was told something.
@@ -247,7 +255,7 @@ impl Rig {
         options.ring_patience = Duration::MAX;
         change(&mut options);
         let opened = Opened::open(options).unwrap();
-        let state = State { ear: opened.ear(0), given: BTreeMap::new() };
+        let state = State { ear: opened.ear(0), given: BTreeMap::new(), early: Vec::new() };
         let puppet = Puppet(Arc::new(Mutex::new(state)));
         let environment = Environment {
             name: "puppet".into(),

@@ -3,7 +3,7 @@
 use envmill_client::Event;
 use envmill_core::InFlight;
 use envmill_protocol::PolicyVersion;
-use envmill_service::{Order, Played};
+use envmill_service::{Order, Played, Weights};
 use envmill_wire as wire;
 
 use crate::rig::{Rig, episodes};
@@ -62,6 +62,43 @@ async fn a_drained_version_is_current_when_the_player_says_so() {
     let record = crate::rig::trajectory(&job, 1, PolicyVersion(0));
     rig.puppet.tell(Played::Records(vec![record]));
     assert!(matches!(trainer.next().await.record, wire::Record::Stale(_)));
+}
+
+/// Weights of step 1 or later, for a language model.
+fn weights(at: u64, in_flight: InFlight) -> Order {
+    Order::Weights(Weights {
+        version: PolicyVersion(at),
+        folder: Some(format!("/weights/{at}").into()),
+        in_flight,
+        abort: false,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_gets_its_weights_with_the_job_and_with_each_version() {
+    let rig = Rig::new().await;
+    let policy = wire::policy::Policy::Model(wire::ModelPolicy {});
+    let job = wire::SubmitJob {
+        policy: Some(wire::Policy { policy: Some(policy) }),
+        version: Some(step(3)),
+        weights: "/weights/3".into(),
+        ..episodes(4)
+    };
+    let trainer = rig.submit(job).await;
+    let job = rig.puppet.job().await;
+    assert_eq!(rig.puppet.early(), [weights(3, InFlight::Keep)], "before it begins");
+    let wishes = trainer.rollouts.wishes();
+    let drain = Some(wire::InFlight::Drain);
+    wishes.announce(step(4), drain, "/weights/4").await.unwrap();
+    rig.puppet.told(weights(4, InFlight::Drain)).await;
+    rig.puppet.tell(Played::VersionCurrent(job.key, PolicyVersion(4)));
+    // The one that is current waits for nobody.
+    wishes.announce(step(4), drain, "/weights/4").await.unwrap();
+    rig.puppet.told(weights(4, InFlight::Keep)).await;
+    rig.puppet.finish(&job, 0..4);
+    rig.puppet.end(&job);
+    wishes.announce(step(5), None, "/weights/5").await.unwrap();
+    rig.puppet.told(weights(5, InFlight::Keep)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
