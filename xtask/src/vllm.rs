@@ -57,7 +57,7 @@ pub(crate) fn install() -> Result<()> {
     let wanted = fs::read(scripts.join("requirements.txt"))?;
     if fs::read(&stamp).is_ok_and(|it| it == wanted) {
         say(&format!("vLLM {VERSION} is ready in {}", folder.display()));
-        return Ok(());
+        return models(&folder, &scripts);
     }
     say(&format!("making {} with vLLM {VERSION}", folder.display()));
     fs::create_dir_all(&folder)?;
@@ -79,13 +79,25 @@ pub(crate) fn install() -> Result<()> {
     let pinned = ["--override", "overrides.txt", "--constraint", &pins, &release];
     quietly(folder.join("uv/bin/uv"), &[&install[..], &pinned].concat())?;
     // Its code asks for the metadata of a package `vllm`.
-    quietly(python.clone(), &[&text(&scripts.join("alias_dist.py"))?])?;
+    quietly(python, &[&text(&scripts.join("alias_dist.py"))?])?;
     frontend(&folder)?;
-    let maker = text(&scripts.join("make_model.py"))?;
-    for (model, seed) in MODELS {
-        quietly(python.clone(), &[&maker, model, seed])?;
-    }
     // Last, so that an installation cut short is made anew.
+    fs::write(stamp, wanted)?;
+    models(&folder, &scripts)
+}
+
+/// Makes the tests' models, unless this program has made those that are there.
+fn models(folder: &Path, scripts: &Path) -> Result<()> {
+    let (maker, stamp) = (scripts.join("make_model.py"), folder.join("models-made-by.py"));
+    let wanted = fs::read(&maker)?;
+    if fs::read(&stamp).is_ok_and(|it| it == wanted) {
+        return Ok(());
+    }
+    for (model, seed) in MODELS {
+        let mut python = Command::new(folder.join("venv/bin/python"));
+        python.args([&text(&maker)?, model, seed]).current_dir(folder);
+        run_quietly_unless_it_fails(python, true)?;
+    }
     fs::write(stamp, wanted)?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 """Do records say what the model was shown and what it said?
 
-    drift.py RECORDS LOG URL [--weights VERSION=FOLDER]... [--plant mask|turn|version]
+    drift.py RECORDS LOG URL [--weights VERSION=FOLDER]... [--aborted] [--apart]
+        [--plant mask|turn|version]
 
 RECORDS is a file of trajectories (JSON lines), LOG what vLLM's engine was asked (`log/sitecustomize.py`), URL
 the same vLLM, which is asked again. Nothing of Envmill is used here. Checked is:
@@ -11,11 +12,18 @@ the same vLLM, which is asked again. Nothing of Envmill is used here. Checked is
 4. scored again by the weights of the version that it names, each sampled token has the log-probability that
    was recorded, within 1e-3; the divergence of the two (KL, of sampled tokens) is printed.
 
+With `--aborted` generations were aborted by pauses, and the engine has seen them again with the tokens that it
+had sampled already.
+
+With `--apart` it is transformers that scores, with the folders' weights, and not the vLLM that has sampled,
+which would be wrong in the same way both times if it took only a part of the weights. Needs PyTorch.
+
 `--plant` spoils one record in one way before all that, and has to make this program fail.
 """
 
 import argparse
 import collections
+import functools
 import json
 import math
 import sys
@@ -31,6 +39,8 @@ def main():
     parser.add_argument("log")
     parser.add_argument("url")
     parser.add_argument("--weights", action="append", default=[])
+    parser.add_argument("--aborted", action="store_true")
+    parser.add_argument("--apart", action="store_true")
     parser.add_argument("--plant", choices=["mask", "turn", "version"])
     arguments = parser.parse_args()
     records = [json.loads(line) for line in open(arguments.records)]
@@ -38,8 +48,8 @@ def main():
     weights = dict(it.split("=", 1) for it in arguments.weights)
     if arguments.plant:
         plant(records, arguments.plant)
-    wrong = list(shown(records, seen)) + list(chained(records))
-    wrong += list(scored(records, arguments.url, weights))
+    wrong = list(shown(records, seen, arguments.aborted)) + list(chained(records))
+    wrong += list(scored(records, arguments.url, weights, arguments.apart))
     for line in wrong[:20]:
         print("WRONG", line)
     generations = sum(len(it["generations"]) for it in records)
@@ -70,13 +80,22 @@ def plant(records, what):
     sys.exit(f"no record in which a wrong {what} could be planted")
 
 
-def shown(records, seen):
+def shown(records, seen, aborted):
+    """Point 1."""
     recorded = collections.Counter(
         tuple(it["prompt_token_ids"]) for record in records for it in record["generations"]
     )
     for prompt, count in (recorded - seen).items():
         yield f"{count} recorded prompts of {len(prompt)} tokens that the engine has not seen"
+    begun = {
+        tuple(it["prompt_token_ids"] + it["token_ids"][:sampled])
+        for record in records
+        for it in record["generations"]
+        for sampled in range(1, len(it["token_ids"]) if aborted else 0)
+    }
     for prompt, count in (seen - recorded).items():
+        if prompt in begun:
+            continue
         yield f"{count} prompts of {len(prompt)} tokens that are in no record"
 
 
@@ -107,17 +126,21 @@ def chained(records):
                 yield f"{name}: its log-probabilities are not those of its generations"
 
 
-def scored(records, url, weights):
+def scored(records, url, weights, apart):
     """Point 4."""
     versions = sorted({span["version"] for it in records for span in it["tokens"]["policy_versions"]})
     if not weights:
         assert len(versions) <= 1, f"several versions {versions}: name their weights"
     divergence, count, worst = 0.0, 0, 0.0
     for version in versions:
-        if weights:
-            load(url, weights[str(version)])
-        with ThreadPoolExecutor(32) as pool:
-            for record, scores in zip(records, pool.map(lambda it: score(url, it["tokens"]["token_ids"]), records)):
+        if apart:
+            score_one = elsewhere(weights[str(version)])
+        else:
+            if weights:
+                load(url, weights[str(version)])
+            score_one = functools.partial(score, url)
+        with ThreadPoolExecutor(1 if apart else 32) as pool:
+            for record, scores in zip(records, pool.map(lambda it: score_one(it["tokens"]["token_ids"]), records)):
                 tokens = record["tokens"]
                 at = [v for span in tokens["policy_versions"] for v in [span["version"]] * span["tokens"]]
                 for i, score_ in enumerate(scores):
@@ -134,6 +157,23 @@ def scored(records, url, weights):
                             f"{tokens['logprobs'][i]:.5f} and is scored {score_:.5f}"
                         )
     print(f"KL {divergence / max(count, 1):.3g} over {count} sampled tokens, largest difference {worst:.3g}")
+
+
+def elsewhere(folder):
+    """What scores tokens by the weights of a folder, without vLLM."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+    def score_one(token_ids):
+        if not token_ids:
+            return []
+        with torch.no_grad():
+            likely = model(torch.tensor([token_ids])).logits[0, :-1].log_softmax(-1)
+        return [0.0] + likely.gather(1, torch.tensor(token_ids[1:])[:, None]).squeeze(1).tolist()
+
+    return score_one
 
 
 def score(url, token_ids):

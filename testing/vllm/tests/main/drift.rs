@@ -16,14 +16,6 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The command, built beside these tests (`cargo xtask vllm` does).
-pub(crate) fn envmill() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().unwrap().parent().unwrap().join("envmill");
-    assert!(path.exists(), "{} is not built: cargo build -p envmill", path.display());
-    path
-}
-
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).ok().map_or(default, |it| it.parse().unwrap())
 }
@@ -42,7 +34,7 @@ fn records_say_what_the_model_saw_and_said() {
     let options = "system = \"You answer.\"\n[action.parser.text]\nfield = \"message\"\ntrim = false\n\
         [limits]\nturn_tokens = 24\n";
     std::fs::write(&agent, options).unwrap();
-    let mut run = Command::new(envmill())
+    let mut run = Command::new(rig::envmill())
         .args(["run", "--env", "openenv-class:words_env:WordsEnv", "--quiet", "--overwrite"])
         .args(["--episodes", &episodes.to_string(), "--sessions", &sessions.to_string()])
         .arg("--python")

@@ -11,7 +11,7 @@ use envmill_inference::{Control, PauseMode};
 use serde_json::Value;
 
 use crate::{
-    drift::{envmill, repository},
+    drift::repository,
     rig::{self, Server},
 };
 
@@ -27,7 +27,7 @@ fn episodes_outlive_one_of_another_vllm() {
     let options = "[action.parser.text]\nfield = \"message\"\n[limits]\nturn_tokens = 64\n\
         [sampling]\nstreamed = true\n";
     std::fs::write(&agent, options).unwrap();
-    let mut run = Command::new(envmill())
+    let mut run = Command::new(rig::envmill())
         .args([
             "run",
             "--env",

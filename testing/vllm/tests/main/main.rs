@@ -16,3 +16,4 @@ mod drift;
 mod faults;
 mod harness;
 mod rig;
+mod service;

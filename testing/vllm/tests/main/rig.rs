@@ -88,18 +88,31 @@ pub(crate) fn engine_log() -> PathBuf {
     std::env::temp_dir().join(format!("envmill-vllm-{}.jsonl", std::process::id()))
 }
 
+/// A vLLM with the Python frontend, whose engine writes down what it is asked.
+pub(crate) fn logged(log: &Path) -> Server {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/vllm/log");
+    let variables = [
+        ("ENVMILL_VLLM_LOG", log.to_str().unwrap()),
+        ("PYTHONPATH", script.to_str().unwrap()),
+        ("MAX_NUM_SEQS", "256"),
+    ];
+    Server::start_with("http", port(), &variables)
+}
+
+/// The command, built beside these tests (`cargo xtask vllm` does).
+pub(crate) fn envmill() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().unwrap().parent().unwrap().join("envmill");
+    assert!(path.exists(), "{} is not built: cargo build -p envmill", path.display());
+    path
+}
+
 /// vLLM's Python frontend. Tests that change its state take turns.
 pub(crate) fn python() -> MutexGuard<'static, Server> {
     static SERVER: LazyLock<Mutex<Server>> = LazyLock::new(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/vllm/log");
         let log = engine_log();
         std::fs::write(&log, "").unwrap();
-        let variables = [
-            ("ENVMILL_VLLM_LOG", log.to_str().unwrap()),
-            ("PYTHONPATH", script.to_str().unwrap()),
-            ("MAX_NUM_SEQS", "256"),
-        ];
-        Mutex::new(Server::start_with("http", port(), &variables))
+        Mutex::new(logged(&log))
     });
     SERVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
