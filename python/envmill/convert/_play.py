@@ -1,4 +1,4 @@
-"""A job whose policy is the caller, played to its end."""
+"""A job played to its end, by the caller or by a policy of its own."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ BATCH_MAX = 4096
 
 
 def play(
-    client: Client, job: Mapping[str, Any], decide: Decide, gather_us: int
+    client: Client, job: Mapping[str, Any], decide: Decide | None, gather_us: int
 ) -> tuple[Rollouts, list[Record]]:
-    """Plays a job whose policy is ``decide``, which is called in this thread. Gives its records, of
-    which none is acknowledged, and its stream, which is to be closed. Where ``decide`` raises, the job
-    is cancelled."""
+    """Plays a job whose policy is ``decide``, which is called in this thread; without it, the job's
+    own. Gives its records, of which none is acknowledged, and its stream, which is to be closed. Where
+    ``decide`` raises, the job is cancelled."""
+    if decide is None:
+        rollouts = client.rollouts(job)
+        try:
+            return rollouts, list(rollouts)
+        except BaseException:
+            abandon(rollouts)
+            raise
     rollouts = client.rollouts({**job, "policy": "trainer"})
     try:
         with client.policy(rollouts.job_id, BATCH_MAX, BATCH_MAX, gather_us) as policy:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import math
+import os
+import pathlib
+import shutil
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +28,9 @@ from envmill.convert._sequences import (
 
 SEEDS = 1 << 31
 """Seeds of environments are smaller."""
+
+WEIGHTS_KEPT = 2
+"""Folders of weights that are not removed."""
 
 
 def rollout_output(
@@ -46,6 +53,7 @@ def rollout_output(
     ``end``                  how the episode ended: ``completed``, ``truncated``, ``failed``, …
     ``reward_components``    the named parts of the reward
     ``trajectory_id``        the record's
+    ``model_version``        the step of the oldest version that sampled any of its tokens
     ======================== ==========================================================================
 
     All but the first four go to the reward functions, of which :func:`env_reward` is one.
@@ -92,6 +100,7 @@ def rollout_output(
     output["end"] = [record.end.kind for record in records]
     output["reward_components"] = [record.reward_components for record in records]
     output["trajectory_id"] = [record.trajectory_id for record in records]
+    output["model_version"] = [_oldest_step(record) for record in records]
     return output
 
 
@@ -174,7 +183,8 @@ TrainerDecides: TypeAlias = Callable[[list[Turn], Any], Mapping[str, Any]]
 
 
 class RolloutFunc:
-    """A ``rollout_func`` for ``GRPOTrainer``: each call is a job whose policy is the trainer. ::
+    """A ``rollout_func`` for ``GRPOTrainer``: each call is a job whose policy is the trainer, or the
+    environment's language model. ::
 
         GRPOTrainer(
             rollout_func=RolloutFunc(client, {"environment": "letters"}, decide, blank=0),
@@ -183,17 +193,27 @@ class RolloutFunc:
         )
 
     ``decide`` is called in the trainer's thread with the turns that wait, many at a time, and the
-    trainer. Generations of one prompt are one group of the job. Records are acknowledged when they were
+    trainer. Without it, the inference engines of the service's environment sample, and ``weights`` is
+    how they come to the trainer's: at the first call, and at each after an optimizer step, its model is
+    saved there, and the job begins when they have loaded it. ::
+
+        RolloutFunc(client, {"environment": "letters"}, weights="/shared/weights", blank=0)
+
+    Generations of one prompt are one group of the job. Records are acknowledged when they were
     converted. With several ranks each submits jobs of its own for its share of the prompts, and a
     prompt whose generations are spread over ranks is a group on each: what is to be the same for all of
     them belongs into ``task``.
 
     :param client: of the service that plays.
     :param job: the fields of the jobs, as :meth:`envmill.Client.rollouts` takes them; ``groups``,
-        ``episodes``, ``tasks``, ``policy``, ``delivery`` and the samples are given by the prompts. Its
+        ``episodes``, ``tasks``, ``delivery`` and the samples are given by the prompts, and ``policy``
+        by ``decide``: without it, it is ``model`` unless the job has another. Its
         ``seed`` (0 unless told) is that of the first call's first prompt, and every prompt gets the
         next.
     :param decide: decides on turns.
+    :param weights: a folder that the trainer and the inference engines both see under this path. The
+        weights after optimizer step ``n`` are in ``step-n`` and are version ``n``; the last two are
+        kept. For a trainer of one process.
     :param gather_us: so many microseconds at most a turn waits for others, to be decided on together.
     :param task: the reset parameters for a prompt, as the dataset has it; none, unless told. If they
         have a ``seed``, the environment gets no other.
@@ -204,20 +224,25 @@ class RolloutFunc:
         self,
         client: Client,
         job: Mapping[str, Any],
-        decide: TrainerDecides,
+        decide: TrainerDecides | None = None,
         *,
+        weights: str | os.PathLike[str] | None = None,
         task: Callable[[Any], Mapping[str, Any]] | None = None,
         gather_us: int = 20_000,
         blank: int | None = None,
         branches: Branches = "raise",
         logprobs: bool = True,
     ) -> None:
-        given = {"groups", "episodes", "tasks", "task_set", "policy", "delivery"} & set(job)
+        given = {"groups", "episodes", "tasks", "task_set", "delivery"} & set(job)
         if given:
             raise ValueError(f"the prompts say what is played, not the job: leave out {sorted(given)}")
+        if decide is not None and ("policy" in job or weights is not None):
+            raise ValueError("`decide` is the policy: leave it out, or `policy` and `weights`")
         self._client = client
         self._job = dict(job)
         self._decide = decide
+        self._weights = None if weights is None else pathlib.Path(weights).absolute()
+        self._saved: list[pathlib.Path] = []
         self._task = task
         self._gather_us = gather_us
         self._how: dict[str, Any] = {"blank": blank, "branches": branches, "logprobs": logprobs}
@@ -252,15 +277,37 @@ class RolloutFunc:
         }
         self._calls += 1
         self._seed = (self._seed + len(tasks)) % SEEDS
-
-        def decide(turns: list[Turn]) -> Mapping[str, Any]:
-            return self._decide(turns, trainer)
-
+        decide = None
+        if self._decide is None:
+            job = {"policy": "model", **job, **self._version(trainer)}
+        else:
+            decide = functools.partial(self._decided, trainer)
         rollouts, records = play(self._client, job, decide, self._gather_us)
         with rollouts:
             output = rollout_output(_in_order(records, keys, of_key), **self._how)
             rollouts.ack(records)
         return output
+
+    def _decided(self, trainer: Any, turns: list[Turn]) -> Mapping[str, Any]:
+        assert self._decide is not None
+        return self._decide(turns, trainer)
+
+    def _version(self, trainer: Any) -> dict[str, Any]:
+        """What a job says of its version, whose weights are saved if they are new."""
+        if self._weights is None:
+            return {}
+        if trainer.accelerator.num_processes > 1:
+            raise ValueError("weights: only a trainer of one process can say which the weights are")
+        step = trainer.state.global_step
+        folder = self._weights / f"step-{step}"
+        if self._saved[-1:] == [folder]:
+            return {"version": {"step": step}}
+        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
+        self._saved.append(folder)
+        # An inference engine that is started again loads those of the last job.
+        while len(self._saved) > WEIGHTS_KEPT:
+            shutil.rmtree(self._saved.pop(0), ignore_errors=True)
+        return {"version": {"step": step}, "weights": str(folder)}
 
 
 def _in_order(records: list[Record], keys: list[str], of_key: Mapping[str, list[str]]) -> list[Record]:

@@ -1,10 +1,14 @@
-"""A rollout worker for TRL's ``AsyncGRPOTrainer``."""
+"""A rollout worker for TRL's ``AsyncGRPOTrainer``, and how inference engines come to its weights."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
+import os
+import pathlib
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +24,60 @@ from envmill.convert.trl import rollout_samples
 
 LOOKS_S = 0.2
 """Seconds after which whoever waits for room looks whether the worker has been stopped."""
+
+WEIGHTS_KEPT = 3
+"""Folders of weights that are not removed: the newest, and those that may be loaded yet."""
+
+
+class WeightFolders:
+    """TRL's ``WeightTransferProtocol``: weights go to inference engines through folders. ::
+
+        weights = WeightFolders("/shared/weights")
+        worker = RolloutWorker(client, jobs, weights=weights)
+        AsyncGRPOTrainer(rollout_worker=worker, weight_transfer=weights, …)
+
+    It writes them; the worker announces the folder with the version, and the service has its
+    environment's engines pause, load, and go on.
+
+    :param folder: which both see, under the path that the inference engines see it under. The folders in it,
+        ``weights-1``, ``weights-2`` and so on, are removed when they are old or the training ends.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = pathlib.Path(folder).absolute()
+        self._numbers = itertools.count(1)
+        self._written: list[pathlib.Path] = []
+
+    @property
+    def newest(self) -> pathlib.Path | None:
+        """The folder with the last weights that were sent."""
+        return self._written[-1] if self._written else None
+
+    def init_weight_transfer(self) -> None:
+        """Makes the folder."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def pause(self) -> None:
+        """Nothing: generations go on while the weights are written."""
+
+    def send_weights(self, iterator: Iterator[tuple[str, Any]]) -> None:
+        """Writes them."""
+        save_file = importlib.import_module("safetensors.torch").save_file
+        folder = self._folder / f"weights-{next(self._numbers)}"
+        folder.mkdir(exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in iterator}
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        self._written.append(folder)
+        while len(self._written) > WEIGHTS_KEPT:
+            shutil.rmtree(self._written.pop(0), ignore_errors=True)
+
+    def resume(self) -> None:
+        """Nothing: the service has them loaded when the version is announced."""
+
+    def destroy(self) -> None:
+        """Removes them."""
+        while self._written:
+            shutil.rmtree(self._written.pop(), ignore_errors=True)
 
 
 class RolloutWorker:
@@ -42,6 +100,8 @@ class RolloutWorker:
     :param decide: decides on turns, in a thread of its own; gives the arguments of
         :meth:`envmill.Policy.answer` that come after ``turns``. ``versions`` should say which weights
         were used, if they may have changed meanwhile. Without it the jobs have a policy of their own.
+    :param weights: what the trainer has as its ``weight_transfer``. The policy of the jobs is then
+        ``model``, and each version is announced with its weights.
     :param samples_max: so many samples at most wait for the trainer.
     :param name: the reward's name among the trainer's metrics.
     """
@@ -52,16 +112,22 @@ class RolloutWorker:
         jobs: Iterable[Mapping[str, Any]],
         decide: Decide | None = None,
         *,
+        weights: WeightFolders | None = None,
         samples_max: int = 1024,
         name: str = "env",
     ) -> None:
+        if decide is not None and weights is not None:
+            raise ValueError("`decide` is the policy: leave it out, or `weights`")
         self.rollout_buffer: queue.Queue[Any] = _Buffer(samples_max)
         self.metrics_queue: queue.Queue[dict[str, Any]] = queue.Queue(4096)
         self._client = client
         self._jobs = iter(jobs)
         self._decide = decide
         self._name = name
+        self._weights = weights
         self._version = 0
+        # What the trainer has sent may be newer than what it has announced.
+        self._folder = ""
         self._numbers = itertools.count()
         self._keeping = threading.Lock()
         self._played: _Played | None = None
@@ -97,9 +163,13 @@ class RolloutWorker:
         ignored."""
         with self._keeping:
             played, is_newer = self._played, model_version > self._version
-            self._version = max(self._version, model_version)
+            if is_newer:
+                self._version = model_version
+                if self._weights is not None and self._weights.newest is not None:
+                    self._folder = str(self._weights.newest)
+            folder = self._folder
         if played is not None and is_newer:
-            played.rollouts.publish_version(model_version)
+            played.rollouts.publish_version(model_version, weights=folder)
 
     def check_health(self, stale_after_s: float) -> None:
         """Says why nothing more can come.
@@ -133,15 +203,18 @@ class RolloutWorker:
         with self._keeping:
             if self._version:
                 wanted["version"] = {"step": self._version}
+            if self._weights is not None:
+                wanted |= {"policy": "model", "weights": self._folder}
         played = _Played(self._client.rollouts(wanted))
         with self._keeping:
             self._played = played
             has_version, version = wanted.get("version", {}).get("step", 0), self._version
+            folder = self._folder
         if self._is_stopped.is_set():
             abandon(played.rollouts)
             return False
         if version > has_version:
-            played.rollouts.publish_version(version)
+            played.rollouts.publish_version(version, weights=folder)
         if self._decide is not None:
             threading.Thread(
                 target=self._answer, args=(played,), name="envmill-policy", daemon=True
