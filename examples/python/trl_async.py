@@ -8,8 +8,9 @@ Model, environment, vLLM and service are those of `trl_vllm.py`. The trainer's w
 weights over are Envmill's: weights go through a folder, and `publish_version` has vLLM pause, load them, and
 go on.
 
-The trainer wants a GPU for one thing, the kernel of its attention. Here plain PyTorch stands in for it
-(`attention`), so that all else of it runs on the CPU.
+The trainer wants a GPU for two things: the kernel of its attention, and a figure of how busy the GPU is. Here
+plain PyTorch stands in for the first, and the second is left out (`without_gpu`), so that all else of it runs
+on the CPU.
 """
 
 import argparse
@@ -24,7 +25,12 @@ import types
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback, utils
-from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer, packing
+from trl.experimental.async_grpo import (
+    AsyncGRPOConfig,
+    AsyncGRPOTrainer,
+    async_grpo_trainer,
+    packing,
+)
 from trl_vllm import TURNS, inference, model, service, tokenizer
 
 import envmill
@@ -55,6 +61,12 @@ def attention(query, key, value, starts, key_starts, _longest, _longest_key, **g
     return torch.cat(parts)
 
 
+def without_gpu():
+    """Lets the trainer do without."""
+    packing._flash_attn = lambda: types.SimpleNamespace(flash_attn_varlen_func=attention)
+    async_grpo_trainer.get_peak_flops_per_device = lambda *_: None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vllm", default="vllm", help="the program of a vLLM that runs here")
@@ -63,7 +75,7 @@ def main():
     # Whoever ends this program ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     utils.logging.disable_progress_bar()
-    packing._flash_attn = lambda: types.SimpleNamespace(flash_attn_varlen_func=attention)
+    without_gpu()
     tokens = tokenizer()
     with tempfile.TemporaryDirectory() as directory:
         folder = pathlib.Path(directory) / "model"
@@ -86,15 +98,21 @@ def main():
 
 def train(given, tokens, client, inference_url, directory):
     weights = WeightFolders(f"{directory}/weights")
-    job = {"environment": "vowels", "groups": 64, "group_rules": {"samples": 16}}
-    jobs = ({**job, "name": f"async-{number}", "seed": 64 * number} for number in itertools.count())
-    worker = RolloutWorker(client, jobs, weights=weights, samples_max=64)
+    # Episodes pause when so many wait for the trainer: what it gets is of weights that are not old.
+    job = {
+        "environment": "vowels",
+        "groups": 256,
+        "group_rules": {"samples": 16},
+        "delivery": {"waiting_max": 64},
+    }
+    jobs = ({**job, "name": f"async-{number}", "seed": 256 * number} for number in itertools.count())
+    worker = RolloutWorker(client, jobs, weights=weights, samples_max=32)
     trainer = AsyncGRPOTrainer(
         model=f"{directory}/model",
         args=AsyncGRPOConfig(
             output_dir=f"{directory}/trainer", max_steps=given.steps, learning_rate=3e-3,
             lr_scheduler_type="constant", num_generations=16, per_device_train_batch_size=64,
-            token_budget=16384, max_staleness=STALENESS_MAX, vllm_server_base_url=inference_url,
+            token_budget=0, max_staleness=STALENESS_MAX, vllm_server_base_url=inference_url,
             dtype="float32", logging_steps=1, report_to="none", save_strategy="no", use_cpu=True,
             bf16=False, gradient_checkpointing=False, disable_tqdm=True,
         ),

@@ -7,13 +7,16 @@ import os
 import queue
 import sys
 import threading
+import types
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
+import safetensors.torch
+import torch
 from conftest import REPOSITORY, until
 from test_client import Service
 from test_convert import FAILED, FIRST, SECOND, generation, left_over, record
@@ -21,13 +24,17 @@ from test_convert import FAILED, FIRST, SECOND, generation, left_over, record
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 sys.path.append(str(REPOSITORY / "examples" / "python"))
 
+import trl_async
 import trl_grpo
+import trl_vllm
 from datasets import Dataset
 from openenv.core.harness.training import TrainingTrace
 from trl import GRPOConfig, GRPOTrainer
+from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer
 from trl.experimental.async_grpo.async_grpo_trainer import (
     RolloutQueueDataset,
     RolloutWorkerProtocol,
+    WeightTransferProtocol,
 )
 from trl.experimental.async_grpo.async_rollout_worker import (
     RolloutSample,
@@ -38,7 +45,7 @@ from trl.experimental.async_grpo.openenv_harness import _turns_from_training_tra
 import envmill
 from envmill import convert
 from envmill.convert import openenv, trl
-from envmill.convert.trl_worker import RolloutWorker
+from envmill.convert.trl_worker import WEIGHTS_KEPT, RolloutWorker, WeightFolders
 
 
 @pytest.mark.parametrize(
@@ -293,3 +300,143 @@ def test_a_worker_that_nothing_comes_from_is_not_healthy(service: Service) -> No
     is_over.set()
     worker.stop()
     worker.stop()
+
+
+def test_weights_go_through_folders(tmp_path: Path) -> None:
+    weights = WeightFolders(tmp_path / "weights")
+    transfer: WeightTransferProtocol = weights
+    transfer.init_weight_transfer()
+    assert weights.newest is None
+    for number in range(5):
+        transfer.pause()
+        # A view, as some parameters are.
+        sent = torch.full((4, 2), float(number)).T
+        transfer.send_weights(iter([("layer.weight", torch.nn.Parameter(sent))]))
+        transfer.resume()
+        assert weights.newest is not None
+        written = safetensors.torch.load_file(weights.newest / "model.safetensors")
+        assert torch.equal(written["layer.weight"], sent)
+    assert len(list((tmp_path / "weights").iterdir())) == WEIGHTS_KEPT
+    transfer.destroy()
+    assert not list((tmp_path / "weights").iterdir())
+
+
+class Noted:
+    """Stands in for a client and for a job of it, of which nothing comes."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Mapping[str, Any]] = []
+        self.published: list[tuple[int, str]] = []
+        self.job_id = "noted.0"
+        self._is_over = threading.Event()
+
+    def rollouts(self, job: Mapping[str, Any]) -> Noted:
+        self.jobs.append(job)
+        return self
+
+    def events(self) -> Iterator[Any]:
+        self._is_over.wait()
+        return iter(())
+
+    def publish_version(self, step: int, weights: str = "") -> None:
+        self.published.append((step, weights))
+
+    def cancel(self) -> None:
+        self._is_over.set()
+
+    def close(self) -> None:
+        pass
+
+
+def test_each_version_is_announced_with_its_weights(tmp_path: Path) -> None:
+    client = Noted()
+    weights = WeightFolders(tmp_path)
+    worker = RolloutWorker(client, [job(), job()], weights=weights)  # type: ignore[arg-type]
+
+    def sync(version: int) -> str:
+        """As the trainer does it."""
+        weights.pause()
+        weights.send_weights(iter([("weight", torch.zeros(1))]))
+        weights.resume()
+        worker.update_model_version(version)
+        return str(weights.newest)
+
+    weights.init_weight_transfer()
+    first = sync(1)
+    worker.start()
+    until(lambda: bool(client.jobs))
+    (begun,) = client.jobs
+    assert (begun["policy"], begun["version"], begun["weights"]) == ("model", {"step": 1}, first)
+    until(lambda: worker._played is not None)
+    second = sync(2)
+    assert client.published == [(2, second)]
+    # What was sent is not announced before the trainer says so.
+    weights.send_weights(iter([("weight", torch.zeros(1))]))
+    worker.update_model_version(1)
+    assert client.published == [(2, second)]
+    worker.stop()
+
+
+def test_a_policy_is_one_thing_or_the_other(tmp_path: Path) -> None:
+    client: Any = Noted()
+    with pytest.raises(ValueError, match="leave it out"):
+        RolloutWorker(client, [job()], decide, weights=WeightFolders(tmp_path))
+    for more in ({"policy": "model"}, {"weights": tmp_path}):
+        with pytest.raises(ValueError, match="leave it out"):
+            given = {"environment": "letters", **({"policy": "model"} if "policy" in more else {})}
+            kept = {key: value for key, value in more.items() if key == "weights"}
+            trl.RolloutFunc(client, given, lambda turns, trainer: {}, **kept)
+
+
+def test_the_trainers_model_is_saved_for_each_step_that_is_played(tmp_path: Path) -> None:
+    tokens = trl_grpo.tokenizer()
+    client: Any = Noted()
+    state = types.SimpleNamespace(global_step=0)
+    model = trl_grpo.model(tokens)
+    accelerator = types.SimpleNamespace(num_processes=1, unwrap_model=lambda it: it)
+    trainer = types.SimpleNamespace(state=state, model=model, accelerator=accelerator)
+    rollout_func = trl.RolloutFunc(client, {"environment": "letters"}, weights=tmp_path)
+    assert rollout_func._version(trainer) == {
+        "version": {"step": 0},
+        "weights": str(tmp_path / "step-0"),
+    }
+    assert rollout_func._version(trainer) == {"version": {"step": 0}}
+    for state.global_step in (1, 2, 3):
+        said = rollout_func._version(trainer)
+        assert (Path(said["weights"]) / "model.safetensors").exists()
+    assert sorted(it.name for it in tmp_path.iterdir()) == ["step-2", "step-3"]
+    accelerator.num_processes = 2
+    with pytest.raises(ValueError, match="one process"):
+        rollout_func._version(trainer)
+
+
+def test_the_async_trainer_itself_trains(service: Service, tmp_path: Path) -> None:
+    # All of it but what wants a GPU.
+    trl_async.without_gpu()
+    tokens = trl_vllm.tokenizer()
+    trl_vllm.model(tokens).save_pretrained(tmp_path / "model")
+    client = envmill.Client(service.url)
+    jobs = (job(seed=seed) for seed in range(1000))
+    worker = RolloutWorker(client, jobs, decide, samples_max=8)
+    weights = WeightFolders(tmp_path / "weights")
+    trainer = AsyncGRPOTrainer(
+        model=str(tmp_path / "model"),
+        args=AsyncGRPOConfig(
+            output_dir=str(tmp_path / "trainer"), max_steps=3, num_generations=4,
+            per_device_train_batch_size=8, token_budget=4096, dtype="float32", logging_steps=1,
+            report_to="none", save_strategy="no", use_cpu=True, bf16=False,
+            gradient_checkpointing=False, disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": "a"}] * 8),
+        processing_class=tokens,
+        rollout_worker=worker,
+        weight_transfer=weights,
+    )  # fmt: skip
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logged) == 3
+    assert all(numpy.isfinite(entry["loss"]) for entry in logged)
+    # One before the first step, and one after each.
+    assert trainer.model_version == 4
+    assert not list((tmp_path / "weights").iterdir()), "the trainer's end is theirs"
+    until(lambda: not left_over(client))
