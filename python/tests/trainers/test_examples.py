@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from conftest import BOUND_S, REPOSITORY
+
+VLLM_BOUND_S = 900
 
 
 @pytest.mark.parametrize(
@@ -19,12 +22,31 @@ from conftest import BOUND_S, REPOSITORY
     ],
 )
 def test_an_example_runs(example: list[str], told: str, tmp_path: Path) -> None:
+    run(example, told, tmp_path, BOUND_S - 10)
+
+
+@pytest.mark.skipif("ENVMILL_VLLM" not in os.environ, reason="no vLLM: `cargo xtask vllm` installs one")
+@pytest.mark.parametrize(
+    ("example", "told"),
+    [
+        (["trl_vllm.py", "--steps", "12"], "12 optimizer steps on 768 episodes"),
+        (["trl_async.py", "--steps", "6"], "6 optimizer steps"),
+    ],
+)
+def test_an_example_with_vllm_runs(example: list[str], told: str, tmp_path: Path) -> None:
+    vllm = Path(os.environ["ENVMILL_VLLM"]) / "venv" / "bin" / "vllm"
+    # It takes longer than other tests: a vLLM starts for a minute.
+    faulthandler.dump_traceback_later(VLLM_BOUND_S, exit=True)
+    run([*example, "--vllm", str(vllm)], told, tmp_path, VLLM_BOUND_S - 10)
+
+
+def run(example: list[str], told: str, tmp_path: Path, bound_s: float) -> None:
     script = REPOSITORY / "examples" / "python" / example[0]
     done = subprocess.run(
         [sys.executable, str(script), *example[1:]],
         capture_output=True,
         text=True,
-        timeout=BOUND_S - 10,
+        timeout=bound_s,
         cwd=tmp_path,
         env={**os.environ, "TRL_EXPERIMENTAL_SILENCE": "1"},
     )
