@@ -120,20 +120,30 @@ pub fn drive(worker: &mut dyn Worker, work: &Drive, there: impl Fn() -> f64) -> 
 /// CPU seconds of a process and of all its descendants that live.
 #[must_use]
 pub fn tree_cpu_seconds(pid: u32) -> f64 {
+    descendants(pid).into_iter().map(cpu_seconds_of).sum()
+}
+
+/// A process and all its descendants that live.
+#[must_use]
+pub fn descendants(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
-    let (mut next, mut ticks) = (0, 0);
+    let mut next = 0;
     while let Some(&pid) = found.get(next) {
         next += 1;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-        let spent: u64 =
-            fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
-        ticks += spent;
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let children = std::fs::read_to_string(task.path().join("children"));
             let children = children.unwrap_or_default();
             found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
         }
     }
-    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+    found
+}
+
+/// CPU seconds of one process, user and system, in the system's ticks (usually 10 ms).
+#[must_use]
+pub fn cpu_seconds_of(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    let spent: u64 = fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
+    spent as f64 / rustix::param::clock_ticks_per_second() as f64
 }

@@ -6,12 +6,16 @@ mod clients;
 mod drive;
 pub mod groups;
 mod statistics;
+mod vllm;
 
 pub use clients::{
     BENCH_ACTION, Figures, bare_loop, engine, front, python_client, python_client_of,
 };
-pub use drive::{Cost, Drive, discrete_actions, drive, tree_cpu_seconds};
+pub use drive::{
+    Cost, Drive, cpu_seconds_of, descendants, discrete_actions, drive, tree_cpu_seconds,
+};
 pub use statistics::{Costs, Interval, median, ratio_interval};
+pub use vllm::{Frontend, Vllm, vllm_folder};
 
 /// User and system CPU seconds of this process so far.
 #[must_use]
