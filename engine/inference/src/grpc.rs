@@ -164,9 +164,11 @@ impl Inner {
         let mut tokens = 0;
         let asked = message(request);
         if request.deliver == Deliver::Whole {
+            let version = self.version();
             let answer = client.generate(asked).await.map_err(|it| failed(&it))?.into_inner();
             let mut prompt = None;
             let chunk = self.chunk(answer, request, &mut prompt, &mut tokens)?;
+            let chunk = Chunk { version, ..chunk };
             if chunk.finished.is_none() {
                 return Err(Error::new(ErrorKind::Nonsense, "an answer without an end"));
             }

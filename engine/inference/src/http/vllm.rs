@@ -176,6 +176,7 @@ impl Inference for VllmHttp {
 impl Inner {
     async fn generate(&self, request: &Request, feed: &Feed) -> Result<(), Error> {
         let stream = request.deliver == Deliver::Streamed;
+        let asked = self.version();
         let mut known = self.route.load(Ordering::Relaxed);
         if known != COMPLETIONS {
             let path = "/inference/v1/generate";
@@ -186,7 +187,7 @@ impl Inner {
                     if known == UNKNOWN {
                         self.route.store(GENERATE, Ordering::Relaxed);
                     }
-                    return self.take(request, answer, feed).await;
+                    return self.take(request, answer, asked, feed).await;
                 }
                 StatusCode::FORBIDDEN | StatusCode::NOT_FOUND if known == UNKNOWN => {
                     tracing::info!("no {path} (vLLM's --enable-scale-out): completions are used");
@@ -204,18 +205,24 @@ impl Inner {
         if !status.is_success() {
             return self.link.refusal(path, status, answer).await;
         }
-        self.take(request, answer, feed).await
+        self.take(request, answer, asked, feed).await
     }
 
     /// Hands an answer on, whole or in parts.
-    async fn take(&self, request: &Request, mut body: Incoming, feed: &Feed) -> Result<(), Error> {
+    async fn take(
+        &self,
+        request: &Request,
+        mut body: Incoming,
+        asked: PolicyVersion,
+        feed: &Feed,
+    ) -> Result<(), Error> {
         let mut aside = Aside::default();
         let mut tokens = 0;
         if request.deliver == Deliver::Whole {
             let room = u64::from(request.max_tokens) * TOKEN_BYTES_MAX;
             let bytes_max = ANSWER_BYTES + room + request.prompt.len() as u64 * 12;
             let text = self.link.read(body, bytes_max).await?;
-            let mut chunk = answer::read(&text, self.version(), &mut aside)?;
+            let mut chunk = answer::read(&text, asked, &mut aside)?;
             count(&mut tokens, &chunk.token_ids, request)?;
             chunk.finished = aside.finished();
             if chunk.finished.is_none() {

@@ -176,7 +176,9 @@ impl Pool {
     /// is first looked at, no request is handed to a replica before that is over.
     ///
     /// `pause` says what becomes of generations under way. Those that are aborted go on from their tokens
-    /// on the new weights. Updates are done one after another, in the order of their calls.
+    /// on the new weights. Where a replica does not say itself which weights sampled a token
+    /// ([`Capabilities::version_spans`]), generations are aborted, so that what comes in one piece is of one
+    /// version. Updates are done one after another, in the order of their calls.
     ///
     /// # Errors
     ///
@@ -204,6 +206,8 @@ impl Pool {
             let Some(folder) = weights else {
                 return control::all(&shared, Control::SetVersion(version)).await;
             };
+            let told = shared.state().engines.values().all(|it| it.capabilities().version_spans);
+            let pause = if told || pause == PauseMode::Wait { pause } else { PauseMode::Abort };
             control::all(&shared, Control::Pause(pause)).await?;
             let loaded = control::all(&shared, Control::LoadWeights { folder }).await;
             let set = match loaded {

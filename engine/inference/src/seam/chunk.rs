@@ -9,7 +9,7 @@ pub struct Chunk {
     pub token_ids: Vec<u32>,
     /// Natural logarithms, shape `[T]`, or empty where none were asked for or known.
     pub logprobs: Vec<f32>,
-    /// The version in force when the chunk arrived.
+    /// The version in force when the chunk arrived, or, where it is the only one, when it was asked for.
     pub version: PolicyVersion,
     /// Set on the last chunk.
     pub finished: Option<Finished>,

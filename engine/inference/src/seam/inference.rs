@@ -44,7 +44,8 @@ pub struct Capabilities {
     /// Chunks come as they are sampled. False: one chunk, at the end.
     pub streaming: bool,
     /// The engine itself says which weights sampled which tokens. False: tokens get the version that was
-    /// in force when they arrived.
+    /// in force when their chunk arrived, or, where all come in one, when they were asked for. Then it is
+    /// right if generations are aborted before the weights change.
     pub version_spans: bool,
     /// The engine knows strings that end a generation. False: [`Sampling::stop`](crate::Sampling::stop)
     /// has to be empty.
