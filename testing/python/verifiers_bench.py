@@ -65,35 +65,37 @@ async def play(work):
         slots = [slot for task in tasks for slot in env.slots(task)]
         return await asyncio.gather(*(env.run_slot(slot, context, semaphore, kept) for slot in slots))
 
-    async with env.serving():
-        check(await run(tasks[:warm_up]))
-        before, began = spent(), time.perf_counter()
-        episodes = await run(tasks[warm_up:])
-        took = time.perf_counter() - began
-        own, children = (after - before for after, before in zip(spent(), before))
-    turns = check(episodes)
+    try:
+        async with env.serving():
+            await run(tasks[:warm_up])
+            before, began = spent(), time.perf_counter()
+            episodes = await run(tasks[warm_up:])
+            took = time.perf_counter() - began
+            own, children = (after - before for after, before in zip(spent(), before))
+    finally:
+        if work["harness"] == "verifiers_harness":
+            import verifiers_harness
+
+            await verifiers_harness.close()
+    good = [episode for episode in episodes if episode.ok]
     print(json.dumps({
-        "episodes": len(episodes),
-        "turns": turns,
+        "episodes": len(good),
+        "turns": sum(trace.num_turns for episode in good for trace in episode.traces),
+        "failed": len(episodes) - len(good),
+        "why": why(episodes),
         "own_cpu_s": own,
         "children_cpu_s": children,
         "wall_s": took,
     }))
-    if work["harness"] == "verifiers_harness":
-        import verifiers_harness
-
-        await verifiers_harness.close()
 
 
-def check(episodes):
-    turns = 0
+def why(episodes):
+    """What the first episode that failed says."""
     for episode in episodes:
-        if not episode.ok:
-            errors = [*episode.errors, *(error for trace in episode.traces for error in trace.errors)]
-            sys.exit(f"an episode failed: {errors}")
-        for trace in episode.traces:
-            turns += trace.num_turns
-    return turns
+        errors = [*episode.errors, *(error for trace in episode.traces for error in trace.errors)]
+        if errors and not episode.ok:
+            return f"{errors[0].type}: {errors[0].message}"[:300]
+    return None
 
 
 if __name__ == "__main__":

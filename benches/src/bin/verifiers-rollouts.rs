@@ -39,6 +39,8 @@ struct Cost {
     turn_us: f64,
     /// Episodes a second.
     rate: f64,
+    /// Episodes that came to nothing; only the others count, whatever these cost.
+    failed: f64,
 }
 
 /// Who plays, and how many at once.
@@ -123,12 +125,8 @@ fn envmill(world: &World, episodes: u64, at_once: usize) -> Result<Cost> {
     let summary = finished.summary()?;
     let number = |it: &Value| it.as_f64().with_context(|| format!("no figure in {summary}"));
     ensure!(summary["episodes"]["failed"] == 0, "{summary}");
-    cost(
-        episodes,
-        number(&summary["steps"])?,
-        number(&summary["cpu_s"])?,
-        number(&summary["wall_s"])?,
-    )
+    let (steps, cpu) = (number(&summary["steps"])?, number(&summary["cpu_s"])?);
+    cost(episodes as f64, steps, cpu, number(&summary["wall_s"])?)
 }
 
 fn verifiers(
@@ -155,14 +153,18 @@ fn verifiers(
     fs::remove_dir_all(&world.out)?;
     let said: Value = serde_json::from_slice(&output.stdout)?;
     let number = |key: &str| said[key].as_f64().with_context(|| format!("no {key} in {said}"));
+    if let Some(why) = said["why"].as_str() {
+        println!("{} of {episodes} episodes failed, {at_once} in flight: {why}", said["failed"]);
+    }
     let cpu = number("own_cpu_s")? + number("children_cpu_s")?;
-    cost(episodes, number("turns")?, cpu, number("wall_s")?)
+    let cost = cost(number("episodes")?, number("turns")?, cpu, number("wall_s")?)?;
+    Ok(Cost { failed: number("failed")?, ..cost })
 }
 
-fn cost(episodes: u64, turns: f64, cpu: f64, wall: f64) -> Result<Cost> {
-    ensure!(turns >= episodes as f64, "{turns} turns in {episodes} episodes");
-    let episodes = episodes as f64;
-    Ok(Cost { episodes: episodes / cpu, turn_us: cpu * 1e6 / turns, rate: episodes / wall })
+fn cost(episodes: f64, turns: f64, cpu: f64, wall: f64) -> Result<Cost> {
+    ensure!(turns >= episodes, "{turns} turns in {episodes} episodes");
+    let turn_us = cpu * 1e6 / turns;
+    Ok(Cost { episodes: episodes / cpu, turn_us, rate: episodes / wall, failed: 0.0 })
 }
 
 fn table(costs: &Costs, rounds: u64, episodes: u64, latency: u64) {
@@ -172,8 +174,10 @@ fn table(costs: &Costs, rounds: u64, episodes: u64, latency: u64) {
     println!(
         "answers after {latency} ms; medians, the least and the most, and for ratios the interval.\n"
     );
-    println!("| in flight | | episodes a CPU-second | CPU a turn | episodes/s | ours / its |");
-    println!("| ---: | --- | ---: | ---: | ---: | ---: |");
+    println!(
+        "| in flight | | episodes a CPU-second | CPU a turn | episodes/s | failed | ours / its |"
+    );
+    println!("| ---: | --- | ---: | ---: | ---: | ---: | ---: |");
     for (&(at_once, player), list) in costs {
         let figure = |of: fn(&Cost) -> f64, digits: usize| {
             let mut list: Vec<f64> = list.iter().map(of).collect();
@@ -190,11 +194,12 @@ fn table(costs: &Costs, rounds: u64, episodes: u64, latency: u64) {
             format!("{:.0} ({:.0}–{:.0})", it.median, it.low, it.high)
         };
         println!(
-            "| {at_once} | {} | {} | {} µs | {} | {ratio} |",
+            "| {at_once} | {} | {} | {} µs | {} | {} | {ratio} |",
             player.name(),
             figure(|it| it.episodes, 1),
             figure(|it| it.turn_us, 0),
             figure(|it| it.rate, 1),
+            figure(|it| it.failed, 0),
         );
     }
 }
