@@ -1,8 +1,8 @@
-"""The thinnest harness for `verifiers` 0.4: a chat without tools, in the process of the rollouts.
+"""A thin harness for `verifiers` 0.4: a chat without tools, in the process of the rollouts.
 
 The `null` harness that comes with verifiers starts a Python program for each turn. This one asks the same
-endpoint (verifiers' own interception server, which asks the model) from where it is, and so is a bound on
-how cheap verifiers' rollouts are. Used by `verifiers_bench.py` under the name of this module.
+endpoint (verifiers' own interception server, which asks the model) from where it is, and so shows
+what its rollouts cost without those programs. Used by `verifiers_bench.py` under the name of this module.
 """
 
 import aiohttp

@@ -7,7 +7,7 @@
 //! what they played to a file. The environment's server and the model are other processes, and not counted.
 //!
 //! `ENVMILL_BENCH_VERIFIERS` names an interpreter that has `verifiers` (`testing/python/verifiers_bench.py`
-//! says how it is made). Its harness is a chat in the process of the rollouts, a bound for it; the one that
+//! says how it is made). Its harness is a chat in the process of the rollouts, ours and thin; the one that
 //! comes with it starts a program for each turn, and plays `SHIPPED` episodes a round.
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
