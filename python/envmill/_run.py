@@ -67,7 +67,8 @@ def run(
         interpreter. Several form one pool.
     :param episodes: how many, 1000 unless told; each ends in exactly one record.
     :param sessions: the most at one time, 64 unless told.
-    :param policy: who plays: ``random`` (unless told), ``constant:JSON`` or ``replay:FILE``.
+    :param policy: who plays: ``random`` (unless told), ``constant:JSON``, ``replay:FILE``, or a language
+        model: ``vllm:URL``, with ``agent=`` the file that says how.
     :param seed: episode ``i`` is reset with the seed ``seed + i``; 0 unless told.
     :param out: the directory for the records. Without it they are in a temporary one that is removed
         with the last of the :class:`Run` and its :attr:`~Run.records`.

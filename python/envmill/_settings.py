@@ -31,6 +31,7 @@ class Settings(TypedDict, total=False):
     retry_budget: int | None
     idempotent: bool
     ejected_percent_max: int | None
+    agent: PathLike | None
     max_steps: int | None
     episode_bytes_max: int | None
     episodes_mib_max: int | None
