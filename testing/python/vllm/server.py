@@ -54,7 +54,9 @@ def main():
     if kind == "http" and "ENVMILL_VLLM_SOCKET" in environment:
         environment["VLLM_PLUGINS"] = "envmill"
         socket = pathlib.Path(environment["ENVMILL_VLLM_SOCKET"])
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, plugin(socket.parent)))
+        # What the caller has put there stays in front.
+        before = filter(None, [environment.get("PYTHONPATH")])
+        environment["PYTHONPATH"] = os.pathsep.join([*before, *map(str, plugin(socket.parent))])
     log = open(os.environ.get("LOG", os.devnull), "ab")
     child = subprocess.Popen(
         command + further, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
