@@ -118,6 +118,19 @@ pub struct VersionSpan {
     pub tokens: u32,
 }
 
+impl VersionSpan {
+    /// Adds so many tokens to runs of versions: to the last run, if it is of the same version.
+    pub fn add(runs: &mut Vec<Self>, version: PolicyVersion, tokens: u32) {
+        match runs.last_mut() {
+            Some(last) if last.version == version => {
+                last.tokens = last.tokens.saturating_add(tokens);
+            }
+            _ if tokens == 0 => {}
+            _ => runs.push(Self { version, tokens }),
+        }
+    }
+}
+
 /// What part a generation plays in its episode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum GeneratedKind {

@@ -151,27 +151,12 @@ impl Talk {
     ) -> Result<Bytes, PolicyError> {
         let mut again = 0;
         loop {
-            let Some(conversation) = &mut self.conversation else {
-                return Err(PolicyError::new("the conversation has not begun"));
-            };
-            let prompt: Arc<[u32]> = conversation.prompt().into();
+            let begun = self.conversation.as_ref().ok_or_else(not_begun)?;
+            let prompt: Arc<[u32]> = begun.prompt().into();
             let max_tokens = max_tokens(&self.agent, self.sampled, prompt.len())?;
             self.affinity =
-                self.affinity.or_else(|| key(self.agent.options.affinity, turn, &prompt));
-            let request = Request {
-                id: RequestId(REQUESTS.fetch_add(1, Ordering::Relaxed)),
-                prompt: Arc::clone(&prompt),
-                messages: None,
-                sampling: Arc::clone(&self.agent.sampling),
-                max_tokens,
-                seed: Some(seed(turn, self.generations)),
-                affinity: self.affinity,
-                deliver: if self.agent.options.sampling.streamed {
-                    Deliver::Streamed
-                } else {
-                    Deliver::Whole
-                },
-            };
+                self.affinity.or_else(|| key(self.agent.options.affinity, turn, &*prompt));
+            let request = self.request(turn, Arc::clone(&prompt), None, max_tokens);
             let outcome = self.agent.engine.generate(request).whole().await.map_err(failed)?;
             let finish = outcome.finish().cloned().unwrap_or(Finish::Aborted);
             let counts = &self.agent.counts;
@@ -179,6 +164,7 @@ impl Talk {
             add(&counts.sampled_tokens, outcome.token_ids.len());
             add(&counts.prompt_tokens, prompt.len());
             self.sampled += outcome.token_ids.len() as u64;
+            let conversation = self.conversation.as_mut().ok_or_else(not_begun)?;
             // What the engine has seen is what was sampled from.
             let seen = outcome.finished.as_ref().and_then(|it| it.prompt.as_deref());
             if let Some(seen) = seen
@@ -257,16 +243,11 @@ impl Talk {
         let mut again = 0;
         loop {
             let list: Vec<_> = self.messages.iter().map(Message::to_json).collect();
-            let request = Request {
-                id: RequestId(REQUESTS.fetch_add(1, Ordering::Relaxed)),
-                prompt: Arc::from([]),
-                messages: Some(format!("[{}]", list.join(",")).into()),
-                sampling: Arc::clone(&self.agent.sampling),
-                max_tokens: self.agent.options.limits.turn_tokens,
-                seed: Some(seed(turn, self.generations)),
-                affinity: key(self.agent.options.affinity, turn, &[]),
-                deliver: Deliver::Whole,
-            };
+            let messages: Arc<str> = format!("[{}]", list.join(",")).into();
+            self.affinity =
+                self.affinity.or_else(|| key(self.agent.options.affinity, turn, &*messages));
+            let max_tokens = self.agent.options.limits.turn_tokens;
+            let request = self.request(turn, Arc::from([]), Some(messages), max_tokens);
             let outcome = self.agent.engine.generate(request).whole().await.map_err(failed)?;
             add(&self.agent.counts.generations, 1);
             self.generations += 1;
@@ -292,6 +273,27 @@ impl Talk {
                 self.messages.push(Message::assistant(text));
                 self.messages.push(Message::user(reply.replace("{why}", &why)));
             }
+        }
+    }
+
+    /// The next request of this episode.
+    fn request(
+        &self,
+        turn: &Turn,
+        prompt: Arc<[u32]>,
+        messages: Option<Arc<str>>,
+        max_tokens: u32,
+    ) -> Request {
+        let streamed = self.agent.options.sampling.streamed;
+        Request {
+            id: RequestId(REQUESTS.fetch_add(1, Ordering::Relaxed)),
+            prompt,
+            messages,
+            sampling: Arc::clone(&self.agent.sampling),
+            max_tokens,
+            seed: Some(seed(turn, self.generations)),
+            affinity: self.affinity,
+            deliver: if streamed { Deliver::Streamed } else { Deliver::Whole },
         }
     }
 
@@ -351,7 +353,7 @@ fn seed(turn: &Turn, generation: u32) -> u64 {
     hash((turn.seed, turn.step, generation))
 }
 
-fn key(affinity: Affinity, turn: &Turn, prompt: &[u32]) -> Option<u64> {
+fn key(affinity: Affinity, turn: &Turn, prompt: &(impl std::hash::Hash + ?Sized)) -> Option<u64> {
     match affinity {
         Affinity::Episode => Some(hash((turn.job.0, turn.episode.0, turn.slot.0))),
         Affinity::Prompt => Some(hash(prompt)),
@@ -364,6 +366,10 @@ fn hash(it: impl std::hash::Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     it.hash(&mut hasher);
     hasher.finish()
+}
+
+fn not_begun() -> PolicyError {
+    PolicyError::new("the conversation has not begun")
 }
 
 fn failed(error: impl std::fmt::Display) -> PolicyError {

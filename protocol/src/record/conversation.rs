@@ -2,7 +2,7 @@
 //! the one that led to the episode's end.
 
 use crate::{
-    Generated, GeneratedKind, PolicyVersion, VersionSpan,
+    Generated, GeneratedKind, VersionSpan,
     record::{Tokens, TurnSpan},
 };
 
@@ -115,10 +115,10 @@ fn tokens<'a>(chain: impl Iterator<Item = &'a Generated>) -> (Tokens, Vec<TurnSp
         let covered: usize = it.policy_versions.iter().map(|it| it.tokens as usize).sum();
         has_versions &= covered == it.token_ids.len();
         if let Some(first) = it.policy_versions.first() {
-            span(&mut tokens.policy_versions, first.version, count(given.len()));
+            VersionSpan::add(&mut tokens.policy_versions, first.version, count(given.len()));
         }
         for it in &it.policy_versions {
-            span(&mut tokens.policy_versions, it.version, it.tokens);
+            VersionSpan::add(&mut tokens.policy_versions, it.version, it.tokens);
         }
         turns.push(turn("user", begin, start));
         turns.push(turn("assistant", start, end));
@@ -146,20 +146,14 @@ fn turn(role: &str, start: usize, end: usize) -> TurnSpan {
     }
 }
 
-fn span(versions: &mut Vec<VersionSpan>, version: PolicyVersion, tokens: u32) {
-    match versions.last_mut() {
-        Some(last) if last.version == version => last.tokens += tokens,
-        _ if tokens == 0 => {}
-        _ => versions.push(VersionSpan { version, tokens }),
-    }
-}
-
 fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::PolicyVersion;
+
     use super::*;
 
     fn generated(prompt: &[u32], sampled: &[u32], version: u64) -> Generated {

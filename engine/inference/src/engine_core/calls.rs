@@ -33,14 +33,9 @@ impl Calls {
     }
 
     async fn pause(&self, mode: PauseMode) -> Result<(), Error> {
-        let name = match mode {
-            PauseMode::Keep => "keep",
-            PauseMode::Wait => "wait",
-            PauseMode::Abort => "abort",
-        };
         self.shared.lock().ending |= mode == PauseMode::Abort;
         // Only the mode: that caches are cleared, too, is what the method does by itself.
-        self.call("pause_scheduler", (1, &|out| str(out, name))).await
+        self.call("pause_scheduler", (1, &|out| str(out, mode.name()))).await
     }
 
     async fn load_weights(&self, folder: &Path) -> Result<(), Error> {

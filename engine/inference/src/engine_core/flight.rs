@@ -87,11 +87,7 @@ impl Flight {
         let logprobs = if self.logprobs { logprobs } else { &[] };
         self.sampled += count;
         self.cached = self.cached.or(output.cached);
-        match self.versions.last_mut() {
-            _ if count == 0 => {}
-            Some(last) if last.version == version => last.tokens += count,
-            _ => self.versions.push(VersionSpan { version, tokens: count }),
-        }
+        VersionSpan::add(&mut self.versions, version, count);
         self.gathered.version = version;
         self.gathered.token_ids.extend_from_slice(tokens);
         if !logprobs.is_empty() {

@@ -11,19 +11,10 @@ pub(super) fn generate(request: &Request, stream: bool) -> Vec<u8> {
     numbers(&mut body, &request.prompt);
     body.extend_from_slice(b",\"sampling_params\":{");
     sampling(&mut body, request);
-    if !request.sampling.logprobs {
-        // Its default is none.
-    } else {
-        body.extend_from_slice(b",\"logprobs\":0");
-    }
     // Strings that end a generation are looked for in text, and only then is text made.
     flag(&mut body, "detokenize", !request.sampling.stop.is_empty());
-    body.extend_from_slice(b"}");
-    if stream {
-        body.extend_from_slice(b",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
-    }
     body.push(b'}');
-    body
+    finish(body, stream)
 }
 
 /// The body for `/v1/completions`.
@@ -37,9 +28,11 @@ pub(super) fn completions(request: &Request, model: &str, stream: bool) -> Vec<u
     numbers(&mut body, &request.prompt);
     body.extend_from_slice(b",\"return_token_ids\":true,");
     sampling(&mut body, request);
-    if request.sampling.logprobs {
-        body.extend_from_slice(b",\"logprobs\":0");
-    }
+    finish(body, stream)
+}
+
+/// The end of both.
+fn finish(mut body: Vec<u8>, stream: bool) -> Vec<u8> {
     if stream {
         body.extend_from_slice(b",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
     }
@@ -58,7 +51,7 @@ fn sampling(body: &mut Vec<u8>, request: &Request) {
         stop_token_ids,
         stop,
         ignore_eos,
-        logprobs: _,
+        logprobs,
     } = &*request.sampling;
     body.extend_from_slice(b"\"max_tokens\":");
     number(body, request.max_tokens);
@@ -94,6 +87,10 @@ fn sampling(body: &mut Vec<u8>, request: &Request) {
     }
     if *ignore_eos {
         flag(body, "ignore_eos", true);
+    }
+    if *logprobs {
+        // That of the sampled token alone.
+        body.extend_from_slice(b",\"logprobs\":0");
     }
 }
 

@@ -58,18 +58,11 @@ impl Inference for OpenAiChat {
     }
 
     fn generate(&self, request: Request) -> Generation {
-        let (feed, generation) = Generation::new();
         let inner = Arc::clone(&self.inner);
-        self.runtime.spawn(async move {
-            tokio::select! {
-                () = feed.dropped() => {}
-                result = inner.generate(&request) => match result {
-                    Ok(chunk) => feed.chunk(chunk),
-                    Err(error) => feed.fail(error),
-                },
-            }
-        });
-        generation
+        Generation::played(&self.runtime, async move |feed| {
+            feed.chunk(inner.generate(&request).await?);
+            Ok(())
+        })
     }
 
     fn abort(&self, _requests: &[RequestId]) {}

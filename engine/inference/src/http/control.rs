@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use envmill_protocol::PolicyVersion;
-use http::Method;
+use http::{Method, StatusCode};
 
-use crate::{Control, Error, ErrorKind, PauseMode};
+use crate::{Control, Error, ErrorKind};
 
 use super::vllm::Inner;
 
@@ -18,32 +18,32 @@ impl Inner {
     pub(super) async fn control(&self, control: Control) -> Result<(), Error> {
         match control {
             Control::Pause(mode) => {
-                let mode = match mode {
-                    PauseMode::Keep => "keep",
-                    PauseMode::Wait => "wait",
-                    PauseMode::Abort => "abort",
-                };
-                self.post(&format!("/pause?mode={mode}"), Bytes::new()).await
+                self.post(&format!("/pause?mode={}", mode.name()), Bytes::new()).await
             }
             Control::Resume => self.post("/resume", Bytes::new()).await,
             Control::LoadWeights { folder } => {
+                let Ok(folder) = folder.into_os_string().into_string() else {
+                    return Err(Error::new(ErrorKind::Refused, "the folder's name is no UTF-8"));
+                };
                 let body = serde_json::json!({
                     "method": "reload_weights",
-                    "kwargs": {"weights_path": folder.to_string_lossy()},
+                    "kwargs": {"weights_path": folder},
                 });
-                self.post("/collective_rpc", body.to_string().into()).await.map_err(untrusted)?;
+                self.post("/collective_rpc", body.to_string().into())
+                    .await
+                    .map_err(Error::of_update)?;
                 // What is cached was computed with the old weights. Generations that were kept are computed
                 // anew from their tokens, so that all that follows is the new weights' own.
                 self.post("/reset_prefix_cache?reset_running_requests=true", Bytes::new())
                     .await
-                    .map_err(untrusted)
+                    .map_err(Error::of_update)
             }
             Control::SetVersion(version) => {
                 let PolicyVersion(number) = version;
                 let body = serde_json::json!({"new_version": number.to_string()});
                 self.post("/update_weight_version", body.to_string().into())
                     .await
-                    .map_err(untrusted)?;
+                    .map_err(Error::of_update)?;
                 self.version.store(number, Ordering::Release);
                 Ok(())
             }
@@ -51,27 +51,16 @@ impl Inner {
     }
 
     async fn post(&self, path: &str, body: Bytes) -> Result<(), Error> {
-        let answer = self.link.call(Method::POST, path, body, ANSWER_BYTES_MAX).await;
-        answer.map(|_| ()).map_err(|error| {
-            if error.message.contains(" 404") || error.message.contains(" 403") {
-                let hint = "vLLM answers this only if it was started with VLLM_SERVER_DEV_MODE=1";
-                return Error::new(ErrorKind::Unsupported, format!("{}; {hint}", error.message));
-            }
-            error
-        })
-    }
-}
-
-/// Nobody knows what the engine samples from now.
-fn untrusted(error: Error) -> Error {
-    match error.kind {
-        ErrorKind::Unsupported => error,
-        _ => Error::new(
-            ErrorKind::Lost,
-            format!(
-                "its weights are unknown after a failed update, restart it ({})",
-                error.message
-            ),
-        ),
+        let (status, answer) = self.link.send(Method::POST, path, body).await?;
+        if status.is_success() {
+            return self.link.read(answer, ANSWER_BYTES_MAX).await.map(drop);
+        }
+        let refusal = self.link.refusal(path, status, answer).await;
+        if matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) {
+            let hint = "vLLM answers this only if it was started with VLLM_SERVER_DEV_MODE=1";
+            let message = format!("{}; {hint}", refusal.message);
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Err(refusal)
     }
 }

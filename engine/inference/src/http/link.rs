@@ -112,7 +112,7 @@ impl Link {
         if status.is_success() {
             self.read(body, bytes_max).await
         } else {
-            self.refusal(path, status, body).await
+            Err(self.refusal(path, status, body).await)
         }
     }
 
@@ -142,14 +142,9 @@ impl Link {
     }
 
     /// An answer that is no success, as an error.
-    pub(crate) async fn refusal<T>(
-        &self,
-        path: &str,
-        status: StatusCode,
-        body: Incoming,
-    ) -> Result<T, Error> {
+    pub(crate) async fn refusal(&self, path: &str, status: StatusCode, body: Incoming) -> Error {
         let text = self.read(body, REFUSAL_BYTES_MAX).await.unwrap_or_default();
-        Err(refused(path, status, &text))
+        refused(path, status, &text)
     }
 
     /// The connection broke.

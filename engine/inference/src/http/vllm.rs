@@ -125,18 +125,9 @@ impl Inference for VllmHttp {
     }
 
     fn generate(&self, request: Request) -> Generation {
-        let (feed, generation) = Generation::new();
         let inner = Arc::clone(&self.inner);
-        self.runtime.spawn(async move {
-            tokio::select! {
-                // Closing the connection is how vLLM is told that nobody wants the rest.
-                () = feed.dropped() => {}
-                result = inner.generate(&request, &feed) => if let Err(error) = result {
-                    feed.fail(error);
-                },
-            }
-        });
-        generation
+        // Closing the connection is how vLLM is told that nobody wants the rest.
+        Generation::played(&self.runtime, async move |feed| inner.generate(&request, &feed).await)
     }
 
     fn abort(&self, requests: &[RequestId]) {
@@ -194,7 +185,7 @@ impl Inner {
                     self.route.store(COMPLETIONS, Ordering::Relaxed);
                     known = COMPLETIONS;
                 }
-                status => return self.link.refusal(path, status, answer).await,
+                status => return Err(self.link.refusal(path, status, answer).await),
             }
         }
         debug_assert_eq!(known, COMPLETIONS);
@@ -203,7 +194,7 @@ impl Inner {
         let body = body::completions(request, &model, stream);
         let (status, answer) = self.link.send(Method::POST, path, body.into()).await?;
         if !status.is_success() {
-            return self.link.refusal(path, status, answer).await;
+            return Err(self.link.refusal(path, status, answer).await);
         }
         self.take(request, answer, asked, feed).await
     }

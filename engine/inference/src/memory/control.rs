@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use envmill_protocol::PolicyVersion;
 use serde::Deserialize;
 
-use crate::{Control, Error, ErrorKind, Load, PauseMode};
+use crate::{Control, Error, ErrorKind, Load};
 
 use super::{requests::Question, vllm::Handles};
 
@@ -28,23 +28,18 @@ impl Handles {
     /// Changes the state of the engine.
     pub(super) async fn control(&self, control: Control) -> Result<(), Error> {
         match control {
-            Control::Pause(mode) => {
-                let mode = match mode {
-                    PauseMode::Keep => "keep",
-                    PauseMode::Wait => "wait",
-                    PauseMode::Abort => "abort",
-                };
-                self.ask(Question::Pause, mode.into()).await.map(drop)
-            }
+            Control::Pause(mode) => self.ask(Question::Pause, mode.name().into()).await.map(drop),
             Control::Resume => self.ask(Question::Resume, String::new()).await.map(drop),
             Control::LoadWeights { folder } => {
                 let Ok(folder) = folder.into_os_string().into_string() else {
                     return Err(Error::new(ErrorKind::Refused, "the folder's name is no UTF-8"));
                 };
-                self.ask(Question::LoadWeights, folder).await.map(drop).map_err(untrusted)
+                self.ask(Question::LoadWeights, folder).await.map(drop).map_err(Error::of_update)
             }
             Control::SetVersion(PolicyVersion(number)) => {
-                self.ask(Question::SetVersion, number.to_string()).await.map_err(untrusted)?;
+                self.ask(Question::SetVersion, number.to_string())
+                    .await
+                    .map_err(Error::of_update)?;
                 self.desk.version.store(number, Ordering::Release);
                 Ok(())
             }
@@ -79,18 +74,4 @@ fn read(text: &[u8]) -> Result<Option<Load>, Error> {
         started,
     });
     Ok(load)
-}
-
-/// Nobody knows what the engine samples from now.
-fn untrusted(error: Error) -> Error {
-    match error.kind {
-        ErrorKind::Unsupported => error,
-        _ => Error::new(
-            ErrorKind::Lost,
-            format!(
-                "its weights are unknown after a failed update, restart it ({})",
-                error.message
-            ),
-        ),
-    }
 }

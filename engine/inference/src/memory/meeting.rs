@@ -1,23 +1,17 @@
 //! How the two sides get to know each other's segments.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    time::Duration,
-};
+use std::{io, os::fd::AsFd as _, time::Duration};
 
 use envmill_ring::{Channel, ColumnsReader, ColumnsWriter, Doorbell, Limits, Message, Received};
 use serde::Deserialize;
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use crate::{Error, ErrorKind};
 
 use super::{
     VllmMemoryOptions,
     layout::{self, VERSION},
+    watch::{Watch, watch},
 };
 
 /// How long the plug-in may take to answer: vLLM's event loop is busy at times.
@@ -36,9 +30,6 @@ pub(super) struct Met {
     pub(super) channel_watch: Watch,
     pub(super) message: Message,
 }
-
-/// A descriptor that the runtime waits for.
-pub(super) type Watch = AsyncFd<OwnedFd>;
 
 /// What the plug-in answers.
 #[derive(Deserialize)]
@@ -110,15 +101,6 @@ pub(super) fn layouts(
         return Err(refused(format!("a segment of more than {bytes_max} bytes")));
     }
     Ok((requests, results))
-}
-
-/// Has the runtime wait for a descriptor: for a copy of it, which is the watch's own.
-#[expect(unsafe_code, reason = "tokio has no other way to wait for what is not made by it")]
-fn watch(descriptor: BorrowedFd<'_>) -> io::Result<Watch> {
-    let copy = descriptor.try_clone_to_owned()?;
-    // SAFETY: an `OwnedFd` is open as long as it is there, and always the same descriptor.
-    let watch = unsafe { AsyncFd::register_with_interest(copy, Interest::READABLE) };
-    watch.map_err(|error| error.into_parts().1)
 }
 
 /// Waits for a message.

@@ -12,6 +12,7 @@ mod results;
 #[cfg(test)]
 mod tests;
 mod vllm;
+mod watch;
 
 pub use options::VllmMemoryOptions;
 pub use vllm::VllmMemory;

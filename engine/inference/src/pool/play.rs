@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use envmill_protocol::VersionSpan;
 use tokio::time::timeout;
 
 use crate::{
@@ -249,25 +250,18 @@ impl Drop for Play {
 }
 
 /// The versions of the first so many tokens, and then these.
-fn keep(
-    versions: &[envmill_protocol::VersionSpan],
-    mut first: usize,
-    then: &[envmill_protocol::VersionSpan],
-) -> Vec<envmill_protocol::VersionSpan> {
-    let mut kept: Vec<envmill_protocol::VersionSpan> = Vec::new();
+fn keep(versions: &[VersionSpan], mut first: usize, then: &[VersionSpan]) -> Vec<VersionSpan> {
+    let mut kept: Vec<VersionSpan> = Vec::new();
     for it in versions {
         let tokens = first.min(it.tokens as usize);
         first -= tokens;
         #[allow(clippy::cast_possible_truncation, reason = "at most as many as before")]
         if tokens > 0 {
-            kept.push(envmill_protocol::VersionSpan { tokens: tokens as u32, ..*it });
+            kept.push(VersionSpan { tokens: tokens as u32, ..*it });
         }
     }
     for it in then {
-        match kept.last_mut() {
-            Some(last) if last.version == it.version => last.tokens += it.tokens,
-            _ => kept.push(*it),
-        }
+        VersionSpan::add(&mut kept, it.version, it.tokens);
     }
     kept
 }

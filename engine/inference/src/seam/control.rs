@@ -6,6 +6,18 @@ use envmill_protocol::PolicyVersion;
 
 use crate::Error;
 
+impl PauseMode {
+    /// vLLM's word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Wait => "wait",
+            Self::Abort => "abort",
+        }
+    }
+}
+
 /// An answer that takes a while.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 

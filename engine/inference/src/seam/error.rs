@@ -59,4 +59,19 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
+
+    /// What an update of weights that failed means: nobody knows what the engine samples from now. Where the
+    /// channel cannot update at all, nothing has changed.
+    pub(crate) fn of_update(self) -> Self {
+        match self.kind {
+            ErrorKind::Unsupported => self,
+            _ => Self::new(
+                ErrorKind::Lost,
+                format!(
+                    "its weights are unknown after a failed update, restart it ({})",
+                    self.message
+                ),
+            ),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! A generation under way.
 
-use tokio::sync::mpsc;
+use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{Chunk, Error, Outcome};
 
@@ -24,6 +24,24 @@ impl Generation {
     pub fn new() -> (Feed, Self) {
         let (sender, chunks) = mpsc::unbounded_channel();
         (Feed(sender), Self { chunks, on_drop: None })
+    }
+
+    /// One that `play` feeds on a runtime, until its end or until nobody wants it any more: then the future is
+    /// dropped where it stands.
+    pub(crate) fn played<F>(runtime: &Handle, play: impl FnOnce(Feed) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        let (feed, generation) = Self::new();
+        runtime.spawn(async move {
+            tokio::select! {
+                () = feed.dropped() => {}
+                result = play(feed.clone()) => if let Err(error) = result {
+                    feed.fail(error);
+                },
+            }
+        });
+        generation
     }
 
     /// One that has failed before it began.

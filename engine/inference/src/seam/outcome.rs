@@ -39,7 +39,7 @@ impl Outcome {
         }
         self.token_ids.extend_from_slice(&chunk.token_ids);
         self.logprobs.extend_from_slice(&chunk.logprobs);
-        span(&mut self.versions, chunk.version, tokens);
+        VersionSpan::add(&mut self.versions, chunk.version, count(tokens));
         let Some(finished) = chunk.finished else { return Ok(false) };
         if !finished.versions.is_empty() {
             let covered: u64 = finished.versions.iter().map(|it| u64::from(it.tokens)).sum();
@@ -61,7 +61,7 @@ impl Outcome {
         self.logprobs.extend_from_slice(&later.logprobs);
         self.token_ids.extend_from_slice(&later.token_ids);
         for it in &later.versions {
-            span(&mut self.versions, it.version, it.tokens as usize);
+            VersionSpan::add(&mut self.versions, it.version, it.tokens);
         }
         self.finished = later.finished;
     }
@@ -73,14 +73,8 @@ impl Outcome {
     }
 }
 
-/// Adds so many tokens of a version to runs of versions.
-fn span(versions: &mut Vec<VersionSpan>, version: envmill_protocol::PolicyVersion, tokens: usize) {
-    let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
-    match versions.last_mut() {
-        Some(last) if last.version == version => last.tokens = last.tokens.saturating_add(tokens),
-        _ if tokens == 0 => {}
-        _ => versions.push(VersionSpan { version, tokens }),
-    }
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
