@@ -186,7 +186,7 @@ pub async fn versions_are_told_apart(engine: &dyn Inference) {
         timeout(HANG, engine.control(control)).await.expect("no answer").expect("control");
     };
     tell(Control::SetVersion(PolicyVersion(3))).await;
-    let mut generation = engine.generate(Request { deliver: Deliver::Streamed, ..greedy(9, 600) });
+    let mut generation = engine.generate(Request { deliver: Deliver::Streamed, ..greedy(9, 1500) });
     let mut outcome = Outcome::default();
     while outcome.token_ids.len() < 10 {
         let chunk = timeout(HANG, generation.next()).await.expect("no chunk");
@@ -200,7 +200,7 @@ pub async fn versions_are_told_apart(engine: &dyn Inference) {
     }
     let spans: Vec<_> = outcome.versions.iter().map(|it| (it.version.0, it.tokens)).collect();
     let [(3, before), (4, after)] = spans[..] else { panic!("{spans:?}") };
-    assert!(before >= 10 && after >= 1 && before + after == 600, "{spans:?}");
+    assert!(before >= 10 && after >= 1 && before + after == 1500, "{spans:?}");
     let later = whole(engine, greedy(10, 3)).await;
     assert_eq!(
         later.versions.iter().map(|it| (it.version.0, it.tokens)).collect::<Vec<_>>(),

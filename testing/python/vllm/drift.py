@@ -13,7 +13,7 @@ the same vLLM, which is asked again. Nothing of Envmill is used here. Checked is
    was recorded, within 1e-3; the divergence of the two (KL, of sampled tokens) is printed.
 
 With `--aborted` generations were aborted by pauses, and the engine has seen them again with the tokens that it
-had sampled already.
+had sampled already, of which there may be none.
 
 With `--apart` it is transformers that scores, with the folders' weights, and not the vLLM that has sampled,
 which would be wrong in the same way both times if it took only a part of the weights. Needs PyTorch.
@@ -72,8 +72,11 @@ def plant(records, what):
         if what == "version":
             spans = record["tokens"]["policy_versions"]
             if len(spans) > 1:
-                # A part of what one version sampled is said to be the other's.
-                moved = spans[1]["tokens"] // 2 + 1
+                # The first token that one version sampled is said to be the other's.
+                begin = spans[0]["tokens"]
+                moved = record["tokens"]["loss_mask"][begin:].index(1) + 1
+                if moved > spans[1]["tokens"]:
+                    continue
                 spans[0]["tokens"] += moved
                 spans[1]["tokens"] -= moved
                 return
@@ -91,7 +94,7 @@ def shown(records, seen, aborted):
         tuple(it["prompt_token_ids"] + it["token_ids"][:sampled])
         for record in records
         for it in record["generations"]
-        for sampled in range(1, len(it["token_ids"]) if aborted else 0)
+        for sampled in range(len(it["token_ids"]) if aborted else 0)
     }
     for prompt, count in (seen - recorded).items():
         if prompt in begun:

@@ -1,0 +1,1 @@
+//! Checks what an OpenEnv environment promises.
