@@ -17,6 +17,8 @@ pub struct Drive {
     pub steps: u64,
     /// The actions, one after another.
     pub actions: Vec<Bytes>,
+    /// Whether resets have a seed.
+    pub seeded: bool,
 }
 
 /// What was measured, in microseconds of CPU a step.
@@ -59,7 +61,12 @@ pub fn drive(worker: &mut dyn Worker, work: &Drive, there: impl Fn() -> f64) -> 
         *generation += 1;
         batch.push(Command { slot, generation: Generation(*generation), request });
     };
-    let reset = |seed: u64| Request::Reset { parameters: format!(r#"{{"seed":{seed}}}"#).into() };
+    let reset = |seed: u64| Request::Reset {
+        parameters: match work.seeded {
+            true => format!(r#"{{"seed":{seed}}}"#).into(),
+            false => Bytes::new(),
+        },
+    };
     for slot in 0..work.sessions {
         ask(Slot(slot), Request::Open { server: ServerId(0) }, &mut batch);
     }

@@ -102,6 +102,9 @@ impl Model {
         if get("inference_waiting") > 0.0 {
             text.push_str(&format!(" ({:.0} queued)", get("inference_waiting")));
         }
+        if get("replicas") > 0.0 && get("replicas_ready") == 0.0 {
+            text.push_str(", NO INFERENCE ENGINE ANSWERS");
+        }
         if prompt > 0.0 && !first {
             text.push_str(&format!(", {:.0} % of prompts cached", share.clamp(0.0, 1.0) * 100.0));
         }

@@ -28,7 +28,10 @@ fn main() -> Result<()> {
     let rounds: usize = next("10").parse()?;
     let (sessions, steps) = (next("64").parse()?, next("20000").parse()?);
     let class = next("bench_env:BenchEnv");
-    let work = Work { class, drive: Drive { sessions, steps, actions: vec![next("{}").into()] } };
+    let work = Work {
+        class,
+        drive: Drive { sessions, steps, actions: vec![next("{}").into()], seeded: true },
+    };
     let (mut bare, mut least) = (Vec::new(), Vec::new());
     let mut costs: [Vec<Cost>; 3] = Default::default();
     for round in 0..rounds {

@@ -43,7 +43,7 @@ fn main() -> Result<()> {
             options.log = Log::Nowhere;
             let (mut worker, _) = PythonWorker::start(options)?;
             let nursery = worker.nursery_pid();
-            let work = Drive { sessions, steps, actions: discrete_actions(2) };
+            let work = Drive { sessions, steps, actions: discrete_actions(2), seeded: true };
             let cost = drive(&mut worker, &work, || tree_cpu_seconds(nursery))?;
             ours.push(cost.there + cost.here, cost.steps_per_s);
             there.push(cost.there);

@@ -3,8 +3,10 @@
 //! `python-vector [ROUNDS] [ROWS] [STEPS] [MODULE:FACTORY] [ARGUMENTS] [ACTIONS]`; default 10 rounds of
 //! `ale_py.vector_env:AtariVectorEnv` with `{"game":"pong"}`, 8 rows, 8,000 steps and 6 actions. Two take
 //! turns: the environment stepped by Python alone, and in a worker process that this one drives in a closed
-//! loop, a session for each row, whose CPU counts too. `ENVMILL_BENCH_PYTHON` names an interpreter with the
-//! environment's package; `pip install ale-py` is all that the default needs.
+//! loop, a session for each row, whose CPU counts too. Neither seeds its episodes after the first (a seeded
+//! reset of ALE loads the game anew, 90 ms of CPU, which is what a step costs 250 times over).
+//! `ENVMILL_BENCH_PYTHON` names an interpreter with the environment's package; `pip install ale-py` is all
+//! that the default needs.
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
 
@@ -51,7 +53,8 @@ fn main() -> Result<()> {
             options.log = Log::Nowhere;
             let (mut worker, _) = PythonWorker::start(options)?;
             let nursery = worker.nursery_pid();
-            let work = Drive { sessions: rows, steps, actions: discrete_actions(actions) };
+            let work =
+                Drive { sessions: rows, steps, actions: discrete_actions(actions), seeded: false };
             let cost = drive(&mut worker, &work, || tree_cpu_seconds(nursery))?;
             ours.push(cost.there + cost.here, cost.steps_per_s);
             there.push(cost.there);

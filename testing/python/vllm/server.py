@@ -40,7 +40,9 @@ def main():
     model = os.environ.get("MODEL", str(folder / "tiny-qwen2"))
     command = [folder / "venv/bin/vllm", "serve", model, "--served-model-name", "tiny"]
     command += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "4096"]
-    command += ["--max-num-seqs", os.environ.get("MAX_NUM_SEQS", "64"), "--max-num-batched-tokens", "8192"]
+    command += ["--max-num-seqs", os.environ.get("MAX_NUM_SEQS", "64")]
+    # A seeded request whose prompt is split into chunks kills this vLLM's engine, so none is split.
+    command += ["--max-num-batched-tokens", "65536"]
     command += ["--generation-config", "vllm"]
     if kind == "headless":
         command += ["--headless", "--data-parallel-size", "1", "--data-parallel-size-local", "1"]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{Control, Error, ErrorKind, Inference, PauseMode};
 
@@ -58,7 +58,7 @@ pub(super) async fn all(shared: &Arc<Shared>, control: Control) -> Result<(), Er
 /// Nobody knows what it samples from now on: it stays paused, and what it had goes on elsewhere.
 fn distrust(shared: &Shared, id: SeatId) {
     let mut state = shared.state();
-    state.seats.distrust(id);
+    state.seats.distrust(id, Instant::now());
     let its = state.running.values().filter_map(|it| it.at.filter(|(seat, _)| *seat == id));
     let requests: Vec<_> = its.map(|(_, request)| request).collect();
     let engine = state.engines.get(&id).cloned();

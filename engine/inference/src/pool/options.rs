@@ -18,7 +18,9 @@ pub struct PoolOptions {
     /// request that is delivered whole has this much time for all of it. Longer than a pause for new
     /// weights.
     pub silence: Duration,
-    /// A request waits so long for a replica that takes it.
+    /// A request waits so long for a replica that takes it. While all of them are lost, that counts from when
+    /// the last of them was, so that an outage is waited out once and not by each request anew; and a request
+    /// that comes later waits for `ejected_max`, in which each replica is tried again.
     pub patience: Duration,
     /// A request with a key goes where the last one of the same key went, because its beginning is cached
     /// there, unless that replica has over `spill_factor` times as many outstanding tokens as the least

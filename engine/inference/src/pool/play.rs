@@ -106,7 +106,7 @@ impl Play {
         let end = self.take(generation).await;
         match &end {
             End::Failed(error) => self.shared.failed(seat, error),
-            End::Finished | End::Interrupted => self.shared.state().seats.succeeded(seat),
+            End::Finished | End::Interrupted => self.shared.succeeded(seat),
             End::Dropped | End::Nowhere(_) => {}
         }
         end

@@ -7,13 +7,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use envmill_protocol::PolicyVersion;
 use tokio::{
     runtime::Handle,
     sync::oneshot,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -66,6 +67,8 @@ pub(super) struct State {
     /// The last weights that all were given.
     pub(super) weights: Option<PathBuf>,
     pub(super) version: Option<PolicyVersion>,
+    /// Why all replicas are of no use, once that was told.
+    dark: Option<String>,
 }
 
 #[derive(Default)]
@@ -122,6 +125,8 @@ pub(super) struct Counts {
 pub struct PoolStatus {
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
+    /// For how long all of them have been of no use; `None` while one is, or where there is none.
+    pub dark_for: Option<Duration>,
     /// Requests that wait for a replica.
     pub waiting: u64,
     /// Requests so far.
@@ -229,6 +234,7 @@ impl Pool {
         state.waiting.retain(|it| !it.place.is_closed());
         PoolStatus {
             replicas: state.seats.status(Instant::now(), &self.shared.options),
+            dark_for: state.seats.dark_since().map(|it| it.elapsed()),
             waiting: state.waiting.len() as u64,
             requests: read(&counts.requests),
             prompt_tokens: read(&counts.prompt_tokens),
@@ -325,19 +331,42 @@ impl Shared {
         let (place, mut waiting) = oneshot::channel();
         self.state().waiting.push_back(Waiting { tokens, key, place });
         self.serve();
-        let patience = self.options.patience;
+        let asked = Instant::now();
         loop {
-            match timeout(patience, &mut waiting).await {
+            match timeout_at(self.given_up_at(asked), &mut waiting).await {
                 Ok(Ok(place)) => return Ok(place),
-                // An update of weights takes what it takes.
-                Err(_) if self.state().held > 0 => {}
-                _ => {
-                    let message =
-                        format!("no replica took the request for {} s", patience.as_secs());
-                    return Err(Error::new(ErrorKind::Busy, message));
-                }
+                // An update of weights takes what it takes, and there may be hope again.
+                Err(_) if self.state().held > 0 || self.given_up_at(asked) > Instant::now() => {}
+                _ => return Err(self.nowhere(asked)),
             }
         }
+    }
+
+    /// Until when a request waits for a place that it asked for then.
+    fn given_up_at(&self, asked: Instant) -> Instant {
+        let PoolOptions { patience, ejected_max, .. } = self.options;
+        let state = self.state();
+        if state.held > 0 {
+            return Instant::now() + patience;
+        }
+        match state.seats.dark_since() {
+            Some(since) => (since.min(asked) + patience).max(asked + ejected_max.min(patience)),
+            None => asked + patience,
+        }
+    }
+
+    /// What is told to a request that has waited in vain.
+    fn nowhere(&self, asked: Instant) -> Error {
+        let waited = asked.elapsed().as_secs();
+        let mut message = format!("no inference engine took the request for {waited} s");
+        let state = self.state();
+        if let (Some(since), Some(why)) = (state.seats.dark_since(), &state.dark) {
+            message = format!(
+                "no inference engine has answered for {} s; last {why}",
+                since.elapsed().as_secs()
+            );
+        }
+        Error::new(ErrorKind::Busy, message)
     }
 
     /// Gives places to those that wait, in their order.
@@ -372,10 +401,29 @@ impl Shared {
         let weights = state.weights.is_some() || state.version.is_some();
         let now = Instant::now();
         let ejected = state.seats.failed(seat, error.kind, weights, now, &self.options);
-        let ejected = ejected.map(str::to_owned);
+        let Some(name) = ejected.map(str::to_owned) else { return };
+        let is_new = state.seats.dark_since().is_some() && state.dark.is_none();
+        if is_new || state.dark.is_some() {
+            state.dark = Some(format!("{name}: {error}"));
+        }
         drop(state);
-        if let Some(name) = ejected {
-            tracing::warn!(replica = name, "an inference engine gets nothing for a while: {error}");
+        tracing::warn!(replica = name, "an inference engine gets nothing for a while: {error}");
+        if is_new {
+            let patience = self.options.patience.as_secs();
+            tracing::error!(
+                "no inference engine answers ({name}: {error}); turns wait for one for up to {patience} s"
+            );
+        }
+    }
+
+    /// A replica has answered a request.
+    pub(super) fn succeeded(&self, seat: SeatId) {
+        let mut state = self.state();
+        state.seats.succeeded(seat);
+        let was_dark = state.dark.take().is_some();
+        drop(state);
+        if was_dark {
+            tracing::error!("an inference engine answers again");
         }
     }
 }

@@ -65,6 +65,8 @@ pub(super) struct Seat {
     row: u32,
     failures: u64,
     ejected_until: Option<Instant>,
+    /// It has been of no use since then.
+    down_since: Option<Instant>,
 }
 
 /// So many odd answers in a row are no accident.
@@ -109,6 +111,7 @@ impl Seats {
             row: 0,
             failures: 0,
             ejected_until: None,
+            down_since: None,
         });
         id
     }
@@ -174,6 +177,7 @@ impl Seats {
         if let Some(seat) = self.seat(id) {
             seat.row = 0;
             seat.ejected_until = None;
+            seat.down_since = None;
         }
     }
 
@@ -209,14 +213,16 @@ impl Seats {
             let doubled = 1u32.checked_shl(seat.row.min(16) - 1).unwrap_or(u32::MAX);
             let rest = options.ejected_min.saturating_mul(doubled).min(options.ejected_max);
             seat.ejected_until = Some(now + rest);
+            seat.down_since = seat.down_since.or(Some(now));
         }
         eject.then_some(&seat.name)
     }
 
     /// Its weights are unknown.
-    pub(super) fn distrust(&mut self, id: SeatId) {
+    pub(super) fn distrust(&mut self, id: SeatId, now: Instant) {
         if let Some(seat) = self.seat(id) {
             seat.untrusted = true;
+            seat.down_since = seat.down_since.or(Some(now));
         }
     }
 
@@ -266,7 +272,17 @@ impl Seats {
     pub(super) fn restored(&mut self, id: SeatId) {
         if let Some(seat) = self.seat(id) {
             seat.stale = false;
+            seat.down_since = None;
         }
+    }
+
+    /// Since when all replicas have been of no use; `None` while one is, or where there is none.
+    pub(super) fn dark_since(&self) -> Option<Instant> {
+        let mut last = None;
+        for seat in self.seats.iter().filter(|it| !it.leaving) {
+            last = last.max(Some(seat.down_since?));
+        }
+        last
     }
 
     /// When a replica that is left alone now may be tried again.
@@ -389,6 +405,20 @@ mod tests {
     }
 
     #[test]
+    fn all_are_of_no_use_since_the_last_of_them_was_lost() {
+        let (mut seats, ids) = seats(2);
+        let (now, options) = (Instant::now(), PoolOptions::default());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        seats.failed(ids[0], ErrorKind::Lost, false, after(1), &options);
+        assert_eq!(seats.dark_since(), None);
+        seats.failed(ids[1], ErrorKind::Lost, false, after(2), &options);
+        seats.failed(ids[0], ErrorKind::Lost, false, after(9), &options);
+        assert_eq!(seats.dark_since(), Some(after(2)));
+        seats.succeeded(ids[0]);
+        assert_eq!(seats.dark_since(), None);
+    }
+
+    #[test]
     fn one_that_was_lost_with_weights_waits_for_them() {
         let (mut seats, ids) = seats(1);
         let (now, options) = (Instant::now(), PoolOptions::default());
@@ -406,7 +436,7 @@ mod tests {
         let (now, options) = (Instant::now(), PoolOptions::default());
         let load = |started| Some(Load { started: Some(started), ..Load::default() });
         seats.loaded(ids[0], load(1), &options);
-        seats.distrust(ids[0]);
+        seats.distrust(ids[0], now);
         seats.loaded(ids[0], load(1), &options);
         assert_eq!(seats.status(now, &options)[0].standing, Standing::Untrusted);
         assert!(seats.to_restore(now).is_empty());

@@ -103,6 +103,36 @@ async fn tries_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_is_waited_out_once() {
+    let patience = Duration::from_secs(300);
+    let given = PoolOptions { patience, attempts: 1_000, ..options() };
+    let (pool, puppets) = pool(given.clone(), 2);
+    for puppet in &puppets {
+        puppet.will(&[Fault::LostAfter(0); 1000]);
+    }
+    let began = tokio::time::Instant::now();
+    let requests = (0..50).map(|id| pool.generate(request(id, 20, Deliver::Whole)));
+    for generation in requests.collect::<Vec<_>>() {
+        let error = generation.whole().await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Busy);
+        assert!(error.to_string().contains("no inference engine has answered for"), "{error}");
+    }
+    // The last wait of one that has just been tried in vain is the longest.
+    let within = |bound: Duration| began.elapsed() <= bound + given.ejected_max * 2;
+    assert!(within(patience), "{:?}", began.elapsed());
+    assert!(pool.status().dark_for >= Some(patience));
+    // Who comes later waits for one more trial.
+    let late = pool.generate(request(100, 20, Deliver::Whole)).whole().await;
+    assert_eq!(late.unwrap_err().kind, ErrorKind::Busy);
+    assert!(within(patience + given.ejected_max), "{:?}", began.elapsed());
+    // One that is back is found by the next trial, and all is as before.
+    puppets[1].faults.lock().unwrap().clear();
+    let outcome = pool.generate(request(101, 20, Deliver::Whole)).whole().await.unwrap();
+    is_whole(&outcome, 20);
+    assert_eq!(pool.status().dark_for, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_requests_over_failing_replicas_are_all_answered() {
     let (pool, puppets) = pool(PoolOptions { attempts: 20, ..options() }, 3);
     let faults = [
