@@ -2,8 +2,8 @@
 //!
 //! Start at [`PythonServer`] (a stock OpenEnv server under uvicorn, to be killed, stopped and
 //! restarted at will), [`FaultProxy`] (what a bad network does to a connection, on purpose) and
-//! [`EnvmillCommand`] (the built command, its exit status, its summary and its trajectories). Every
-//! test that waits does so under a [`Watchdog`].
+//! [`EnvmillCommand`] (the built command, its exit status, its summary and its trajectories). A page
+//! is looked at with [`Chromium`]. Every test that waits does so under a [`Watchdog`].
 //!
 //! Errors are `anyhow`'s, with what was tried and the tail of the log of the process concerned:
 //! they are read by people whose test has just failed.
@@ -11,6 +11,7 @@
 //! Deliberately absent: an OpenEnv server or client of our own making. What is tested here is tested
 //! against the real ones; simulated worlds belong to the crates that they test.
 
+mod chromium;
 mod envmill;
 mod flow;
 mod http;
@@ -21,6 +22,7 @@ mod python;
 mod server;
 mod watchdog;
 
+pub use chromium::{Behaviour, Chromium, Tab, View};
 pub use envmill::{EnvmillCommand, Finished, Running, trajectories};
 pub use flow::stock_client_flow;
 pub use http::{get, post};
