@@ -5,12 +5,13 @@
 //! [`policy`] seam (who decides on actions), the [`model`] that is one of
 //! them (agents around a language model), the [`scorer`] seam (who says what episodes were worth), the
 //! [`sink`] seam (where records go), [`children`]
-//! (servers that a run starts), the [`gateway`] (a pool of servers behind one URL), and [`command`] (the
-//! `envmill` command).
+//! (servers that a run starts), the [`gateway`] (a pool of servers behind one URL), [`bench`] (how fast an
+//! environment is), and [`command`] (the `envmill` command).
 //!
 //! Deliberately absent: decisions on who plays what and when, which are the core's
 //! (`envmill-core`), and sockets, which are the workers'.
 
+pub mod bench;
 pub mod children;
 pub mod command;
 pub mod config;

@@ -81,6 +81,51 @@ impl Progress {
     }
 }
 
+/// Lines that stay, and one that moves where there is a terminal.
+#[derive(Debug)]
+pub(crate) struct Showing {
+    spinner: Option<ProgressBar>,
+    quiet: bool,
+}
+
+impl Showing {
+    /// Shows nothing if `quiet`.
+    pub(crate) fn new(quiet: bool) -> Self {
+        let spinner = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                spinner.set_style(style);
+            }
+            spinner
+        });
+        Self { spinner, quiet }
+    }
+
+    /// A line that stays.
+    pub(crate) fn line(&mut self, line: &str) {
+        match &self.spinner {
+            _ if self.quiet => {}
+            Some(spinner) => spinner.suspend(|| say(line)),
+            None => say(line),
+        }
+    }
+
+    /// What the moving line says now.
+    pub(crate) fn moves(&mut self, text: &str) {
+        if let Some(spinner) = &self.spinner {
+            spinner.set_message(text.to_owned());
+            spinner.tick();
+        }
+    }
+
+    /// Takes the moving line away.
+    pub(crate) fn clear(&mut self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
 /// How a language model does, since the last look.
 #[derive(Debug, Default)]
 struct Model {

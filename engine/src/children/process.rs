@@ -87,6 +87,11 @@ impl Process {
         }
     }
 
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it and all its descendants have cost so far.
     pub(super) fn usage(&self) -> Usage {
         Usage::of_tree(self.pid.as_raw_nonzero().get())

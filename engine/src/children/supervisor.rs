@@ -208,6 +208,13 @@ impl Children {
         self.shared.lock().servers.iter().map(|server| url(server.port)).collect()
     }
 
+    /// The process ids of those that run, each of which leads its server's other processes.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u32> {
+        let state = self.shared.lock();
+        state.servers.iter().filter_map(|kept| kept.process.as_ref().map(Process::id)).collect()
+    }
+
     /// The servers that were restarted since the last call.
     pub fn restarted(&self) -> impl Iterator<Item = Restarted> {
         self.restarted.try_iter()

@@ -1,6 +1,7 @@
 //! The `envmill` command.
 
 mod audit;
+mod bench;
 mod capture;
 mod env;
 mod play;
@@ -37,6 +38,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Let harnesses that speak OpenAI's API play by themselves, and keep what they say by token ids.
     Capture(capture::Arguments),
+    /// Measure how fast an environment is: throughput, latency and sessions, and what holds it back.
+    Bench(Box<bench::Arguments>),
     /// Hold what a trainer has received against what it was promised.
     Audit(audit::Arguments),
     /// Take every decision of a flight recording again, and compare.
@@ -81,6 +84,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, host: &Host) -> 
         Command::Run(arguments) => play::run(*arguments, host),
         Command::Serve(arguments) => serve::run(arguments, host),
         Command::Capture(arguments) => capture::run(arguments),
+        Command::Bench(arguments) => bench::run(*arguments, host),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::ReplayCore(arguments) => replay::run(&arguments),
         Command::Env { command } => env::run(command, host),

@@ -20,6 +20,17 @@ pub(super) fn pass_on(control: Control) -> std::io::Result<()> {
     })
 }
 
+/// The same for a benchmark, which says something else of it.
+pub(super) fn pass_on_to_bench(control: Control) -> std::io::Result<()> {
+    on_each(move || {
+        control.interrupt();
+        say(match control.interrupts() {
+            1 => "ending: the report tells of what was measured until now; once more to end at once",
+            _ => "ending now",
+        });
+    })
+}
+
 /// Has a service end in good order with the first interrupt, and at once with the second: what it has
 /// not finished then, it does when it is started again.
 pub(super) fn stop(stop: Stop) -> std::io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use envmill_core::{Input, Note, Task};
 use envmill_openenv::{Description, OpenEnvWorker, Options, Server, Tool, describe, num_tasks};
 use envmill_protocol::{ServerId, openenv::FieldPath};
@@ -79,6 +80,20 @@ impl Remote {
             Some(server) => Ok(envmill_openenv::tools(server, &self.options)?),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// The process ids of the servers that were started here.
+    pub(crate) fn child_ids(&self) -> Vec<u32> {
+        self.children.as_ref().map(Children::ids).unwrap_or_default()
+    }
+
+    /// What the first server tells of its environment (`/metadata`), for which it makes one: the text of one
+    /// JSON object, or empty.
+    pub(crate) fn metadata(&self) -> Bytes {
+        let first = self.options.servers.first();
+        first
+            .and_then(|server| envmill_openenv::metadata(server, &self.options).ok())
+            .unwrap_or_default()
     }
 
     pub(super) fn look_after(

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Distribution;
 
-/// One point of a sweep. Everything but `sessions` and `latency_ms.connect` is about the part that counts,
-/// after the warm-up.
+/// One point of a sweep. Everything but `sessions`, `latency_ms.connect` and `latency_ms.first_reset` is about
+/// the part that counts, after the warm-up; failures count in the warm-up, too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// When its first session was asked for, in seconds from the benchmark's start.
@@ -74,6 +74,9 @@ pub struct Sessions {
     pub opened_in_s: f64,
     /// `admitted / asked`, less those that were lost.
     pub success: f64,
+    /// Why sessions were not admitted, or lost, by cause; those that were refused apart.
+    #[serde(default)]
+    pub failures: BTreeMap<String, u64>,
 }
 
 /// Resets and steps that were sent in the part that counts.
@@ -125,6 +128,10 @@ pub struct Usage {
     /// The most that a single one of their threads was busy, as a share of one core: near 1, it is what
     /// holds up the rest.
     pub busiest_thread: f64,
+    /// The most that a single one of the processes was busy, all its threads together, in cores: near 1 in
+    /// an interpreter whose threads run one at a time, it is what holds up the rest.
+    #[serde(default)]
+    pub busiest_process: f64,
 }
 
 /// What crossed the wire, framing included.
