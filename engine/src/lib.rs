@@ -6,7 +6,7 @@
 //! them (agents around a language model), the [`scorer`] seam (who says what episodes were worth), the
 //! [`sink`] seam (where records go), [`children`]
 //! (servers that a run starts), the [`gateway`] (a pool of servers behind one URL), [`bench`] (how fast an
-//! environment is), and [`command`] (the `envmill` command).
+//! environment is), [`inspect`] (recordings that are looked into), and [`command`] (the `envmill` command).
 //!
 //! Deliberately absent: decisions on who plays what and when, which are the core's
 //! (`envmill-core`), and sockets, which are the workers'.
@@ -20,6 +20,7 @@ mod fingerprints;
 pub mod fleet;
 mod flight;
 pub mod gateway;
+pub mod inspect;
 pub mod model;
 pub mod policy;
 pub mod progress;

@@ -49,6 +49,16 @@ pub enum FormatError {
 }
 
 impl FormatError {
+    /// Whether the data ends in the middle of a batch, as that of a writer that was killed.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        let is_end = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+        match self {
+            Self::Io(error) | Self::Arrow(ArrowError::IoError(_, error)) => is_end(error),
+            _ => false,
+        }
+    }
+
     /// As an error of reading or writing: the system's own where it was that.
     #[must_use]
     pub fn into_io(self) -> io::Error {

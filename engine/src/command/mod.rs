@@ -4,6 +4,7 @@ mod audit;
 mod bench;
 mod capture;
 mod env;
+mod inspect;
 mod play;
 mod pool;
 mod replay;
@@ -40,6 +41,9 @@ enum Command {
     Capture(capture::Arguments),
     /// Measure how fast an environment is: throughput, latency and sessions, and what holds it back.
     Bench(Box<bench::Arguments>),
+    /// Look into recordings: what they come to, single episodes, other forms, whether they play the same
+    /// again.
+    Inspect(Box<inspect::Arguments>),
     /// Hold what a trainer has received against what it was promised.
     Audit(audit::Arguments),
     /// Take every decision of a flight recording again, and compare.
@@ -85,6 +89,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, host: &Host) -> 
         Command::Serve(arguments) => serve::run(arguments, host),
         Command::Capture(arguments) => capture::run(arguments),
         Command::Bench(arguments) => bench::run(*arguments, host),
+        Command::Inspect(arguments) => inspect::run(*arguments, host),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::ReplayCore(arguments) => replay::run(&arguments),
         Command::Env { command } => env::run(command, host),

@@ -25,9 +25,22 @@ pub(super) fn pass_on_to_bench(control: Control) -> std::io::Result<()> {
     on_each(move || {
         control.interrupt();
         say(match control.interrupts() {
-            1 => "ending: the report tells of what was measured until now; once more to end at once",
+            1 => {
+                "ending: the report tells of what was measured until now; once more to end at once"
+            }
             _ => "ending now",
         });
+    })
+}
+
+/// Passes the first interrupt on to whoever reads or writes files meanwhile; the second ends this process at
+/// once.
+pub(super) fn cut(control: Control) -> std::io::Result<()> {
+    on_each(move || {
+        if control.interrupts() > 0 {
+            std::process::exit(CUT);
+        }
+        control.interrupt();
     })
 }
 

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use envmill_protocol::{Decision, Generation, PolicyError, Slot, Turn};
+use envmill_protocol::{
+    Decision, Generation, PolicyError, Slot, Turn,
+    record::{End, Truncation},
+};
 
 use crate::{policy::Policy, replay::Recording};
 
 /// Takes the recorded action of every step. An episode that is not in the recording, or that goes on
-/// after its recorded end, has no action and fails. Answers within `submit`.
+/// after its recorded end, has no action and fails; where a limit of ours had cut it, it is cut there, too.
+/// Answers within `submit`.
 #[derive(Debug)]
 pub struct Replay {
     recording: Arc<Recording>,
@@ -29,10 +33,15 @@ impl Replay {
             .episode(turn.episode)
             .ok_or_else(|| wrong(format!("episode {} is not in the recording", turn.episode)))?;
         episode.steps.get(turn.step as usize).map(|step| step.action.clone()).ok_or_else(|| {
-            wrong(format!(
-                "the recording of episode {} ends after {} steps",
-                turn.episode, turn.step
-            ))
+            let message =
+                format!("the recording of episode {} ends after {} steps", turn.episode, turn.step);
+            match episode.end {
+                // The environment's own limit is the environment's to show.
+                End::Truncated(why) if why != Truncation::Environment => {
+                    PolicyError::truncated(why, message)
+                }
+                _ => wrong(message),
+            }
         })
     }
 }

@@ -105,7 +105,7 @@ struct Extra<'a> {
 const STEP: &str = "step";
 
 /// Writes a record as one line.
-pub(super) fn write_line(out: &mut impl Write, record: &Trajectory) -> io::Result<()> {
+pub(crate) fn write_line(out: &mut impl Write, record: &Trajectory) -> io::Result<()> {
     let messages = match raw(&record.messages) {
         Some(messages) => Messages::Given(messages),
         None => Messages::Made(conversation(record)),

@@ -104,7 +104,7 @@ impl State {
 }
 
 /// About how many bytes a record holds.
-pub(super) fn weight(record: &Trajectory) -> usize {
+pub(crate) fn weight(record: &Trajectory) -> usize {
     const RECORD: usize = 1024;
     const STEP: usize = 200;
     let steps: usize = record

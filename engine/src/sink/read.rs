@@ -57,6 +57,16 @@ impl Why {
             Self::Batch(error) => error.is_damage(),
         }
     }
+
+    /// Whether the data ends in the middle of a record or batch, as that of a run that was killed.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Line(_) => false,
+            Self::Torn => true,
+            Self::Batch(error) => error.is_cut(),
+        }
+    }
 }
 
 /// Reads the records of a file one after another: JSON lines, an Arrow IPC stream or Parquet, told
