@@ -12,6 +12,7 @@
 //! (`envmill-core`), and sockets, which are the workers'.
 
 pub mod bench;
+mod callable;
 pub mod children;
 pub mod command;
 pub mod config;

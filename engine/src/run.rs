@@ -1,6 +1,12 @@
 //! A run from its options to its summary.
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use envmill_core::{
     Core, EjectionOptions, FingerprintChange, JobOptions, Note, Options, OptionsError, RetryBudget,
@@ -16,7 +22,7 @@ use crate::{
     driver::{Control, Driver, Look},
     fleet::{Fleet, FleetWorker, Member},
     flight,
-    model::{LanguageModel, ModelError, ModelSetup},
+    model::{CodeSetup, LanguageModel, ModelError, ModelSetup},
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
     replay::{Recording, RecordingError, Replay},
     report::Summary,
@@ -180,7 +186,8 @@ fn play(
         job_json["tasks-digest"] = tasks::digest(&tasks).into();
         is_same_job(begun.as_ref(), &job_json)?;
     }
-    let policy = policy(options, &fleet, &mut worker, recording.as_ref())?;
+    let logs = directory.server_logs();
+    let policy = policy(options, &fleet, &mut worker, recording.as_ref(), &logs)?;
     let group_lines = std::mem::take(&mut earlier.group_lines);
     let mut core = core(options, &fleet.members);
     let job = JobOptions {
@@ -255,6 +262,7 @@ fn policy(
     fleet: &Fleet,
     worker: &mut FleetWorker,
     recording: Option<&Arc<Recording>>,
+    logs: &Path,
 ) -> Result<Box<dyn Policy>, RunError> {
     if let Some(recording) = recording {
         return Ok(Box::new(Replay::new(Arc::clone(recording))));
@@ -265,21 +273,27 @@ fn policy(
         PolicySpec::Random | PolicySpec::Replay(_) => {
             Box::new(Random::new(vec![sampler(fleet, worker)?]))
         }
-        PolicySpec::Model(_) => Box::new(model(options, fleet, worker)?),
+        PolicySpec::Model(_) => Box::new(model(options, fleet, worker, logs)?),
     })
 }
 
-/// The language model of options that name one.
+/// The language model of options that name one. What an agent in code prints goes to `logs`.
 pub(crate) fn model(
     options: &RunOptions,
     fleet: &Fleet,
     worker: &FleetWorker,
+    logs: &Path,
 ) -> Result<LanguageModel, RunError> {
     let PolicySpec::Model(spec) = &options.policy else {
         return Err(ModelError::None(options.policy.to_string()).into());
     };
     let agent = options.agent.as_deref().map(ModelSetup::read_agent).transpose()?;
-    let setup = ModelSetup { spec: spec.clone(), agent };
+    let code = CodeSetup {
+        interpreter: options.python.clone().unwrap_or_else(|| "python3".into()),
+        path: options.python_path.clone(),
+        logs: logs.to_owned(),
+    };
+    let setup = ModelSetup { spec: spec.clone(), agent, code, script: None };
     Ok(setup.start(&fleet.action_schema, worker.waker())?)
 }
 

@@ -8,11 +8,12 @@ use std::{
 
 use envmill_chat::{
     Actions, ActionsError, Chat, ChatError, ChatOptions, LoadError, Model, Observe, ObserveError,
+    Reasoning,
 };
 use envmill_inference::{Inference, Sampling};
 use serde::Deserialize;
 
-use crate::{AgentCounts, AgentOptions};
+use crate::{AgentCounts, AgentOptions, Script};
 
 /// An agent: a model's templates and tokenizer, how it is shown observations, and how it acts. Shared by
 /// all episodes that it plays.
@@ -22,7 +23,12 @@ pub struct Agent {
     pub(crate) chat: Option<Arc<Chat>>,
     model: Option<Arc<Model>>,
     pub(crate) observe: Observe,
-    pub(crate) actions: Actions,
+    /// None where code says what comes of words.
+    pub(crate) actions: Option<Actions>,
+    pub(crate) script: Option<Arc<dyn Script>>,
+    pub(crate) reasoning: Reasoning,
+    /// What ends reasoning that is cut short.
+    pub(crate) reasoning_end: String,
     pub(crate) engine: Arc<dyn Inference>,
     pub(crate) sampling: Arc<Sampling>,
     pub(crate) context_tokens: u32,
@@ -43,6 +49,9 @@ pub enum AgentError {
     /// The options for actions cannot.
     #[error("action: {0}")]
     Actions(#[from] ActionsError),
+    /// There are none, and no code.
+    #[error("action: it is missing; it says how text becomes an action")]
+    NoActions,
     /// Those for observations cannot.
     #[error("observation: {0}")]
     Observe(#[from] ObserveError),
@@ -59,7 +68,8 @@ const CONTEXT_TOKENS: u32 = 32_768;
 
 impl Agent {
     /// An agent that plays with the model of a folder, sampled by `engine`. Where that speaks text only, there
-    /// is no folder.
+    /// is no folder. With a script, that says what the model is told and what comes of its words, and what the
+    /// options say of it is not looked at.
     ///
     /// # Errors
     ///
@@ -68,6 +78,7 @@ impl Agent {
         options: AgentOptions,
         folder: Option<&Path>,
         engine: Arc<dyn Inference>,
+        script: Option<Arc<dyn Script>>,
     ) -> Result<Self, AgentError> {
         let can = engine.capabilities();
         if !can.stop_strings && !options.sampling.stop.is_empty() {
@@ -91,9 +102,19 @@ impl Agent {
         let context_tokens = options.limits.context_tokens;
         let context_tokens =
             context_tokens.or_else(|| context_of(folder?)).unwrap_or(CONTEXT_TOKENS);
+        let actions = match &script {
+            Some(_) => None,
+            None => Some(Actions::new(options.action.clone().ok_or(AgentError::NoActions)?)?),
+        };
+        let reasoning = options.action.as_ref().map(|it| Reasoning(it.reasoning.clone()));
+        let reasoning = reasoning.unwrap_or_default();
+        let end = options.limits.reasoning_end.clone();
         Ok(Self {
             observe: Observe::new(options.observation.clone())?,
-            actions: Actions::new(options.action.clone())?,
+            actions,
+            script,
+            reasoning_end: end.unwrap_or_else(|| format!("\n{}\n\n", reasoning.0[1])),
+            reasoning,
             sampling: Arc::new(options.sampling.sampling()),
             options,
             chat,

@@ -9,6 +9,7 @@ pub struct AgentCounts {
     pub(crate) sampled_tokens: AtomicU64,
     pub(crate) prompt_tokens: AtomicU64,
     pub(crate) malformed: AtomicU64,
+    pub(crate) reasoning_cut: AtomicU64,
     pub(crate) forks: AtomicU64,
     pub(crate) drifts: AtomicU64,
     pub(crate) under_way: AtomicU64,
@@ -25,6 +26,8 @@ pub struct Counted {
     pub prompt_tokens: u64,
     /// Texts that were no action.
     pub malformed: u64,
+    /// Turns whose reasoning was cut short.
+    pub reasoning_cut: u64,
     /// Conversations that could not be continued by appending, and were rendered anew.
     pub forks: u64,
     /// Prompts that the inference engine counted otherwise.
@@ -43,6 +46,7 @@ impl AgentCounts {
             sampled_tokens: read(&self.sampled_tokens),
             prompt_tokens: read(&self.prompt_tokens),
             malformed: read(&self.malformed),
+            reasoning_cut: read(&self.reasoning_cut),
             forks: read(&self.forks),
             drifts: read(&self.drifts),
             under_way: read(&self.under_way),

@@ -21,8 +21,13 @@ pub struct AgentOptions {
     /// How observations are told.
     #[serde(default)]
     pub observation: ObserveOptions,
-    /// How text becomes an action.
-    pub action: ActionOptions,
+    /// How text becomes an action. Needed where there is no `code`.
+    #[serde(default)]
+    pub action: Option<ActionOptions>,
+    /// Code that says what the model is told, and what comes of its words, in place of `observation`, `action`,
+    /// `tools` and `malformed`.
+    #[serde(default)]
+    pub code: Option<CodeOptions>,
     /// Tools of the environment.
     #[serde(default)]
     pub tools: ToolOptions,
@@ -38,6 +43,29 @@ pub struct AgentOptions {
     /// Which generations are served at the same replica.
     #[serde(default)]
     pub affinity: Affinity,
+}
+
+/// An agent in code, as a file names it. See [`Script`](crate::Script) for one in Rust.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodeOptions {
+    /// A Python function, as `module:function`: a generator, of which each episode has its own, or one that
+    /// answers a list of questions with a list of answers. `docs/agents.md` has both.
+    pub python: String,
+    /// How many processes run it. An episode stays with one.
+    #[serde(default = "one")]
+    pub processes: u32,
+    /// A process that has not answered within this time is killed, and started again for later episodes.
+    #[serde(default = "code_timeout_s")]
+    pub timeout_s: f64,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+const fn code_timeout_s() -> f64 {
+    60.0
 }
 
 /// Tools that an environment offers, as OpenEnv's tool environments do.
@@ -102,7 +130,7 @@ impl SamplingOptions {
 }
 
 /// What an episode may take. One that has taken it is truncated as `max_tokens`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Tokens sampled in one generation.
@@ -111,11 +139,23 @@ pub struct Limits {
     pub episode_tokens: Option<u32>,
     /// Tokens of prompt and generation together; `None`: as the model's configuration says.
     pub context_tokens: Option<u32>,
+    /// Tokens that the model may reason for in one turn (between the tags of `action.reasoning`), of those of
+    /// the turn. One that reasons on is cut: its reasoning is ended with `reasoning_end`, which it has not
+    /// sampled and is not trained on, and it says the rest. `None`: as many as there are for the turn.
+    pub reasoning_tokens: Option<u32>,
+    /// What ends reasoning that is cut; `None`: the tag that ends it, on a line of its own.
+    pub reasoning_end: Option<String>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { turn_tokens: 1024, episode_tokens: None, context_tokens: None }
+        Self {
+            turn_tokens: 1024,
+            episode_tokens: None,
+            context_tokens: None,
+            reasoning_tokens: None,
+            reasoning_end: None,
+        }
     }
 }
 

@@ -10,22 +10,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use envmill_chat::{Chat, Continuation, Conversation, Drift, Message, Parsed, ToolCall};
-use envmill_inference::{Deliver, Finish, Outcome, Request, RequestId};
-use envmill_protocol::{
-    Generated, GeneratedKind, Observed, PolicyError, PolicyVersion, Turn, VersionSpan,
-    record::Truncation,
-};
+use envmill_chat::{Chat, Continuation, Conversation, Message, Parsed, ToolCall};
+use envmill_inference::Finish;
+use envmill_protocol::{Generated, GeneratedKind, Observed, PolicyError, Turn, record::Truncation};
 
-use crate::{Affinity, Agent, Then, counts::add, tools};
+use crate::{Agent, Answer, Ask, Question, Script, Then, counts::add, say::Words, tools};
 
 /// One episode's conversation, from turn to turn.
 pub(crate) struct Talk {
-    agent: Arc<Agent>,
+    pub(crate) agent: Arc<Agent>,
     /// Begins with the first observation that is told.
-    conversation: Option<Conversation>,
+    pub(crate) conversation: Option<Conversation>,
     /// The same where the channel speaks text only.
-    messages: Vec<Message>,
+    pub(crate) messages: Vec<Message>,
     /// What was called and not sent yet, if the model called several tools at once.
     pending: VecDeque<ToolCall>,
     /// The call that the environment answers now.
@@ -36,10 +33,25 @@ pub(crate) struct Talk {
     listing: bool,
     chat: Option<Arc<Chat>>,
     /// Generations of this episode so far, and the last that is part of the conversation.
-    generations: u32,
-    last: Option<u32>,
-    sampled: u64,
-    affinity: Option<u64>,
+    pub(crate) generations: u32,
+    pub(crate) last: Option<u32>,
+    pub(crate) sampled: u64,
+    pub(crate) affinity: Option<u64>,
+    over: Over,
+}
+
+/// Tells an agent in code that a conversation is over, when it is dropped.
+struct Over {
+    conversation: u64,
+    script: Option<Arc<dyn Script>>,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        if let Some(script) = &self.script {
+            script.ended(self.conversation);
+        }
+    }
 }
 
 /// What a turn came to.
@@ -48,12 +60,20 @@ pub(crate) struct Said {
     pub(crate) generations: Vec<Generated>,
 }
 
-/// Names of requests; unique in this process.
-static REQUESTS: AtomicU64 = AtomicU64::new(0);
+/// Names of conversations; unique in this process.
+static CONVERSATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// An agent in code may have the model speak so often in one step.
+const SAYINGS_MAX: u32 = 1000;
 
 impl Talk {
     pub(crate) fn new(agent: Arc<Agent>) -> Self {
+        let over = Over {
+            conversation: CONVERSATIONS.fetch_add(1, Ordering::Relaxed),
+            script: agent.script.clone(),
+        };
         Self {
+            over,
             chat: agent.chat.clone(),
             agent,
             conversation: None,
@@ -81,6 +101,9 @@ impl Talk {
         turn: &Turn,
         generations: &mut Vec<Generated>,
     ) -> Result<Bytes, PolicyError> {
+        if let Some(script) = self.agent.script.clone() {
+            return self.scripted(script, turn, generations).await;
+        }
         if turn.step == 0 && self.agent.options.tools.from_environment {
             self.listing = true;
             // What the reset showed is told with the first prompt.
@@ -122,7 +145,8 @@ impl Talk {
 
     /// Appends messages to the conversation, or begins it.
     fn tell(&mut self, mut told: Vec<Message>) -> Result<(), PolicyError> {
-        if self.conversation.is_none()
+        if self.agent.script.is_none()
+            && self.conversation.is_none()
             && self.messages.is_empty()
             && let Some(system) = &self.agent.options.system
         {
@@ -143,7 +167,7 @@ impl Talk {
         Ok(())
     }
 
-    /// Generates until there is an action.
+    /// Has the model say something until it is an action.
     async fn generate(
         &mut self,
         turn: &Turn,
@@ -151,40 +175,14 @@ impl Talk {
     ) -> Result<Bytes, PolicyError> {
         let mut again = 0;
         loop {
-            let begun = self.conversation.as_ref().ok_or_else(not_begun)?;
-            let prompt: Arc<[u32]> = begun.prompt().into();
-            let max_tokens = max_tokens(&self.agent, self.sampled, prompt.len())?;
-            self.affinity =
-                self.affinity.or_else(|| key(self.agent.options.affinity, turn, &*prompt));
-            let request = self.request(turn, Arc::clone(&prompt), None, max_tokens);
-            let outcome = self.agent.engine.generate(request).whole().await.map_err(failed)?;
-            let finish = outcome.finish().cloned().unwrap_or(Finish::Aborted);
-            let counts = &self.agent.counts;
-            add(&counts.generations, 1);
-            add(&counts.sampled_tokens, outcome.token_ids.len());
-            add(&counts.prompt_tokens, prompt.len());
-            self.sampled += outcome.token_ids.len() as u64;
-            let conversation = self.conversation.as_mut().ok_or_else(not_begun)?;
-            // What the engine has seen is what was sampled from.
-            let seen = outcome.finished.as_ref().and_then(|it| it.prompt.as_deref());
-            if let Some(seen) = seen
-                && !matches!(conversation.engine_prompt(seen), Drift::None)
-            {
-                add(&counts.drifts, 1);
-            }
-            let prompt = seen.unwrap_or(&prompt).to_vec();
-            let index = self.generations;
-            self.generations += 1;
-            let mut generated = generated(prompt, outcome, self.last);
-            let before = self.agent.options.malformed.reply.is_none().then(|| conversation.clone());
-            conversation.sampled(&generated.token_ids);
-            let text = conversation.words().map_err(failed)?;
-            let why = match self.agent.actions.parse(&text, turn.step) {
-                Parsed::Action(action) => {
-                    self.last = Some(index);
-                    generations.push(generated);
-                    return Ok(action);
-                }
+            let (before, last) = match self.agent.options.malformed.reply {
+                None => (self.conversation.clone(), self.last),
+                Some(_) => (None, None),
+            };
+            let begin = generations.len();
+            let Words { text, finish } = self.say(turn, None, generations).await?;
+            let why = match self.parse(&text, turn)? {
+                Parsed::Action(action) => return Ok(action),
                 Parsed::ToolCalls(calls) => {
                     let said = Message { tool_calls: calls.clone(), ..Message::assistant("") };
                     let mut calls = VecDeque::from(calls);
@@ -194,8 +192,6 @@ impl Talk {
                                 conversation.said_as(said);
                             }
                             self.pending = calls;
-                            self.last = Some(index);
-                            generations.push(generated);
                             return Ok(action);
                         }
                         Some(Err(why)) => why,
@@ -204,8 +200,6 @@ impl Talk {
                 }
                 Parsed::Text(text) => match &self.agent.options.tools.answer_field {
                     Some(field) => {
-                        self.last = Some(index);
-                        generations.push(generated);
                         return Ok(serde_json::json!({ field: text }).to_string().into());
                     }
                     None => "it calls no tool".to_owned(),
@@ -213,28 +207,26 @@ impl Talk {
                 Parsed::Malformed { why } => why,
             };
             add(&self.agent.counts.malformed, 1);
-            let is_last = again >= self.agent.options.malformed.again;
-            match (before, &self.agent.options.malformed.reply) {
-                (Some(before), _) if !is_last => {
-                    generated.kind = GeneratedKind::Discarded;
-                    self.conversation = Some(before);
+            if again >= self.agent.options.malformed.again {
+                return Err(self.gave_up(&why, &finish));
+            }
+            match &self.agent.options.malformed.reply {
+                None => {
+                    for generated in &mut generations[begin..] {
+                        generated.kind = GeneratedKind::Discarded;
+                    }
+                    (self.conversation, self.last) = (before, last);
                 }
-                (_, Some(reply)) if !is_last => {
-                    self.last = Some(index);
+                Some(reply) => {
                     let reply = reply.replace("{why}", &why);
                     self.tell(vec![Message::user(reply)])?;
                 }
-                _ => {}
-            }
-            generations.push(generated);
-            if is_last {
-                return Err(self.gave_up(&why, &finish));
             }
             again += 1;
         }
     }
 
-    /// Generates until there is an action, over a channel that speaks text only.
+    /// The same over a channel that speaks text only.
     async fn generate_text(
         &mut self,
         turn: &Turn,
@@ -242,21 +234,8 @@ impl Talk {
     ) -> Result<Bytes, PolicyError> {
         let mut again = 0;
         loop {
-            let list: Vec<_> = self.messages.iter().map(Message::to_json).collect();
-            let messages: Arc<str> = format!("[{}]", list.join(",")).into();
-            self.affinity =
-                self.affinity.or_else(|| key(self.agent.options.affinity, turn, &*messages));
-            let max_tokens = self.agent.options.limits.turn_tokens;
-            let request = self.request(turn, Arc::from([]), Some(messages), max_tokens);
-            let outcome = self.agent.engine.generate(request).whole().await.map_err(failed)?;
-            add(&self.agent.counts.generations, 1);
-            self.generations += 1;
-            let finish = outcome.finish().cloned().unwrap_or(Finish::Aborted);
-            let text = outcome.finished.and_then(|it| it.text).unwrap_or_default();
-            // Which version said it is known, and its tokens are not.
-            let policy_versions = vec![VersionSpan { version: PolicyVersion(0), tokens: 0 }];
-            generations.push(Generated { policy_versions, ..Generated::default() });
-            let why = match self.agent.actions.parse(&text, turn.step) {
+            let Words { text, finish } = self.say_text(turn, None, generations).await?;
+            let why = match self.parse(&text, turn)? {
                 Parsed::Action(action) => {
                     self.messages.push(Message::assistant(text));
                     return Ok(action);
@@ -276,25 +255,56 @@ impl Talk {
         }
     }
 
-    /// The next request of this episode.
-    fn request(
-        &self,
+    /// Asks an agent in code until it has an action.
+    async fn scripted(
+        &mut self,
+        script: Arc<dyn Script>,
         turn: &Turn,
-        prompt: Arc<[u32]>,
-        messages: Option<Arc<str>>,
-        max_tokens: u32,
-    ) -> Request {
-        let streamed = self.agent.options.sampling.streamed;
-        Request {
-            id: RequestId(REQUESTS.fetch_add(1, Ordering::Relaxed)),
-            prompt,
-            messages,
-            sampling: Arc::clone(&self.agent.sampling),
-            max_tokens,
-            seed: Some(seed(turn, self.generations)),
-            affinity: self.affinity,
-            deliver: if streamed { Deliver::Streamed } else { Deliver::Whole },
+        generations: &mut Vec<Generated>,
+    ) -> Result<Bytes, PolicyError> {
+        let mut question = Question::Seen {
+            observation: observation(&turn.observed),
+            reward: turn.observed.reward.value,
+        };
+        for _ in 0..SAYINGS_MAX {
+            let ask = Ask {
+                conversation: self.over.conversation,
+                episode: turn.episode.0,
+                seed: turn.seed,
+                step: turn.step,
+                question,
+            };
+            let (messages, most) = match script.ask(ask).await.map_err(PolicyError::new)? {
+                Answer::Act(action) => return Ok(action),
+                Answer::Truncate(why) => {
+                    return Err(PolicyError::truncated(Truncation::Malformed, why));
+                }
+                Answer::Fail(why) => return Err(PolicyError::new(why)),
+                Answer::Tell { messages, max_tokens } => (messages, max_tokens),
+            };
+            if messages.is_empty() {
+                return Err(PolicyError::new("the agent's code tells the model nothing"));
+            }
+            self.tell(messages)?;
+            let Words { text, finish } = if self.chat.is_some() {
+                self.say(turn, most, generations).await?
+            } else {
+                let words = self.say_text(turn, most, generations).await?;
+                self.messages.push(Message::assistant(words.text.clone()));
+                words
+            };
+            let answer = self.agent.reasoning.cut(&text).map(|it| it.into_owned());
+            question = Question::Said { text, answer, finish };
         }
+        Err(PolicyError::new(format!(
+            "the agent's code has had the model speak {SAYINGS_MAX} times in a step, without an action"
+        )))
+    }
+
+    fn parse(&self, text: &str, turn: &Turn) -> Result<Parsed, PolicyError> {
+        let actions = self.agent.actions.as_ref();
+        let actions = actions.ok_or_else(|| PolicyError::new("nothing reads the model's words"))?;
+        Ok(actions.parse(text, turn.step))
     }
 
     /// What the model said is no action, again and again.
@@ -316,62 +326,21 @@ impl Talk {
     }
 }
 
-fn generated(prompt_token_ids: Vec<u32>, outcome: Outcome, parent: Option<u32>) -> Generated {
-    Generated {
-        prompt_token_ids,
-        loss_mask: vec![1; outcome.token_ids.len()],
-        token_ids: outcome.token_ids,
-        logprobs: outcome.logprobs,
-        policy_versions: outcome.versions,
-        parent,
-        kind: GeneratedKind::Agent,
-    }
-}
-
-/// How many tokens may be sampled now.
-fn max_tokens(agent: &Agent, sampled: u64, prompt: usize) -> Result<u32, PolicyError> {
-    let limits = agent.options.limits;
-    let context = u64::from(agent.context_tokens).saturating_sub(prompt as u64);
-    let episode =
-        limits.episode_tokens.map_or(u64::MAX, |it| u64::from(it).saturating_sub(sampled));
-    let most = context.min(episode).min(u64::from(limits.turn_tokens));
-    match u32::try_from(most).unwrap_or(u32::MAX) {
-        0 => Err(PolicyError::truncated(
-            Truncation::MaxTokens,
-            format!("a prompt of {prompt} tokens and {sampled} sampled ones leave no room"),
-        )),
-        most => Ok(most),
-    }
-}
-
 fn observation(observed: &Observed) -> Bytes {
     observed.observation.text().clone()
 }
 
-/// Another attempt at the same turn samples the same.
-fn seed(turn: &Turn, generation: u32) -> u64 {
-    hash((turn.seed, turn.step, generation))
-}
-
-fn key(affinity: Affinity, turn: &Turn, prompt: &(impl std::hash::Hash + ?Sized)) -> Option<u64> {
-    match affinity {
-        Affinity::Episode => Some(hash((turn.job.0, turn.episode.0, turn.slot.0))),
-        Affinity::Prompt => Some(hash(prompt)),
-        Affinity::None => None,
-    }
-}
-
-fn hash(it: impl std::hash::Hash) -> u64 {
+pub(crate) fn hash(it: impl std::hash::Hash) -> u64 {
     // The same in every process of one build: its keys are fixed.
     let mut hasher = DefaultHasher::new();
     it.hash(&mut hasher);
     hasher.finish()
 }
 
-fn not_begun() -> PolicyError {
+pub(crate) fn not_begun() -> PolicyError {
     PolicyError::new("the conversation has not begun")
 }
 
-fn failed(error: impl std::fmt::Display) -> PolicyError {
+pub(crate) fn failed(error: impl std::fmt::Display) -> PolicyError {
     PolicyError::new(error.to_string())
 }

@@ -141,6 +141,29 @@ impl Conversation {
         self.branch.push("assistant", ids, true);
     }
 
+    /// Appends text to the model's present turn that it has not sampled, as where its reasoning is cut short.
+    /// The next call of [`sampled`](Self::sampled) goes on with the same turn.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer fails. The conversation is then as before.
+    pub fn forced(&mut self, text: &str) -> Result<(), ChatError> {
+        let ids = self.chat.model.encode_behind(text)?;
+        self.said_from.get_or_insert(self.branch.tokens.len());
+        self.branch.push("assistant", &ids, false);
+        Ok(())
+    }
+
+    /// The text of the last so many ids of the prompt, special ones included.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer fails.
+    pub fn tail(&self, ids: usize) -> Result<String, ChatError> {
+        let begin = self.branch.tokens.len().saturating_sub(ids);
+        Ok(self.chat.model.decode_behind(&self.branch.tokens[begin..])?)
+    }
+
     /// Says how the template is to be shown the model's present turn: as calls of tools, where it wants
     /// to see those. Without this it is shown the text.
     pub fn said_as(&mut self, message: Message) {

@@ -30,7 +30,8 @@ mod template;
 mod window;
 
 pub use actions::{
-    ActionOptions, Actions, ActionsError, FieldType, Parsed, Parser, RegexFields, ToolFormat,
+    ActionOptions, Actions, ActionsError, FieldType, Parsed, Parser, Reasoning, RegexFields,
+    ToolFormat,
 };
 pub use branch::{Branch, Span};
 pub use chat::{Chat, ChatError, ChatOptions, Continuity, Rewrites};

@@ -85,6 +85,7 @@ impl Policy for LanguageModel {
             ("prompt_tokens", counted.prompt_tokens as f64),
             ("cached_tokens", pool.cached_tokens as f64),
             ("malformed", counted.malformed as f64),
+            ("reasoning_cut", counted.reasoning_cut as f64),
             ("forks", counted.forks as f64),
             ("drifts", counted.drifts as f64),
             ("under_way", counted.under_way as f64),

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use envmill_agent::{Agent, AgentError, AgentOptions, Agents};
+use envmill_agent::{Agent, AgentError, AgentOptions, Agents, Script};
 use envmill_inference::{
     EngineCore, EngineCoreOptions, Error, ErrorKind, HttpTarget, Inference, ModelFacts, OpenAiChat,
     Pool, PoolOptions, VllmGrpc, VllmHttp, VllmHttpOptions, VllmMemory, VllmMemoryOptions,
@@ -17,16 +17,20 @@ use envmill_inference::{
 use envmill_workers::Waker;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::{Channel, LanguageModel, ModelSpec, default_agent};
+use super::{Channel, CodeSetup, LanguageModel, ModelSpec, code::PythonScript, default_agent};
 
 /// A language model that is to play.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ModelSetup {
     /// Its inference engine.
     pub spec: ModelSpec,
     /// The agent, as a file says it. Without it, the model's words go into the one field of the action that
     /// takes text.
     pub agent: Option<AgentOptions>,
+    /// Where an agent that is a Python function (`code` in its file) runs.
+    pub code: CodeSetup,
+    /// An agent in Rust, in place of one in Python.
+    pub script: Option<Arc<dyn Script>>,
 }
 
 /// Why a language model cannot play.
@@ -76,6 +80,14 @@ pub enum ModelError {
     /// The agent cannot be made.
     #[error("--agent: {0}")]
     Agent(#[from] AgentError),
+    /// The agent's code does not run.
+    #[error("--agent: code.python = \"{function}\": {why}")]
+    Code {
+        /// What was named.
+        function: String,
+        /// Why.
+        why: String,
+    },
     /// There are no threads for it.
     #[error("no threads for the language model: {0}")]
     Runtime(std::io::Error),
@@ -116,12 +128,19 @@ impl ModelSetup {
             None => default_agent::for_schema(schema)
                 .map_err(|why| ModelError::NoAgent { spec: self.spec.clone(), why })?,
         };
+        let script = match (self.script, &options.code) {
+            (Some(script), _) => Some(script),
+            (None, Some(code)) => {
+                Some(Arc::new(PythonScript::start(code, &self.code)?) as Arc<dyn Script>)
+            }
+            (None, None) => None,
+        };
         let Connected { pool, folder, context_tokens, runtime } =
             connect(&self.spec, options.model.clone())?;
         let mut options = options;
         options.limits.context_tokens = options.limits.context_tokens.or(context_tokens);
         let handle = runtime.handle().clone();
-        let agent = Agent::new(options, folder.as_deref(), Arc::new(pool.clone()))?;
+        let agent = Agent::new(options, folder.as_deref(), Arc::new(pool.clone()), script)?;
         let agents = Agents::new(Arc::new(agent), handle, waker);
         Ok(LanguageModel::new(agents, pool, runtime))
     }

@@ -14,6 +14,7 @@ pub(super) fn text(numbers: &BTreeMap<&'static str, f64>, wall_s: f64) -> Option
     );
     for (name, said) in [
         ("malformed", "that were no action"),
+        ("reasoning_cut", "whose reasoning was cut short"),
         ("forks", "conversations rendered anew"),
         ("drifts", "prompts that the inference engine counted otherwise"),
         ("retried", "tried again"),

@@ -6,7 +6,7 @@ use envmill_core::Score;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::caller::shortened;
+use crate::callable::shortened;
 
 /// The most named parts of one score.
 const COMPONENTS_MAX: usize = 256;

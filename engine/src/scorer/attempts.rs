@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use envmill_core::Score;
 
-use super::{
-    ScorerOptions, answer,
-    caller::{Caller, Fault, Remedy},
-};
+use super::{ScorerOptions, answer};
+use crate::callable::{Caller, Fault, Remedy};
 
 /// The first pause before a call is tried again; it doubles with each in a row.
 const PAUSE_MIN: Duration = Duration::from_millis(100);

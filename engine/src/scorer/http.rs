@@ -12,7 +12,7 @@ use ureq::{
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
-use super::caller::{Caller, Fault, Remedy};
+use crate::callable::{Caller, Fault, Remedy};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 //!
 //! Start at [`Scorer`], the seam that the driver hands played episodes to. What a configuration says of a
 //! scorer is [`ScorerOptions`]; [`ScorerPools`] starts the scorers of a configuration: each has a queue
-//! (`pool.rs`) and threads that take batches from it, ask somebody (`http.rs`, `python.rs`), try again
+//! (`pool.rs`) and threads that take batches from it, ask somebody (`http.rs`, [`crate::callable`]), try again
 //! what failed (`attempts.rs`) and read the answer (`answer.rs`). `groups.rs` keeps the members of groups
 //! for scorers that want to see them all at once. The form of batches and answers is in
 //! `docs/service.md`.
@@ -11,12 +11,10 @@
 
 mod answer;
 mod attempts;
-mod caller;
 mod groups;
 mod http;
 mod options;
 mod pool;
-mod python;
 mod seam;
 
 pub(crate) use groups::{Groups, Plan};

@@ -20,11 +20,16 @@ use envmill_protocol::record::write_json_line;
 use super::{
     ScorerOptions, Source,
     attempts::{Attempts, Unscored},
-    caller::{Caller, Fault},
     http::HttpCaller,
-    python::{Launch, PythonCaller},
 };
-use crate::{children::Sentry, driver::Control};
+use crate::{
+    callable::{Caller, Fault, Launch, PythonCaller},
+    children::Sentry,
+    driver::Control,
+};
+
+/// How a scorer's process answers.
+const PROGRAM: &str = include_str!("runner.py");
 
 /// How often it is looked whether a start is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -124,6 +129,7 @@ impl ScorerPools {
                 Source::Python { function, interpreter, path, .. } => {
                     let Some(sentry) = sentry else { continue };
                     let launch = Launch {
+                        program: PROGRAM,
                         function: function.clone(),
                         interpreter: interpreter.clone(),
                         path: path.clone(),

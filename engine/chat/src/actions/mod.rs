@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::ToolCall;
 use calls::Calls;
-use reasoning::Reasoning;
+pub use reasoning::Reasoning;
 
 /// How text becomes an action.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,7 +32,7 @@ pub struct ActionOptions {
 }
 
 fn think() -> [String; 2] {
-    ["<think>", "</think>"].map(str::to_owned)
+    Reasoning::default().0
 }
 
 fn max_bytes() -> usize {

@@ -2,14 +2,25 @@
 
 use std::borrow::Cow;
 
-/// The tags around it.
-#[derive(Debug)]
-pub(super) struct Reasoning(pub(super) [String; 2]);
+/// The tags around reasoning: what begins it, and what ends it. Empty ones are around none.
+#[derive(Clone, Debug)]
+pub struct Reasoning(pub [String; 2]);
 
 impl Reasoning {
+    /// Whether a text ends in the midst of reasoning.
+    #[must_use]
+    pub fn is_open(&self, text: &str) -> bool {
+        let [open, close] = &self.0;
+        if open.is_empty() || close.is_empty() {
+            return false;
+        }
+        text.rfind(&**open).is_some_and(|at| !text[at..].contains(&**close))
+    }
+
     /// The text without reasoning. It may have begun in the prompt, so that only its end is there; what
     /// comes before that end goes, too. `None` if it begins and does not end.
-    pub(super) fn cut<'a>(&self, text: &'a str) -> Option<Cow<'a, str>> {
+    #[must_use]
+    pub fn cut<'a>(&self, text: &'a str) -> Option<Cow<'a, str>> {
         let [open, close] = &self.0;
         if open.is_empty()
             || close.is_empty()
@@ -51,6 +62,34 @@ impl Reasoning {
     }
 }
 
+impl Default for Reasoning {
+    /// `<think>` and `</think>`, as most models have it.
+    fn default() -> Self {
+        Self(["<think>", "</think>"].map(str::to_owned))
+    }
+}
+
 fn find(text: &str, from: usize, tag: &str) -> Option<usize> {
     text[from..].find(tag).map(|at| from + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasoning_is_open_from_its_last_beginning_on() {
+        let tags = Reasoning::default();
+        for (text, is_open) in [
+            ("", false),
+            ("<think>", true),
+            ("a<think>b", true),
+            ("<think>b</think>c", false),
+            ("b</think>c", false),
+            ("<think>b</think>c<think>", true),
+        ] {
+            assert_eq!(tags.is_open(text), is_open, "{text}");
+        }
+        assert!(!Reasoning([String::new(), String::new()]).is_open("<think>"));
+    }
 }

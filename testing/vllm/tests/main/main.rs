@@ -10,6 +10,7 @@
     reason = "these are tests"
 )]
 
+mod agents;
 mod capture;
 mod channels;
 mod drift;

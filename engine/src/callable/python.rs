@@ -1,4 +1,4 @@
-//! A scorer that is a Python function, in a process of its own.
+//! A Python function, in a process of its own.
 
 use std::{
     fs::{self, OpenOptions},
@@ -25,7 +25,7 @@ use serde::Deserialize;
 use super::caller::{Caller, Fault, Remedy};
 use crate::children::{Sentry, guard::die_with_this_thread};
 
-/// What the process runs.
+/// The first part of what the process runs.
 const RUNNER: &str = include_str!("runner.py");
 /// How long it may take until it is ready, imports included.
 const START_TIMEOUT: Duration = Duration::from_mins(2);
@@ -38,21 +38,23 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// How such a process is started.
 #[derive(Clone, Debug)]
-pub(super) struct Launch {
-    pub(super) function: String,
-    pub(super) interpreter: PathBuf,
-    pub(super) path: Vec<PathBuf>,
+pub(crate) struct Launch {
+    /// The second part of what it runs: how frames are answered.
+    pub(crate) program: &'static str,
+    pub(crate) function: String,
+    pub(crate) interpreter: PathBuf,
+    pub(crate) path: Vec<PathBuf>,
     /// Where what it prints goes.
-    pub(super) log: PathBuf,
-    pub(super) sentry: Arc<Sentry>,
+    pub(crate) log: PathBuf,
+    pub(crate) sentry: Arc<Sentry>,
     /// Set when there is nothing more to be done.
-    pub(super) is_over: Arc<AtomicBool>,
+    pub(crate) is_over: Arc<AtomicBool>,
 }
 
 /// One process, started anew when it has ended or was killed. It is used on one thread, with which it
 /// dies.
 #[derive(Debug)]
-pub(super) struct PythonCaller {
+pub(crate) struct PythonCaller {
     launch: Launch,
     timeout: Duration,
     process: Option<Process>,
@@ -79,17 +81,22 @@ enum Broken {
 }
 
 impl PythonCaller {
-    pub(super) const fn new(launch: Launch, timeout: Duration) -> Self {
+    pub(crate) const fn new(launch: Launch, timeout: Duration) -> Self {
         Self { launch, timeout, process: None }
     }
 
     /// Starts the process, if there is none.
-    pub(super) fn start(&mut self) -> Result<&mut Process, Fault> {
+    pub(crate) fn start(&mut self) -> Result<&mut Process, Fault> {
         let process = match self.process.take() {
             Some(process) => process,
             None => self.launched()?,
         };
         Ok(self.process.insert(process))
+    }
+
+    /// Whether there is a process. One that was killed, or has ended in a call, is none.
+    pub(crate) const fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     fn launched(&self) -> Result<Process, Fault> {
@@ -123,7 +130,7 @@ impl Caller for PythonCaller {
             Ok(answer) => match serde_json::from_slice(&answer) {
                 Ok(Said::Raised(why)) => return Err(Fault::new(Remedy::Halves, why)),
                 Ok(Said::Malformed(why)) => return Err(Fault::new(Remedy::Nothing, why)),
-                // Scores, or what the reader of scores will complain about.
+                // An answer, or what its reader will complain about.
                 _ => return Ok(answer),
             },
             Err(broken) => broken,
@@ -144,7 +151,7 @@ impl Caller for PythonCaller {
 }
 
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     pid: Pid,
     socket: UnixStream,
@@ -159,7 +166,9 @@ impl Process {
         let output = opened(&launch.log)?;
         let mut command = Command::new(&launch.interpreter);
         command
-            .args(["-u", "-c", RUNNER, &launch.function])
+            .args(["-u", "-c"])
+            .arg(format!("{RUNNER}{}", launch.program))
+            .arg(&launch.function)
             .args(&launch.path)
             // The one descriptor that can be passed on without being open to others for a moment.
             .stdin(OwnedFd::from(theirs))

@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-/// Someone who scores a batch at a time.
-pub(super) trait Caller {
+/// Someone who answers a batch at a time.
+pub(crate) trait Caller {
     /// Sends a batch and waits for the answer, both JSON.
     fn call(&mut self, batch: &[u8]) -> Result<Vec<u8>, Fault>;
 }
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// For people.
-    pub(super) message: String,
-    pub(super) remedy: Remedy,
+    pub(crate) message: String,
+    pub(crate) remedy: Remedy,
 }
 
 /// What may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Remedy {
+pub(crate) enum Remedy {
     /// Asking again, at the earliest after that long: nobody was there to look at the batch.
     Again(Option<Duration>),
     /// Asking for each half of the batch: something in it may be the cause.
@@ -30,16 +30,16 @@ pub(super) enum Remedy {
 }
 
 impl Fault {
-    pub(super) fn new(remedy: Remedy, message: impl Into<String>) -> Self {
+    pub(crate) fn new(remedy: Remedy, message: impl Into<String>) -> Self {
         Self { message: shortened(message.into()), remedy }
     }
 }
 
-/// The most bytes of what a scorer says that are kept of a failure.
+/// The most bytes of what somebody says that are kept of a failure.
 const MESSAGE_BYTES_MAX: usize = 2000;
 
 /// Text for people, with its middle left out if it is long: what is told last is often what matters.
-pub(super) fn shortened(text: String) -> String {
+pub(crate) fn shortened(text: String) -> String {
     if text.len() <= MESSAGE_BYTES_MAX {
         return text;
     }
