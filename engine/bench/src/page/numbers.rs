@@ -1,4 +1,5 @@
-//! Numbers as people read them. What is not a number is a dash.
+//! Numbers as people read them, with spaces before units at which no line breaks. What is not a number is a
+//! dash.
 
 /// What stands where there is no number.
 pub(super) const NONE: &str = "–";
@@ -26,7 +27,8 @@ pub(super) fn quantity(value: f64) -> String {
             format!("{sign}{}", count(size.round() as u64))
         }
         size if size >= 10.0 => format!("{value:.1}"),
-        size if size >= 0.01 || size < 1e-9 => trimmed(format!("{value:.2}")),
+        size if size < 1e-9 => "0".to_owned(),
+        size if size >= 0.01 => format!("{value:.2}"),
         _ => format!("{value:.1e}"),
     }
 }
@@ -58,9 +60,9 @@ pub(super) fn milliseconds(value: f64) -> String {
     match value {
         _ if !value.is_finite() => NONE.to_owned(),
         _ if value >= 60_000.0 => seconds(value / 1000.0),
-        _ if value >= 1000.0 => format!("{} s", quantity(value / 1000.0)),
-        _ if value > 0.0 && value < 0.1 => format!("{} µs", quantity(value * 1000.0)),
-        _ => format!("{} ms", quantity(value)),
+        _ if value >= 1000.0 => format!("{}\u{a0}s", quantity(value / 1000.0)),
+        _ if value > 0.0 && value < 0.1 => format!("{}\u{a0}µs", quantity(value * 1000.0)),
+        _ => format!("{}\u{a0}ms", quantity(value)),
     }
 }
 
@@ -68,22 +70,24 @@ pub(super) fn milliseconds(value: f64) -> String {
 pub(super) fn seconds(value: f64) -> String {
     match value {
         _ if !value.is_finite() => NONE.to_owned(),
-        _ if value >= 1e9 => format!("{} s", quantity(value)),
+        _ if value >= 1e9 => format!("{}\u{a0}s", quantity(value)),
         _ if value >= 3600.0 => {
             let minutes = (value / 60.0).round() as u64;
-            format!("{} h {} min", count(minutes / 60), minutes % 60)
+            format!("{}\u{a0}h {}\u{a0}min", count(minutes / 60), minutes % 60)
         }
         _ if value >= 60.0 => {
             let seconds = value.round() as u64;
-            format!("{} min {} s", seconds / 60, seconds % 60)
+            format!("{}\u{a0}min {}\u{a0}s", seconds / 60, seconds % 60)
         }
-        _ => format!("{} s", quantity(value)),
+        _ if value >= 10.0 => format!("{}\u{a0}s", trimmed(format!("{value:.1}"))),
+        _ if value < 0.01 => format!("{}\u{a0}s", quantity(value)),
+        _ => format!("{}\u{a0}s", trimmed(format!("{value:.2}"))),
     }
 }
 
 /// Microseconds.
 pub(super) fn microseconds(value: f64) -> String {
-    if value.is_finite() { format!("{} µs", quantity(value)) } else { NONE.to_owned() }
+    if value.is_finite() { format!("{}\u{a0}µs", quantity(value)) } else { NONE.to_owned() }
 }
 
 /// Bytes, in the unit that suits.
@@ -98,7 +102,7 @@ pub(super) fn bytes(value: f64) -> String {
         scaled /= 1024.0;
         unit += 1;
     }
-    format!("{} {}", quantity(scaled), UNITS[unit])
+    format!("{}\u{a0}{}", quantity(scaled), UNITS[unit])
 }
 
 /// A share as a percentage, which is 100 % only where nothing is missing.
@@ -107,11 +111,11 @@ pub(super) fn percent(share: f64) -> String {
     if !percent.is_finite() {
         NONE.to_owned()
     } else if percent.abs() >= 1000.0 {
-        format!("{} %", quantity(percent))
+        format!("{}\u{a0}%", quantity(percent))
     } else if percent < 100.0 && percent > 99.9 {
-        format!("{:.2} %", percent.min(99.99))
+        format!("{:.2}\u{a0}%", percent.min(99.99))
     } else {
-        format!("{} %", trimmed(format!("{percent:.1}")))
+        format!("{}\u{a0}%", trimmed(format!("{percent:.1}")))
     }
 }
 
@@ -153,6 +157,12 @@ fn trimmed(text: String) -> String {
 mod tests {
     use super::*;
 
+    fn spaced(text: &str) -> String {
+        let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+        let unit = unit.replace(" s", "\u{a0}s");
+        if unit.is_empty() { number.to_owned() } else { format!("{number}\u{a0}{unit}") }
+    }
+
     #[test]
     fn numbers_are_short() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
@@ -166,16 +176,19 @@ mod tests {
         );
         assert_eq!(
             [0.02, 4.5, 1500.0, 61_000.0].map(milliseconds),
-            ["20.0 µs", "4.5 ms", "1.5 s", "1 min 1 s"]
+            ["20.0 µs", "4.50 ms", "1.50 s", "1 min 1 s"].map(spaced)
         );
-        assert_eq!([12.0, 2048.0, 3.5e9].map(bytes), ["12.0 B", "2 KiB", "3.26 GiB"]);
+        assert_eq!(
+            [12.0, 2048.0, 3.5e9].map(bytes),
+            ["12.0 B", "2.00 KiB", "3.26 GiB"].map(spaced)
+        );
     }
 
     #[test]
     fn a_percentage_is_whole_only_where_nothing_is_missing() {
         assert_eq!(
             [1.0, 0.999_999, 0.9995, 0.95, 0.0, f64::INFINITY].map(percent),
-            ["100 %", "99.99 %", "99.95 %", "95 %", "0 %", "–"]
+            ["100 %", "99.99 %", "99.95 %", "95 %", "0 %", "–"].map(spaced)
         );
     }
 

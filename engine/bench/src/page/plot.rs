@@ -36,7 +36,7 @@ impl Frame {
 
     /// The large one, on everything wider than a phone.
     pub(super) const LARGE: Self =
-        Self { width: 720.0, height: 360.0, left: 50.0, right: 708.0, top: 46.0, bottom: 320.0 };
+        Self { width: 720.0, height: 400.0, left: 50.0, right: 708.0, top: 46.0, bottom: 360.0 };
 }
 
 /// An entry of the key above a drawing.
@@ -158,7 +158,7 @@ pub(super) fn y_axis(
     name: impl Fn(f64) -> String,
     label: &str,
 ) {
-    let about = (((frame.bottom - frame.top) / 38.0) as usize).clamp(2, 8);
+    let about = (((frame.bottom - frame.top) / 30.0) as usize).clamp(3, 8);
     for value in scale.ticks(about) {
         let Some(y) = scale.at(value) else { continue };
         html.poly("polyline", "grid", &[(frame.left, y), (frame.right, y)]);

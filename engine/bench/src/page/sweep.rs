@@ -1,9 +1,10 @@
 //! A target's points as the curves that they are.
 
+use super::scale::usable;
 use crate::report::{Distribution, Loop, Point, Target};
 
 /// How many points are looked at closely, in distributions and time lines.
-const CHOSEN_MAX: usize = 4;
+const CHOSEN_MAX: usize = 3;
 
 /// What the points of a sweep differ in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,19 +53,22 @@ impl<'a> Sweep<'a> {
 
     /// The point with the most steps a second.
     pub(super) fn best(&self) -> Option<&'a Point> {
-        let answered = self.points.iter().filter(|point| point.steps > 0);
+        let answered =
+            self.points.iter().filter(|point| point.steps > 0 && usable(point.steps_per_s));
         answered.copied().max_by(|a, b| a.steps_per_s.total_cmp(&b.steps_per_s))
     }
 
-    /// Points that stand for the others: the first, the knee, the best and the last.
+    /// Points that stand for the others: the first, the knee or else the best, and the last.
     pub(super) fn chosen(&self, knee: Option<u32>) -> Vec<&'a Point> {
         let position = |wanted: &Point| self.points.iter().position(|p| std::ptr::eq(*p, wanted));
         let at_knee = knee.filter(|_| self.against == Against::Sessions).and_then(|sessions| {
             self.points.iter().position(|point| point.sessions.asked == sessions)
         });
         let best = self.best().and_then(position);
-        let mut chosen: Vec<usize> =
-            [Some(0), at_knee, best, Some(self.points.len() - 1)].into_iter().flatten().collect();
+        let mut chosen: Vec<usize> = [Some(0), at_knee.or(best), Some(self.points.len() - 1)]
+            .into_iter()
+            .flatten()
+            .collect();
         chosen.sort_unstable();
         chosen.dedup();
         chosen.truncate(CHOSEN_MAX);

@@ -12,6 +12,9 @@ use crate::report::{Distribution, Loop, Peer, PeerPoint, Point, Target};
 /// How many causes of failures are listed; a target can make up as many as it likes.
 const CAUSES_MAX: usize = 100;
 
+/// Columns of words, which begin at the left.
+const WORDS: [&str; 2] = ["cause", "with how many sessions"];
+
 /// A column: its name and what stands in it.
 type Column = (&'static str, fn(&Point) -> String);
 
@@ -21,7 +24,7 @@ const COLUMNS: [Column; 18] = [
     ("admitted", |p| count(p.sessions.admitted.into())),
     ("refused", |p| count(p.sessions.refused.into())),
     ("failed", |p| count(u64::from(p.sessions.failed) + u64::from(p.sessions.lost))),
-    ("requests that went well", |p| percent(p.requests.success)),
+    ("went well", |p| percent(p.requests.success)),
     ("p50", |p| of(&p.latency_ms.step, |d| d.p50)),
     ("p90", |p| of(&p.latency_ms.step, |d| d.p90)),
     ("p99", |p| of(&p.latency_ms.step, |d| d.p99)),
@@ -188,7 +191,8 @@ fn table(html: &mut Html, names: impl Iterator<Item = &'static str>, rows: impl 
             html.element("thead", &[], |html| {
                 html.element("tr", &[], |html| {
                     for name in names {
-                        html.leaf("th", &[fixed("scope", "col")], name);
+                        let look = if WORDS.contains(&name) { "words" } else { "number" };
+                        html.leaf("th", &[fixed("scope", "col"), class(look)], name);
                     }
                 });
             });

@@ -19,6 +19,10 @@ pub(super) fn title(report: &Report) -> String {
     match report.targets.as_slice() {
         [] => "Nothing was measured".to_owned(),
         [target] => shortened(name_of(target), NAME_CHARACTERS_MAX).into_owned(),
+        [one, other] => {
+            let name = |target| shortened(name_of(target), NAME_CHARACTERS_MAX);
+            format!("{} and {}", name(one), name(other))
+        }
         targets => format!("{} targets", targets.len()),
     }
 }
@@ -66,18 +70,12 @@ pub(super) fn comparison(html: &mut Html, report: &Report) {
             html.element("table", &[], |html| {
                 html.element("thead", &[], |html| {
                     html.element("tr", &[], |html| {
-                        let names = [
-                            "Target",
-                            "Most steps/s",
-                            "Knee",
-                            "≥ 95 %",
-                            "100 %",
-                            "Cap",
-                            "Held back by",
-                        ];
-                        for name in names {
+                        let words = [fixed("scope", "col"), class("words")];
+                        html.leaf("th", &words, "target");
+                        for name in ["most steps/s", "knee", "≥ 95 %", "100 %", "cap"] {
                             html.leaf("th", &[fixed("scope", "col")], name);
                         }
+                        html.leaf("th", &words, "held back by");
                     });
                 });
                 html.element("tbody", &[], |html| {
@@ -95,7 +93,7 @@ fn row(html: &mut Html, target: &Target, index: usize) {
     let sessions = |number: Option<u32>| number.map_or(NONE.to_owned(), |n| count(n.into()));
     let largest = |largest: Option<Largest>| sessions(largest.map(|largest| largest.sessions));
     html.element("tr", &[], |html| {
-        html.element("th", &[fixed("scope", "row")], |html| {
+        html.element("th", &[fixed("scope", "row"), class("words")], |html| {
             let link = format!("#{}", anchor(index));
             html.element("a", &[text("href", &link)], |html| html.foreign(&target.name));
         });

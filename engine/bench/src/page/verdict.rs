@@ -4,18 +4,22 @@ use super::{
     html::{Html, class},
     numbers::{count, milliseconds, percent, quantity},
     sweep::{Sweep, name_of as name_of_point},
+    text::shortened,
 };
 use crate::report::{Largest, Stop, Target};
 
 /// How many figures an explanation shows.
 const EVIDENCE_MAX: usize = 20;
 
+/// How many characters of one of its sentences are shown.
+const PROSE_CHARACTERS_MAX: usize = 1000;
+
 /// The sentence, the numbers and the explanation.
 pub(super) fn verdict(html: &mut Html, target: &Target, sweep: Option<&Sweep<'_>>) {
     html.element("div", &[class("verdict")], |html| {
         html.leaf("p", &[class("lead")], &sentence(target, sweep));
         if let Some(knee) = &target.knee {
-            html.element("p", &[class("why")], |html| html.foreign(&knee.why));
+            html.element("p", &[class("why")], |html| prose(html, &knee.why));
         }
         html.element("dl", &[class("tiles")], |html| tiles(html, target, sweep));
         html.leaf("p", &[class("why")], stopped(target.stop));
@@ -31,20 +35,39 @@ pub(super) fn bottleneck(html: &mut Html, target: &Target) {
             html.foreign(name_of(&found.what));
         });
         if !found.summary.is_empty() {
-            html.element("p", &[], |html| html.foreign(&found.summary));
+            html.element("p", &[], |html| prose(html, &found.summary));
         }
         if !found.evidence.is_empty() {
             html.element("ul", &[class("evidence")], |html| {
                 for line in found.evidence.iter().take(EVIDENCE_MAX) {
-                    html.element("li", &[], |html| html.foreign(line));
+                    html.element("li", &[], |html| prose(html, line));
                 }
             });
         }
         if !found.remedy.is_empty() {
             html.element("p", &[class("remedy")], |html| {
                 html.leaf("b", &[], "What helps: ");
-                html.foreign(&found.remedy);
+                prose(html, &found.remedy);
             });
+        }
+    });
+}
+
+/// Sentences of the analysis, in which what stands between backticks is code.
+fn prose(html: &mut Html, sentences: &str) {
+    html.element("bdi", &[], |html| {
+        let sentences = shortened(sentences, PROSE_CHARACTERS_MAX);
+        let mut pieces = sentences.split('`').peekable();
+        let mut is_code = false;
+        while let Some(piece) = pieces.next() {
+            if is_code && pieces.peek().is_some() {
+                html.leaf("code", &[], piece);
+            } else {
+                // One that is never closed is a backtick.
+                html.text(if is_code { "`" } else { "" });
+                html.text(piece);
+            }
+            is_code = !is_code;
         }
     });
 }
@@ -70,7 +93,7 @@ fn sentence(target: &Target, sweep: Option<&Sweep<'_>>) -> String {
     let best = sweep.and_then(Sweep::best);
     match (&target.knee, best) {
         (Some(knee), _) => format!(
-            "{} steps/s with {} sessions, 99 % of them within {}. Beyond that, more sessions bring little more.",
+            "{}\u{a0}steps/s with {} sessions, 99\u{a0}% of them within {}. Beyond that, more sessions bring little more.",
             quantity(knee.steps_per_s),
             count(knee.sessions.into()),
             milliseconds(knee.step_p99_ms)
@@ -104,7 +127,7 @@ fn largest(html: &mut Html, name: &str, largest: Option<Largest>) {
     let Some(largest) = largest else { return };
     let bound = if largest.is_bounded { "sessions" } else { "sessions or more" };
     let note = if largest.success < 1.0 {
-        format!("{bound}, {} of what was asked for", percent(largest.success))
+        format!("{bound}, {}", percent(largest.success))
     } else {
         bound.to_owned()
     };

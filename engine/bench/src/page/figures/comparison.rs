@@ -17,7 +17,8 @@ pub(in crate::page) fn comparison(html: &mut Html, targets: &[Target]) {
         .iter()
         .filter_map(|target| {
             let sweep = Sweep::all_of(target).into_iter().next()?;
-            (sweep.against == Against::Sessions).then_some((target, sweep))
+            (sweep.against == Against::Sessions && sweep.best().is_some())
+                .then_some((target, sweep))
         })
         .take(LINES.len())
         .collect();

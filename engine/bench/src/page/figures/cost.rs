@@ -1,14 +1,14 @@
-//! What server and client cost: CPU time for each step, and memory.
+//! What server and client cost: CPU time for each step, cores, and memory.
 
 use crate::{
     page::{
         html::Html,
-        numbers::{bytes, microseconds, short},
+        numbers::{bytes, microseconds, quantity, short},
         plot::{DOTS, Frame, Key, LINES, dot, drawing, figure, line, x_axis, y_axis},
         scale::Scale,
         sweep::{Against, Sweep, name_of},
     },
-    report::{Point, Target},
+    report::{Point, Target, Usage},
 };
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -19,9 +19,9 @@ const PEERS_MAX: usize = 4;
 /// A curve: its name and its points.
 type Curve<'a> = (&'a str, Vec<(f64, f64)>);
 
-/// Both figures.
+/// The three figures.
 pub(in crate::page) fn cost(html: &mut Html, target: &Target, sweep: &Sweep<'_>) {
-    let step_of = |usage: &crate::report::Usage, point: &Point| {
+    let step_of = |usage: &Usage, point: &Point| {
         if point.steps > 0 { usage.cpu_us_per_step } else { f64::NAN }
     };
     let server =
@@ -41,11 +41,19 @@ pub(in crate::page) fn cost(html: &mut Html, target: &Target, sweep: &Sweep<'_>)
     let label = microseconds;
     draw(html, "CPU time of a step", note, sweep, &curves, "µs", label);
 
-    let server = |point: &Point| {
-        point.server.as_ref().map_or(f64::NAN, |usage| usage.rss_bytes as f64 / MIB)
+    let usage = |number: fn(&Usage) -> f64| {
+        move |point: &Point| point.server.as_ref().map_or(f64::NAN, number)
     };
+    let curves: [Curve<'_>; 3] = [
+        ("server", sweep.curve(usage(|usage| usage.cores)).collect()),
+        ("Envmill", sweep.curve(|point| point.engine.cores).collect()),
+        ("the server’s busiest thread", sweep.curve(usage(|usage| usage.busiest_thread)).collect()),
+    ];
+    let note = "One thread near 1 holds up all others.";
+    draw(html, "Cores kept busy", note, sweep, &curves, "cores", quantity);
+
     let curves: [Curve<'_>; 2] = [
-        ("server", sweep.curve(server).collect()),
+        ("server", sweep.curve(usage(|usage| usage.rss_bytes as f64 / MIB)).collect()),
         ("Envmill", sweep.curve(|point| point.engine.rss_bytes as f64 / MIB).collect()),
     ];
     let note = "Resident at the end of each point.";

@@ -4,7 +4,9 @@ use crate::{
     page::{
         html::Html,
         numbers::{count, quantity, short},
-        plot::{DOTS, Frame, Key, LINES, dot, drawing, figure, line, mark, x_axis, y_axis},
+        plot::{
+            DOTS, Frame, Key, LINES, dot, drawing, figure, label_at, line, mark, x_axis, y_axis,
+        },
         scale::Scale,
         sweep::{Against, Sweep, name_of},
     },
@@ -23,7 +25,7 @@ pub(in crate::page) fn throughput(html: &mut Html, target: &Target, sweep: &Swee
     let mut keys = vec![Key::line("Envmill", LINES[0])];
     keys.extend(peers.iter().zip(&LINES[1..]).map(|(peer, look)| Key::line(&peer.name, look)));
     keys.push(match sweep.against {
-        Against::Sessions => Key::line("as many times the first point as sessions", "line ideal"),
+        Against::Sessions => Key::line("in proportion to sessions", "line ideal"),
         Against::Rate => Key::line("all that was due", "line ideal"),
     });
     figure(html, "Throughput", "", &keys, |html| {
@@ -57,6 +59,10 @@ fn draw(
         let ticks: Vec<f64> = sweep.values().collect();
         x_axis(html, frame, &x, &ticks, short, sweep.against.label());
         ideal(html, scales, sweep);
+        if sweep.best().is_none() {
+            let middle = (frame.left.midpoint(frame.right), frame.top.midpoint(frame.bottom));
+            label_at(html, "mark-word middle", middle.0, middle.1, "no step was answered");
+        }
         if sweep.against == Against::Sessions {
             if let Some(knee) = &target.knee {
                 let word = format!("knee {}", count(knee.sessions.into()));
