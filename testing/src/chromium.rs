@@ -18,7 +18,7 @@ use tungstenite::{Message, WebSocket, protocol::WebSocketConfig};
 
 use crate::{Processes, watchdog::becomes_true};
 
-/// What Chromium is called, by who packs it.
+/// What Chromium is called, by who packs it. `cargo xtask` looks for the same.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
 /// How long Chromium may take to start, or to answer. Generous: it is a large program.
@@ -161,7 +161,8 @@ impl Chromium {
     fn call(&mut self, session: Option<&str>, method: &str, parameters: Value) -> Result<Value> {
         self.last_id += 1;
         let id = self.last_id;
-        let mut message = json!({ "id": id, "method": method, "params": parameters });
+        let mut message = json!({ "id": id, "method": method });
+        message["params"] = parameters;
         if let Some(session) = session {
             message["sessionId"] = session.into();
         }

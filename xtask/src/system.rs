@@ -1,5 +1,5 @@
-//! What must be on the machine before anything can be built: a C compiler and a Python that can make
-//! virtual environments. In CI, as root on Debian or a relative of it, what is missing is installed.
+//! What must be on the machine before anything can be built and tested: a C compiler, a Python that can make
+//! virtual environments, and a Chromium for the tests of pages. In CI, as root on Debian or a relative of it, what is missing is installed.
 
 use std::{
     env,
@@ -25,10 +25,19 @@ const NEEDS: &[Need] = &[
         probe: &["python3", "-c", "import ensurepip, venv"],
         package: "python3-venv",
     },
+    Need {
+        what: "Chromium, which tests look at pages with,",
+        probe: &["sh", "-c", BROWSER],
+        package: "chromium",
+    },
 ];
 
 /// What OpenEnv itself asks for.
 const RECENT: &str = "import sys; sys.exit(sys.version_info < (3, 10))";
+
+/// The names that `envmill_testing::Chromium` looks for.
+const BROWSER: &str = "command -v chromium || command -v chromium-browser || \
+                       command -v google-chrome || command -v google-chrome-stable";
 
 /// Sees to it that everything is there.
 pub(crate) fn prepare() -> Result<()> {

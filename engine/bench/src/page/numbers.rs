@@ -9,7 +9,7 @@ pub(super) fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -167,8 +167,8 @@ mod tests {
     fn numbers_are_short() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(
-            [0.0, 0.25, 3.14159, 42.0, 1234.6, f64::NAN, 4e-5].map(quantity),
-            ["0", "0.25", "3.14", "42.0", "1,235", "–", "4.0e-5"]
+            [0.0, 0.25, 6.254, 42.0, 1234.6, f64::NAN, 4e-5].map(quantity),
+            ["0", "0.25", "6.25", "42.0", "1,235", "–", "4.0e-5"]
         );
         assert_eq!(
             [0.0, 0.5, 1.0, 2500.0, 20_000.0, 1.5e6, 3e9].map(short),

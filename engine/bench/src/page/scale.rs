@@ -78,7 +78,7 @@ impl Scale {
             (value - self.low) / (self.high - self.low)
         };
         let is_on_axis = (-1e-9..=1.0 + 1e-9).contains(&share);
-        is_on_axis.then(|| self.from + share * (self.to - self.from))
+        is_on_axis.then_some(self.from + share * (self.to - self.from))
     }
 
     /// The value in the middle of two others, as the axis sees it.
@@ -127,7 +127,7 @@ impl Scale {
 
     fn log_ticks(&self, about: usize) -> Vec<f64> {
         let (first, last) = (self.low.log10().floor() as i32, self.high.log10().ceil() as i32);
-        let decades = ((self.high / self.low).log10().ceil() as usize).max(1);
+        let decades = ((self.high / self.low).log10().round() as usize).max(1);
         let parts: &[f64] = match about / decades {
             0 | 1 => &[1.0],
             2 => &[1.0, 3.0],

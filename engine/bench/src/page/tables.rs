@@ -87,7 +87,7 @@ pub(super) fn failures(html: &mut Html, target: &Target) {
         for (cause, points) in shown {
             html.element("tr", &[], |html| {
                 html.element("th", &[fixed("scope", "row"), class("words")], |html| {
-                    html.foreign(cause)
+                    html.foreign(cause);
                 });
                 let all = points.iter().map(|(_, number)| *number).fold(0, u64::saturating_add);
                 html.leaf("td", &[], &count(all));

@@ -130,7 +130,8 @@ fn check(name: &str, report: &Report, chromium: &mut Chromium) -> Result<()> {
     let path = folder.path().join("report.html");
     fs::write(&path, render(report))?;
     let url = format!("file://{}", path.display());
-    for (screen, view) in [("phone", View::PHONE), ("desktop", View::DESKTOP)] {
+    let small = View { width: 360, height: 640, ..View::PHONE };
+    for (screen, view) in [("phone", View::PHONE), ("desktop", View::DESKTOP), ("small", small)] {
         let mut tab = chromium.open(&url, view)?;
         pictures(&mut tab, name, screen, view)?;
         let what = format!("{name} on a {screen}");

@@ -20,8 +20,11 @@ const PERCENTILES: [Percentile; 3] = [
     ("p99", |distribution| measured(distribution, distribution.p99), 2, "line corrected s3"),
 ];
 
-/// The figure.
+/// The figure. Nothing where no step was answered.
 pub(in crate::page) fn latency(html: &mut Html, sweep: &Sweep<'_>) {
+    if sweep.points.iter().all(|point| point.latency_ms.step.count == 0) {
+        return;
+    }
     let frame = &Frame::SMALL;
     let mut keys: Vec<Key<'_>> =
         PERCENTILES.iter().map(|(name, _, look, _)| Key::line(name, LINES[*look])).collect();

@@ -59,7 +59,7 @@ fn draw(
         let ticks: Vec<f64> = sweep.values().collect();
         x_axis(html, frame, &x, &ticks, short, sweep.against.label());
         ideal(html, scales, sweep);
-        if sweep.best().is_none() {
+        if sweep.best().is_none() && peers.is_empty() {
             let middle = (frame.left.midpoint(frame.right), frame.top.midpoint(frame.bottom));
             label_at(html, "mark-word middle", middle.0, middle.1, "no step was answered");
         }
