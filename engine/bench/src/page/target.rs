@@ -12,6 +12,9 @@ use super::{
 };
 use crate::report::{Kind, Target};
 
+/// How many versions are shown.
+const VERSIONS_MAX: usize = 12;
+
 /// The name that links lead to.
 pub(super) fn anchor(index: usize) -> String {
     format!("target-{}", index + 1)
@@ -71,7 +74,7 @@ fn about(html: &mut Html, target: &Target) {
             html.text(" at ");
             link(html, url);
         }
-        for version in &target.versions {
+        for version in target.versions.iter().take(VERSIONS_MAX) {
             html.text(" · ");
             html.foreign(version);
         }

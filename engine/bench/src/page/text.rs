@@ -2,6 +2,9 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+/// How many characters of a name stand where there is little room.
+const NAME_CHARACTERS_MAX: usize = 80;
+
 /// Appends `text` so that it is text wherever it stands, in an element or in an attribute between quotes.
 ///
 /// Characters that cannot be seen and change what can be seen (controls, and those that turn the direction
@@ -46,6 +49,11 @@ pub(super) fn shortened(text: &str, characters_max: usize) -> Cow<'_, str> {
             Cow::Owned(format!("{}… ({all} characters)", &text[..end]))
         }
     }
+}
+
+/// A name as it stands where there is little room, and many times.
+pub(super) fn short_name(name: &str) -> Cow<'_, str> {
+    shortened(name, NAME_CHARACTERS_MAX)
 }
 
 /// A command as it can be given to a shell again, word for word.

@@ -6,22 +6,20 @@ use super::{
     numbers::{NONE, bytes, count, moment, quantity, seconds},
     sweep::Sweep,
     target::anchor,
-    text::{shell, shortened},
+    text::{shell, short_name},
     verdict,
 };
 use crate::report::{Largest, Report, Target};
-
-/// How many characters of a name stand in a title.
-const NAME_CHARACTERS_MAX: usize = 80;
 
 /// What the report is about.
 pub(super) fn title(report: &Report) -> String {
     match report.targets.as_slice() {
         [] => "Nothing was measured".to_owned(),
-        [target] => shortened(name_of(target), NAME_CHARACTERS_MAX).into_owned(),
+        [target] => short_name(name_of(target)).into_owned(),
         [one, other] => {
-            let name = |target| shortened(name_of(target), NAME_CHARACTERS_MAX);
-            format!("{} and {}", name(one), name(other))
+            let is_told_apart = name_of(one) != name_of(other);
+            let name = |target| if is_told_apart { name_of(target) } else { &target.name };
+            format!("{} and {}", short_name(name(one)), short_name(name(other)))
         }
         targets => format!("{} targets", targets.len()),
     }

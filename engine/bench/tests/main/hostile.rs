@@ -1,10 +1,26 @@
 //! Reports as a hostile server, or a benchmark that went wrong, would have them.
 
-use envmill_bench::report::{Distribution, Peer, PeerPoint, Point, Report};
+use envmill_bench::report::{Distribution, Loop, Peer, PeerPoint, Point, Report};
 
 /// The report that pictures are made of.
 pub(crate) fn sample() -> Report {
     serde_json::from_str(include_str!("../../testdata/sample.json")).unwrap()
+}
+
+/// The sample as if its points had been asked for by rates, of which the target keeps up with some.
+pub(crate) fn rates() -> Report {
+    let mut report = sample();
+    report.targets.truncate(1);
+    let target = &mut report.targets[0];
+    target.knee = None;
+    for (index, point) in target.points.iter_mut().enumerate() {
+        let due = 300.0 * (index + 1) as f64;
+        point.pace = Loop::Open { steps_per_s: due };
+        point.sessions.asked = 64;
+        point.steps_per_s = due.min(1850.0);
+        point.requests.not_sent = ((due - 1850.0).max(0.0) * point.measured_s) as u64;
+    }
+    report
 }
 
 /// The sample with every text replaced by what would do harm as markup.

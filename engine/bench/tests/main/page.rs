@@ -7,7 +7,7 @@ use envmill_bench::{page::render, report::Report};
 use envmill_testing::{Chromium, Tab, View, Watchdog};
 use serde_json::{Value, json};
 
-use crate::hostile::{degenerate, hostile, sample};
+use crate::hostile::{degenerate, hostile, rates, sample};
 
 /// A folder that pictures of the sample are written to, where somebody asks for them.
 const PICTURES: &str = "ENVMILL_PICTURES";
@@ -107,6 +107,7 @@ fn the_page_asks_for_nothing_and_fits_phone_and_desktop() {
     let _watchdog = Watchdog::start("the page in Chromium", Duration::from_secs(1200));
     let mut chromium = Chromium::start().unwrap();
     check("sample", &sample(), &mut chromium).unwrap();
+    check("rates", &rates(), &mut chromium).unwrap();
 }
 
 #[test]

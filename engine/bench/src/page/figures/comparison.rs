@@ -7,6 +7,7 @@ use crate::{
         plot::{DOTS, Frame, Key, LINES, dot, drawing, figure, line, x_axis, y_axis},
         scale::Scale,
         sweep::{Against, Sweep, name_of},
+        text::short_name,
     },
     report::Target,
 };
@@ -49,7 +50,7 @@ fn draw(html: &mut Html, look: &'static str, frame: &Frame, sweeps: &[(&Target, 
             for point in &sweep.points {
                 let tooltip = format!(
                     "{}, {}: {} steps/s",
-                    target.name,
+                    short_name(&target.name),
                     name_of(point),
                     quantity(point.steps_per_s)
                 );

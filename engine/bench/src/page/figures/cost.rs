@@ -1,5 +1,7 @@
 //! What server and client cost: CPU time for each step, cores, and memory.
 
+use std::borrow::Cow;
+
 use crate::{
     page::{
         html::Html,
@@ -7,6 +9,7 @@ use crate::{
         plot::{DOTS, Frame, Key, LINES, dot, drawing, figure, line, x_axis, y_axis},
         scale::Scale,
         sweep::{Against, Sweep, name_of},
+        text::short_name,
     },
     report::{Point, Target, Usage},
 };
@@ -17,7 +20,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 const PEERS_MAX: usize = 4;
 
 /// A curve: its name and its points.
-type Curve<'a> = (&'a str, Vec<(f64, f64)>);
+type Curve<'a> = (Cow<'a, str>, Vec<(f64, f64)>);
 
 /// The three figures.
 pub(in crate::page) fn cost(html: &mut Html, target: &Target, sweep: &Sweep<'_>) {
@@ -27,14 +30,14 @@ pub(in crate::page) fn cost(html: &mut Html, target: &Target, sweep: &Sweep<'_>)
     let server =
         |point: &Point| point.server.as_ref().map_or(f64::NAN, |usage| step_of(usage, point));
     let mut curves: Vec<Curve<'_>> = vec![
-        ("server", sweep.curve(server).collect()),
-        ("Envmill", sweep.curve(|point| step_of(&point.engine, point)).collect()),
+        ("server".into(), sweep.curve(server).collect()),
+        ("Envmill".into(), sweep.curve(|point| step_of(&point.engine, point)).collect()),
     ];
     if sweep.against == Against::Sessions {
         curves.extend(target.peers.iter().take(PEERS_MAX).map(|peer| {
             let cost = peer.points.iter();
             let cost = cost.map(|point| (f64::from(point.sessions), point.client_cpu_us_per_step));
-            (peer.name.as_str(), cost.collect())
+            (short_name(&peer.name), cost.collect())
         }));
     }
     let note = "CPU time, user and system, of all processes of a side.";
@@ -45,16 +48,19 @@ pub(in crate::page) fn cost(html: &mut Html, target: &Target, sweep: &Sweep<'_>)
         move |point: &Point| point.server.as_ref().map_or(f64::NAN, number)
     };
     let curves: [Curve<'_>; 3] = [
-        ("server", sweep.curve(usage(|usage| usage.cores)).collect()),
-        ("Envmill", sweep.curve(|point| point.engine.cores).collect()),
-        ("the server’s busiest thread", sweep.curve(usage(|usage| usage.busiest_thread)).collect()),
+        ("server".into(), sweep.curve(usage(|usage| usage.cores)).collect()),
+        ("Envmill".into(), sweep.curve(|point| point.engine.cores).collect()),
+        (
+            "the server’s busiest thread".into(),
+            sweep.curve(usage(|usage| usage.busiest_thread)).collect(),
+        ),
     ];
     let note = "One thread near 1 holds up all others.";
     draw(html, "Cores kept busy", note, sweep, &curves, "cores", quantity);
 
     let curves: [Curve<'_>; 2] = [
-        ("server", sweep.curve(usage(|usage| usage.rss_bytes as f64 / MIB)).collect()),
-        ("Envmill", sweep.curve(|point| point.engine.rss_bytes as f64 / MIB).collect()),
+        ("server".into(), sweep.curve(usage(|usage| usage.rss_bytes as f64 / MIB)).collect()),
+        ("Envmill".into(), sweep.curve(|point| point.engine.rss_bytes as f64 / MIB).collect()),
     ];
     let note = "Resident at the end of each point.";
     let label = |value: f64| bytes(value * MIB);

@@ -9,6 +9,7 @@ use crate::{
         },
         scale::Scale,
         sweep::{Against, Sweep, name_of},
+        text::short_name,
     },
     report::{Peer, Target},
 };
@@ -82,7 +83,7 @@ fn draw(
             for point in points {
                 let tooltip = format!(
                     "{}, {} sessions: {} steps/s",
-                    peer.name,
+                    short_name(&peer.name),
                     count(point.sessions.into()),
                     quantity(point.steps_per_s)
                 );
