@@ -1,6 +1,6 @@
 """The stock OpenEnv client (GenericEnvClient) in a closed loop, as a user of it would write that.
 
-usage: python -c PROGRAM OPTIONS, where OPTIONS is the text of one JSON object:
+usage: python -c PROGRAM, with one JSON object on standard input (headers may be secrets, and arguments are not):
   url, sessions (a list), warm_up_s, measure_s, actions (a list, taken in turn), reset (an object),
   seed (or null), max_steps (or null), server_pids (a list), headers (an object)
 Prints {"version": ...}, and then one JSON object a line for each number of sessions.
@@ -15,7 +15,7 @@ import time
 
 from openenv.core import GenericEnvClient
 
-options = json.loads(sys.argv[1])
+options = json.load(sys.stdin)
 TICKS = os.sysconf("SC_CLK_TCK")
 CONNECTS_AT_ONCE = 8
 

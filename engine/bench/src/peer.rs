@@ -1,7 +1,7 @@
 //! The stock Python client on the same target, by its own numbers.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
@@ -74,6 +74,9 @@ fn run(
     peer: &mut Peer,
 ) -> Result<(), String> {
     let python = options.python.display();
+    let headers = options.headers.iter();
+    let headers: Map<String, Value> =
+        headers.map(|(name, value)| (name.clone(), value.as_str().into())).collect();
     let told = json!({
         "url": options.url,
         "sessions": options.sessions,
@@ -84,19 +87,32 @@ fn run(
         "seed": options.seed,
         "max_steps": options.max_steps,
         "server_pids": options.server_pids,
-        "headers": options.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect::<Map<_, _>>(),
+        "headers": headers,
     });
     let mut child = Command::new(&options.python)
-        .args(["-c", PROGRAM, &told.to_string()])
-        .stdin(Stdio::null())
+        .args(["-c", PROGRAM])
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("--peer: cannot start {python}: {error}; name an interpreter that has openenv with --python"))?;
+        .map_err(|error| {
+            format!(
+                "--peer: cannot start {python}: {error}; name an interpreter that has openenv with \
+                 --python"
+            )
+        })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that has ended already says why on its standard error.
+        let _ = stdin.write_all(told.to_string().as_bytes());
+    }
+    // Read all the time, so that a talkative client never waits for us.
+    let words = child.stderr.take().map(|stderr| thread::spawn(|| words(stderr)));
     let taken = follow(&mut child, options, is_interrupted, peer);
-    // One that has ended is not there to be killed.
-    let _ = child.kill();
-    let words = child.stderr.take().map(words).unwrap_or_default();
+    if taken.is_err() || is_interrupted() {
+        // One that has ended is not there to be killed.
+        let _ = child.kill();
+    }
+    let words = words.and_then(|thread| thread.join().ok()).unwrap_or_default();
     let status = child.wait().map_err(|error| format!("--peer: {error}"))?;
     taken?;
     if peer.points.len() == options.sessions.len() || is_interrupted() {

@@ -182,17 +182,17 @@ pub(super) struct Arguments {
     quiet: bool,
 }
 
-pub(super) fn run(arguments: Arguments, host: &Host) -> Result<u8, String> {
+pub(super) fn run(arguments: &Arguments, host: &Host) -> Result<u8, String> {
     if let [before, after] = arguments.compare.as_slice() {
-        return compared(before, after, &arguments);
+        return compared(before, after, arguments);
     }
-    let options = options(&arguments, host)?;
+    let options = options(arguments, host)?;
     let control = Control::new();
     super::signals::pass_on_to_bench(control.clone()).map_err(|error| error.to_string())?;
     let mut showing = Showing::new(arguments.quiet);
     let report = bench::run(&options, &control, |news| show(&mut showing, &news));
     showing.clear();
-    let written = write(&report, &arguments);
+    let written = write(&report, arguments);
     if let Err(problem) = &written {
         say(&format!("error: {problem}"));
     }
