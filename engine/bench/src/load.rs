@@ -11,7 +11,7 @@ use envmill_workers::Worker;
 use crate::{
     Actions, Plan, Watch,
     meter::Meter,
-    processes::Snapshot,
+    processes::{Snapshot, machine_busy_s},
     report::{Loop, Point, Sessions, Traffic, Usage},
     round::Round,
 };
@@ -96,6 +96,7 @@ pub(crate) struct Mark {
     at: Instant,
     process_cpu: Duration,
     thread_cpu: Duration,
+    machine_busy_s: Option<f64>,
     traffic: Option<(u64, u64)>,
 }
 
@@ -111,6 +112,7 @@ impl Mark {
             at: Instant::now(),
             process_cpu: spent(ClockId::ProcessCPUTime),
             thread_cpu: spent(ClockId::ThreadCPUTime),
+            machine_busy_s: machine_busy_s(),
             traffic: worker.traffic(),
         }
     }
@@ -186,6 +188,7 @@ impl<'a, W: Measured, A: Actions> Load<'a, W, A> {
             latency_ms: meter.latencies(),
             server,
             engine: engine(marks, steps),
+            machine_cores: machine_cores(marks),
             traffic: traffic(marks, steps),
             share_of_time: meter.share_of_time(),
             timeline,
@@ -212,6 +215,13 @@ fn engine(marks: Option<(Mark, Mark)>, steps: u64) -> Usage {
         busiest_thread: (thread / passed).min(1.0),
         busiest_process: cpu_s / passed,
     }
+}
+
+/// Hardware threads that were busy between two marks.
+fn machine_cores(marks: Option<(Mark, Mark)>) -> Option<f64> {
+    let (begin, end) = marks?;
+    let passed = (end.at - begin.at).as_secs_f64().max(1e-9);
+    Some(((end.machine_busy_s? - begin.machine_busy_s?) / passed).max(0.0))
 }
 
 fn traffic(marks: Option<(Mark, Mark)>, steps: u64) -> Option<Traffic> {

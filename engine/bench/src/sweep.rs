@@ -163,6 +163,7 @@ pub(crate) mod tests {
             latency_ms: Latencies::default(),
             server: None,
             engine: Usage::default(),
+            machine_cores: None,
             traffic: None,
             share_of_time: Where::default(),
             timeline: Vec::new(),

@@ -35,6 +35,10 @@ pub struct Point {
     pub server: Option<Usage>,
     /// What this process cost.
     pub engine: Usage,
+    /// How many of this machine's hardware threads were busy, with whatever; `null` where the system does not
+    /// say. What is more than the server's and the engine's is other work.
+    #[serde(default)]
+    pub machine_cores: Option<f64>,
     /// What crossed the wire; `null` where there is none.
     pub traffic: Option<Traffic>,
     /// Where the time of sessions went; shares of the time of all sessions, which add up to 1.
