@@ -124,7 +124,9 @@ impl Meter {
                 self.reset.saturating_record(took);
             }
         }
-        if request.is_step {
+        // What comes after the end is in no tick.
+        let is_late = self.window.is_some_and(|(_, until)| request.ended_at >= until);
+        if request.is_step && !is_late {
             self.open_tick.steps += 1;
             self.tick.saturating_record(took);
             if self.counts_at(request.ended_at) {

@@ -14,22 +14,33 @@ use crate::rig::{BOUND, ENVMILL, bench_server, server_with};
 /// A benchmark that has not begun, whose report goes to a file of its own.
 struct Bench {
     command: EnvmillCommand,
+    measure_s: &'static str,
     directory: TempDir,
-    _watchdog: Watchdog,
+    watchdog: Watchdog,
 }
 
 impl Bench {
     fn new(name: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let command = EnvmillCommand::new(ENVMILL)
-            .args(["bench", "--warm-up-s", "0.1", "--measure-s", "0.4", "--json"])
+            .args(["bench", "--warm-up-s", "0.1", "--json"])
             .arg(directory.path().join("report.json"));
-        Self { command, directory, _watchdog: Watchdog::start(name, BOUND) }
+        Self { command, measure_s: "0.4", directory, watchdog: Watchdog::start(name, BOUND) }
     }
 
     fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.command = self.command.args(arguments);
         self
+    }
+
+    /// Measures for so many seconds at each point.
+    fn measure_s(self, measure_s: &'static str) -> Self {
+        Self { measure_s, ..self }
+    }
+
+    fn command(self) -> (EnvmillCommand, TempDir, Watchdog) {
+        let command = self.command.args(["--measure-s", self.measure_s]);
+        (command, self.directory, self.watchdog)
     }
 
     fn words(self, line: &str) -> Self {
@@ -43,7 +54,8 @@ impl Bench {
     /// Runs it, and holds its report against the schema.
     fn run(self) -> (Finished, Report) {
         let path = self.path();
-        let finished = self.command.run().unwrap();
+        let (command, _directory, _watchdog) = self.command();
+        let finished = command.run().unwrap();
         let report = read(&path, &finished);
         (finished, report)
     }
@@ -59,7 +71,8 @@ impl Bench {
     /// Runs it where it must be refused: what it says.
     fn refused(self) -> String {
         let path = self.path();
-        let finished = self.command.run().unwrap();
+        let (command, _directory, _watchdog) = self.command();
+        let finished = command.run().unwrap();
         assert_eq!(finished.code(), Some(2), "{finished:?}");
         assert!(!path.exists(), "there is a report of nothing");
         finished.stderr
@@ -140,7 +153,8 @@ fn a_stock_server_is_measured_and_found_by_its_port() {
 fn finds_cap(cap: u32, server: &PythonServer) {
     let target = Bench::new("bench cap")
         .args([&server.url()])
-        .words("--max 256 --measure-s 0.2")
+        .measure_s("0.2")
+        .words("--max 256")
         .args(["--policy", r"constant:{}"])
         .target(0);
     assert_eq!(target.session_cap, Some(cap), "{target:#?}");
@@ -164,7 +178,8 @@ fn the_cap_of_a_server_is_found_whatever_it_is() {
 fn an_open_loop_keeps_its_rate() {
     let target = Bench::new("bench open")
         .args([&bench_server().url()])
-        .words("--sessions 8 --rate 50 --arrivals uniform --measure-s 1")
+        .words("--sessions 8 --rate 50 --arrivals uniform")
+        .measure_s("1")
         .args(["--policy", r"constant:{}"])
         .target(0);
     let [point] = target.points.as_slice() else { panic!("{target:#?}") };
@@ -285,10 +300,12 @@ fn garbage_and_silence_on_the_wire_are_failures() {
 fn ctrl_c_leaves_a_report_of_what_was_measured() {
     let bench = Bench::new("bench interrupt")
         .args([&bench_server().url()])
-        .words("--sessions 1,2 --measure-s 3600")
+        .words("--sessions 1,2")
+        .measure_s("3600")
         .args(["--policy", r"constant:{}"]);
     let path = bench.path();
-    let running = bench.command.start().unwrap();
+    let (command, _directory, _watchdog) = bench.command();
+    let running = command.start().unwrap();
     std::thread::park_timeout(Duration::from_secs(2));
     running.interrupt();
     let finished = running.wait();
@@ -303,12 +320,14 @@ fn ctrl_c_leaves_a_report_of_what_was_measured() {
 fn reports_are_compared() {
     let bench = |sessions: &str| {
         Bench::new("bench compare")
-            .words("native:cartpole --measure-s 0.1")
+            .words("native:cartpole")
+            .measure_s("0.1")
             .args(["--sessions", sessions])
     };
     let (first, second) = (bench("1,2"), bench("2,4"));
     let (a, b) = (first.path(), second.path());
-    let keep = (first.command.run().unwrap(), second.command.run().unwrap());
+    let (first, second) = (first.command(), second.command());
+    let keep = (first.0.run().unwrap(), second.0.run().unwrap());
     assert_eq!((keep.0.code(), keep.1.code()), (Some(0), Some(0)), "{keep:?}");
     let compare = |form: &[&str]| {
         let command = EnvmillCommand::new(ENVMILL).args(["bench", "--compare"]).arg(&a).arg(&b);
@@ -384,8 +403,8 @@ fn what_cannot_be_measured_is_refused_with_a_reason() {
         ("native:echo --max 0", "at least 1"),
         ("native:echo --sessions 1,0", "at least 1"),
         ("native:echo --max 100000000", "ulimit"),
-        ("native:echo --measure-s nan", "--measure-s"),
-        ("native:echo --rate -1", "--rate"),
+        ("native:echo --opening-s nan", "--opening-s"),
+        ("native:echo --rate 0", "--rate"),
         ("native:echo --rate 5 --arrivals often", "poisson or uniform"),
         ("native:echo --peer curl", "openenv-client"),
         ("native:echo --policy replay:x", "random or constant"),
