@@ -180,7 +180,12 @@ impl Facts<'_> {
     }
 
     pub(super) fn thread(&self) -> Option<Bottleneck> {
-        let server = self.at.server.as_ref()?;
+        // Where it is full it may be busier yet with more sessions than are needed for the throughput.
+        let there = self.at.sessions.admitted;
+        let beyond = self.points.iter().filter(|point| point.sessions.admitted >= there);
+        let server = beyond
+            .filter_map(|point| point.server.as_ref())
+            .max_by(|a, b| a.busiest_process.total_cmp(&b.busiest_process))?;
         if server.busiest_thread >= BUSY {
             let summary =
                 "One thread of the server is busy all the time, and the others wait for it.";
@@ -217,7 +222,7 @@ impl Facts<'_> {
     pub(super) fn queue(&self) -> Option<Bottleneck> {
         let server = self.at.server.as_ref()?;
         let single = self.single()?.latency_ms.step.p50;
-        if server.cores > IDLE * self.threads().min(2.0) || single <= 0.0 {
+        if server.busiest_process > IDLE || server.cores > IDLE * self.threads() || single <= 0.0 {
             return None;
         }
         let at_once = self.at.steps_per_s * single / 1e3;

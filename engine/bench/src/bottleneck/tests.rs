@@ -1,8 +1,8 @@
-//! Verdicts over points that were made up, and over some as they were recorded.
+//! Verdicts over points that were made up, and over some that were recorded.
 
 use super::*;
 use crate::{
-    report::{Traffic, Usage},
+    report::{Loop, Traffic, Usage},
     sweep::tests::{fast, refusing},
 };
 
@@ -34,12 +34,14 @@ fn what(points: &[Point], about: About) -> String {
 
 #[test]
 fn a_python_server_of_one_process_is_held_by_its_interpreter() {
-    // As recorded from the stock server under uvicorn, with one worker.
+    // Recorded from the stock server under uvicorn, with one worker, whose steps do nothing.
     let points = [
-        at(1, 900.0, 1.1, 0.7, 0.05),
-        at(2, 1500.0, 1.3, 0.9, 0.08),
-        at(4, 1700.0, 2.3, 1.0, 0.1),
-        at(8, 1750.0, 4.5, 1.05, 0.1),
+        at(1, 2100.0, 0.23, 0.54, 0.11),
+        at(2, 4606.0, 0.24, 0.56, 0.08),
+        at(4, 3940.0, 0.47, 0.53, 0.11),
+        at(8, 7988.0, 0.82, 0.80, 0.11),
+        at(16, 7427.0, 1.69, 0.89, 0.16),
+        at(32, 7273.0, 3.54, 0.93, 0.16),
     ];
     assert_eq!(what(&points, ABOUT), "server_thread");
 }
