@@ -67,8 +67,8 @@ pub enum InspectError {
     Format(#[from] FormatError),
     /// There is nothing to play again.
     #[error(
-        "no recorded episode can be played again: {skipped} failed, were cancelled or have no actions of \
-         their own"
+        "no recorded episode can be played again: {skipped} failed, were cancelled or have no first \
+         observation"
     )]
     NothingToPlay {
         /// How many were left out.
