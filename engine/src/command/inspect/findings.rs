@@ -36,8 +36,8 @@ impl Page {
             self.line(&json_line(&value));
             return;
         }
-        let text = format!("{} records in {}", converted.written, out.display());
-        self.line(&escaped(&text));
+        let text = format!("{} to {}", converted.written, out.display());
+        self.named("written", &escaped(&text));
         if !lost.is_empty() {
             say(&format!("lost: {lost}"));
         }
