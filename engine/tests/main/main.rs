@@ -8,6 +8,7 @@ mod flight;
 mod formats;
 mod gateway;
 mod groups;
+mod inspect;
 mod outcome;
 mod paths;
 mod plain;
