@@ -93,7 +93,6 @@ pub(crate) fn fill(subject: &Subject<'_>, most: usize, until: Instant) -> (Vec<S
 pub(crate) fn measure(subject: &Subject<'_>, most: usize, until: Instant) -> Capacity {
     let (open, limit) = fill(subject, most, until);
     let sessions = open.len();
-    // All say goodbye before any waits for the answer.
-    open.into_iter().for_each(Socket::close);
+    Socket::close_all(open);
     Capacity { sessions, limit }
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod bench;
 mod capture;
+mod check;
 mod env;
 mod inspect;
 mod play;
@@ -11,6 +12,7 @@ mod replay;
 mod serve;
 mod signals;
 mod starter;
+mod target;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -41,6 +43,8 @@ enum Command {
     Capture(capture::Arguments),
     /// Measure how fast an environment is: throughput, latency and sessions, and what holds it back.
     Bench(Box<bench::Arguments>),
+    /// Check what an OpenEnv environment promises: protocol, schemas, determinism, isolation, rewards.
+    Check(Box<check::Arguments>),
     /// Look into recordings: what they come to, single episodes, other forms, whether they play the same
     /// again.
     Inspect(Box<inspect::Arguments>),
@@ -89,6 +93,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, host: &Host) -> 
         Command::Serve(arguments) => serve::run(arguments, host),
         Command::Capture(arguments) => capture::run(arguments),
         Command::Bench(arguments) => bench::run(&arguments, host),
+        Command::Check(arguments) => check::run(&arguments, host),
         Command::Inspect(arguments) => inspect::run(*arguments, host),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::ReplayCore(arguments) => replay::run(&arguments),

@@ -9,7 +9,7 @@ use signal_hook::{
 
 use crate::{driver::Control, progress::say, serve::Stop};
 
-/// The exit status of a service that is not let end in good order.
+/// The exit status of what is not let end in good order.
 const CUT: i32 = 130;
 
 /// Passes interrupts on to a run for as long as this process lives.
@@ -52,6 +52,17 @@ pub(super) fn stop(stop: Stop) -> std::io::Result<()> {
             std::process::exit(CUT);
         }
         say("ending: what is unfinished goes on when the service is started again");
+        stop.ask();
+    })
+}
+
+/// Has a check end with what it has found with the first interrupt, and at once with the second.
+pub(super) fn stop_check(stop: envmill_check::Stop) -> std::io::Result<()> {
+    on_each(move || {
+        if stop.is_asked() {
+            std::process::exit(CUT);
+        }
+        say("ending: what was found until now is told");
         stop.ask();
     })
 }

@@ -50,6 +50,13 @@ impl Recording {
         Ok(Self(episodes))
     }
 
+    /// All recorded episodes, in the order of their numbers.
+    pub fn episodes(&self) -> impl Iterator<Item = &Trajectory> {
+        let mut all: Vec<_> = self.0.iter().collect();
+        all.sort_by_key(|(index, _)| **index);
+        all.into_iter().map(|(_, record)| record)
+    }
+
     /// The recorded episode of this number.
     #[must_use]
     pub fn episode(&self, index: EpisodeIndex) -> Option<&Trajectory> {

@@ -9,6 +9,7 @@ mod isolation;
 mod learnability;
 mod lengths;
 mod memory;
+mod mistakes;
 mod modes;
 mod protocol;
 mod rewards;

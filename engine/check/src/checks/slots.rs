@@ -134,7 +134,7 @@ fn comes_back(
     loop {
         let (open, _) = fill(subject, whole, subject.until(60));
         best = best.max(open.len());
-        open.into_iter().for_each(Socket::close);
+        Socket::close_all(open);
         if best >= whole {
             sheet.pass(
                 way.id,
@@ -191,7 +191,7 @@ fn descriptors(subject: &Subject<'_>, sheet: &mut Sheet, most: usize) -> Result<
     for way in &WAYS {
         // Pools and caches are filled before it counts.
         let (open, _) = fill(subject, count, subject.until(30));
-        open.into_iter().for_each(Socket::close);
+        Socket::close_all(open);
         subject.peer.stop().pause(Duration::from_millis(200));
         let before = processes.descriptors();
         let lost = lose(subject, way, count)?;

@@ -15,6 +15,8 @@ use super::{link::Link, peer::Peer, reply::Reply, trouble::Trouble};
 
 /// The largest message that is read, in bytes.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
+/// How long sessions that have said goodbye may take to end.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// One thing that a server has sent.
 #[derive(Clone, Debug)]
@@ -167,10 +169,18 @@ impl Socket {
     }
 
     /// Says goodbye as OpenEnv's clients do, and waits a moment until the server has closed.
-    pub(crate) fn close(mut self) {
-        if self.send(r#"{"type":"close"}"#).is_ok() {
-            let wait = Duration::from_secs(2).min(self.timeout);
-            while let Ok(Told::Text(_) | Told::Binary(_) | Told::Pong(_)) = self.receive(wait) {}
+    pub(crate) fn close(self) {
+        Self::close_all(vec![self]);
+    }
+
+    /// The same for many, which all say goodbye before any waits.
+    pub(crate) fn close_all(mut sockets: Vec<Self>) {
+        sockets.retain_mut(|socket| socket.send(r#"{"type":"close"}"#).is_ok());
+        let until = Instant::now() + CLOSE_WAIT;
+        for mut socket in sockets {
+            let left = || until.saturating_duration_since(Instant::now());
+            while let Ok(Told::Text(_) | Told::Binary(_) | Told::Pong(_)) = socket.receive(left()) {
+            }
         }
     }
 }

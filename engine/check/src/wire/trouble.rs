@@ -66,15 +66,18 @@ pub(super) const STOPPED: &str = "interrupted by the user";
 impl Trouble {
     /// What an error of a WebSocket means, where the last wait was `waited`.
     pub(super) fn of(error: &tungstenite::Error, waited: Duration) -> Self {
-        use tungstenite::Error;
+        use tungstenite::{Error, error::ProtocolError};
         match error {
             Error::Io(error) => Self::of_io(error, waited),
             Error::ConnectionClosed | Error::AlreadyClosed => {
                 Self::Lost("it was closed before".into())
             }
-            Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
-                Self::Lost("end of stream".into())
-            }
+            Error::Protocol(
+                ProtocolError::ResetWithoutClosingHandshake | ProtocolError::HandshakeIncomplete,
+            ) => Self::Lost("end of stream".into()),
+            Error::Protocol(
+                ProtocolError::SendAfterClosing | ProtocolError::ReceivedAfterClosing,
+            ) => Self::Lost("it was closed before".into()),
             Error::Http(response) => Self::Upgrade { status: response.status().as_u16() },
             other => Self::Frames(other.to_string()),
         }
