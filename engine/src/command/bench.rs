@@ -9,7 +9,7 @@ use std::{
 };
 
 use envmill_bench::{
-    Arrivals, SweepOptions, compare, peer,
+    Arrivals, SweepOptions, compare, page, peer,
     report::{Report, Settings as Measured, Stop},
     table,
 };
@@ -177,6 +177,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
+    /// Write the report to this file as a page (HTML) with plots, which needs no network; - for standard output.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
     /// Show no progress.
     #[arg(long)]
     quiet: bool,
@@ -185,6 +189,9 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, host: &Host) -> Result<u8, String> {
     if let [before, after] = arguments.compare.as_slice() {
         return compared(before, after, arguments);
+    }
+    if [&arguments.json, &arguments.html].iter().all(|it| it.as_deref() == Some(Path::new("-"))) {
+        return Err("--json - and --html -: only one of them can go to standard output".into());
     }
     let options = options(arguments, host)?;
     let control = Control::new();
@@ -218,6 +225,9 @@ fn compared(before: &Path, after: &Path, arguments: &Arguments) -> Result<u8, St
     if !arguments.targets.is_empty() || !arguments.serve.is_empty() {
         return Err("--compare measures nothing: give it without a target".into());
     }
+    if arguments.html.is_some() {
+        return Err("--compare has no page: --html is for what is measured".into());
+    }
     let read = |path: &Path| {
         let text =
             fs::read(path).map_err(|error| format!("--compare {}: {error}", path.display()))?;
@@ -233,14 +243,15 @@ fn compared(before: &Path, after: &Path, arguments: &Arguments) -> Result<u8, St
 }
 
 fn write(report: &Report, arguments: &Arguments) -> Result<(), String> {
-    // Other forms of the report have their place here.
-    match &arguments.json {
-        Some(path) => {
-            let json = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
-            put(path, &json)
-        }
-        None => put(Path::new("-"), &table::text(report)),
+    let json = || serde_json::to_string_pretty(report).map_err(|error| error.to_string());
+    let is_stdout = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+    // One that cannot be written does not cost the others.
+    let page = arguments.html.as_ref().map(|path| put(path, &page::render(report)));
+    let json = arguments.json.as_ref().map(|path| put(path, &json()?));
+    if !is_stdout(&arguments.html) && arguments.json.is_none() {
+        put(Path::new("-"), &table::text(report))?;
     }
+    page.unwrap_or(Ok(())).and(json.unwrap_or(Ok(())))
 }
 
 /// Writes a text to a file, or with `-` to standard output.

@@ -4,8 +4,8 @@ use std::{ffi::OsStr, fs, path::PathBuf, time::Duration};
 
 use envmill_bench::report::{Kind, Loop, Point, Report, SCHEMA_VERSION, Stop, Target};
 use envmill_testing::{
-    Effect, EnvmillCommand, Fault, FaultProxy, Finished, Point as When, PythonServer, Watchdog,
-    wait_until,
+    Chromium, Effect, EnvmillCommand, Fault, FaultProxy, Finished, Point as When, PythonServer,
+    View, Watchdog, wait_until,
 };
 use tempfile::TempDir;
 
@@ -391,6 +391,31 @@ fn without_a_file_a_table_is_printed() {
     assert_eq!((finished.code(), finished.stderr.as_str()), (Some(0), ""));
     for word in ["native:cartpole", "steps/s", "knee", "bottleneck"] {
         assert!(finished.stdout.contains(word), "{word}: {}", finished.stdout);
+    }
+}
+
+#[test]
+fn the_page_of_a_report_asks_for_nothing_and_complains_of_nothing() {
+    let server = server_with("bench_env", &[("MAX_CONCURRENT_ENVS", "3")]);
+    let folder = TempDir::new().unwrap();
+    let page = folder.path().join("report.html");
+    let (finished, report) = Bench::new("a page")
+        .args([server.url()])
+        .words("--max 8 --html")
+        .args([page.as_os_str()])
+        .measure_s("0.2")
+        .run();
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
+    assert_eq!(report.targets[0].session_cap, Some(3));
+    let url = format!("file://{}", page.display());
+    let mut chromium = Chromium::start().unwrap();
+    for view in [View::PHONE, View::DESKTOP] {
+        let mut tab = chromium.open(&url, view).unwrap();
+        let words = tab.evaluate("document.body.innerText").unwrap();
+        assert!(words.as_str().unwrap().contains(&server.url()), "{words}");
+        let behaviour = tab.behaviour().unwrap();
+        assert!(behaviour.complaints.is_empty(), "{behaviour:?}");
+        assert!(behaviour.requests.iter().all(|it| *it == url || it == "data:,"), "{behaviour:?}");
     }
 }
 
