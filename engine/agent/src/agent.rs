@@ -92,6 +92,11 @@ impl Agent {
                 "tools.from_environment: a chat endpoint is not shown an environment's tools",
             ));
         }
+        if !can.token_ids && options.limits.reasoning_tokens.is_some() {
+            return Err(AgentError::Channel(
+                "limits.reasoning_tokens: the reasoning of a chat endpoint cannot be cut short",
+            ));
+        }
         let folder = folder.filter(|_| can.token_ids);
         let model = folder.map(Model::load).transpose()?.map(Arc::new);
         let chat = model.clone().map(|it| Chat::new(it, options.chat.clone())).transpose()?;

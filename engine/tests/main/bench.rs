@@ -405,7 +405,7 @@ fn the_page_of_a_report_asks_for_nothing_and_complains_of_nothing() {
         .args([page.as_os_str()])
         .measure_s("0.2")
         .run();
-    assert_eq!(finished.code(), Some(0), "{}", finished.stderr());
+    assert_eq!(finished.code(), Some(0), "{}", finished.stderr);
     assert_eq!(report.targets[0].session_cap, Some(3));
     let url = format!("file://{}", page.display());
     let mut chromium = Chromium::start().unwrap();
