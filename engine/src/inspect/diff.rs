@@ -90,7 +90,7 @@ fn each(
     mut see: impl FnMut(u64, &Trajectory),
 ) -> Result<(), InspectError> {
     let mut reader = Reader::new(inputs, is_interrupted);
-    while let Some(record) = reader.next()? {
+    while let Some(record) = reader.read()? {
         if let Some(number) = episode_number(&record) {
             see(number, &record);
         }

@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// A file cannot be read, is of a newer version, or has no records though there is something in it.
-    pub fn next(&mut self) -> Result<Option<Trajectory>, InspectError> {
+    pub fn read(&mut self) -> Result<Option<Trajectory>, InspectError> {
         loop {
             if (self.is_interrupted)() {
                 self.about.is_interrupted = true;

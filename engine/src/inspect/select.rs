@@ -88,7 +88,7 @@ impl Selection {
             let mut reader = Reader::new(inputs, is_interrupted);
             let mut left = self.limit.unwrap_or(u64::MAX);
             while left > 0
-                && let Some(record) = reader.next()?
+                && let Some(record) = reader.read()?
             {
                 if self.filter.keeps(&record) {
                     left -= 1;
@@ -128,7 +128,7 @@ impl Selection {
         let mut ranked = Vec::new();
         let mut reader = Reader::new(inputs, is_interrupted);
         let mut place = 0;
-        while let Some(record) = reader.next()? {
+        while let Some(record) = reader.read()? {
             if self.filter.keeps(&record) {
                 let weight = weight(&record) as u64;
                 ranked.push(Ranked { place, value: key.of(&record), weight });
@@ -162,7 +162,7 @@ fn fetch(
     let mut place = 0;
     let mut next = by_place.into_iter().peekable();
     while next.peek().is_some()
-        && let Some(record) = reader.next()?
+        && let Some(record) = reader.read()?
     {
         if let Some((_, rank)) = next.next_if(|(at, _)| *at == place) {
             found[rank] = Some(record);
