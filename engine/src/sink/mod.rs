@@ -2,7 +2,7 @@
 //!
 //! Start at [`Sink`], the seam. [`FileSink`] writes them into the [`OutputDirectory`] of a run, in one
 //! of the [`Format`]s, and [`GroupLines`], a [`GroupSink`], puts the records of groups beside them; [`close()`] makes
-//! what follows from them at the end, and [`Records`] reads them. [`training_trace`] is a record in OpenEnv's words
+//! what follows from them at the end, and [`Records`] reads them. [`training_trace()`] is a record in OpenEnv's words
 //! for what a trainer takes.
 
 mod arrow_stream;
