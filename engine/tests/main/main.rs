@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod documented;
 mod faults;
 mod flight;
 mod formats;

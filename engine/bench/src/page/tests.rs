@@ -216,6 +216,7 @@ fn point() -> impl Strategy<Value = Point> {
             server,
             engine,
             traffic: None,
+            machine_cores: Some(n[1]),
             share_of_time: Where { step: n[4], reset: n[5], ..Where::default() },
             timeline,
         },
