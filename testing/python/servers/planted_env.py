@@ -89,7 +89,9 @@ class WalkEnv(Environment[WalkAction, WalkObservation, WalkState]):
         was_over = self._over
         self._over = abs(self._state.at) >= GOAL or self._state.step_count >= 30
         observation = self._seen()
-        observation.reward = 1.0 if self._state.at >= GOAL else self._random.random() / 10
+        observation.reward = 1.0 if self._state.at >= GOAL else -self._random.random() / 10
+        if was_over:
+            observation.reward = 0.0
         observation.done = self._over
         match self.PLANT:
             case "continues":
@@ -113,7 +115,8 @@ class WalkEnv(Environment[WalkAction, WalkObservation, WalkState]):
             case "zero-variance":
                 observation.reward = float(self._over and self._random.random() > 2)
             case "partial":
-                observation.reward = 0.25 * (self._state.at > 0) if self._over else 0.0
+                won = 1.0 if self._state.at >= GOAL else 0.25 * (self._state.at > 0)
+                observation.reward = won if self._over else 0.0
         return observation
 
     def _seen(self) -> WalkObservation:

@@ -6,9 +6,10 @@ import asyncio
 import http
 import json
 import os
+import select
 import sys
 
-from websockets.asyncio.server import serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.frames import Opcode
 from websockets.http11 import Response
@@ -153,7 +154,9 @@ async def session(socket):
                 socket.transport.abort()
                 return
             if answer is not None:
-                if PLANT == "binary":
+                if PLANT == "slow-reader" and len(answer) > 2_000_000:
+                    send_blocking(socket, answer.encode())
+                elif PLANT == "binary":
                     await socket.send(answer.encode())
                 else:
                     await socket.send(answer)
@@ -167,6 +170,23 @@ async def session(socket):
     finally:
         if PLANT != "leak" or ended_well:
             open_sessions -= 1
+
+
+def send_blocking(socket, payload):
+    """Sends a frame without leaving the loop to anybody else."""
+    raw = socket.transport.get_extra_info("socket")
+    frame = b"\x81\x7f" + len(payload).to_bytes(8, "big") + payload
+    while frame and select.select([], [raw], [], 60)[1]:
+        frame = frame[os.write(raw.fileno(), frame[: 1 << 16]) :]
+
+
+class Impatient(ServerConnection):
+    """Waits for the first bytes of each connection without leaving the loop to anybody else."""
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        if PLANT == "half-open":
+            select.select([transport.get_extra_info("socket")], [], [], 60)
 
 
 def skip_frames(skips):
@@ -186,8 +206,7 @@ async def main(port):
     if PLANT == "no-fragments":
         skip_frames(lambda frame: frame.opcode is Opcode.CONT or not frame.fin)
     options = {"process_request": page, "max_size": 1 << 24, "ping_interval": None}
-    if PLANT == "small-messages":
-        options["max_size"] = 1 << 10
+    options["create_connection"] = Impatient
     server = await serve(session, "127.0.0.1", port, **options)
     await server.wait_closed()
 

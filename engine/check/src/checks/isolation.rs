@@ -130,9 +130,9 @@ fn state(subject: &Subject<'_>, sheet: &mut Sheet, reproduce: &str) -> Result<()
         Err(halt) => return Err(halt),
     }
     let took = began.elapsed().max(Duration::from_millis(50));
-    mine.play(subject.options.seed, &mut subject.choice(subject.options.seed)?, 3)?;
     let mut seen: Option<Difference> = None;
     for round in 0..2 {
+        mine.play(subject.options.seed, &mut subject.choice(subject.options.seed)?, 3)?;
         let Ok(before) = mine.state() else {
             sheet.absent("state", "sessions side by side", "there is no state to look at");
             return Ok(());

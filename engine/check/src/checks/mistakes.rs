@@ -21,7 +21,7 @@ struct Mistake {
     is_action: bool,
 }
 
-const MISTAKES: [Mistake; 8] = [
+const MISTAKES: [Mistake; 9] = [
     Mistake {
         id: "invalid-json",
         what: "no JSON",
@@ -73,7 +73,14 @@ const MISTAKES: [Mistake; 8] = [
     },
     Mistake {
         id: "unknown-field",
-        what: "an action with a field that there is not, and NaN in it",
+        what: "an action with a field that there is not",
+        request: r#"{"type":"step","data":{"envmill_no_such_field":1}}"#,
+        code: "VALIDATION_ERROR",
+        is_action: true,
+    },
+    Mistake {
+        id: "nan",
+        what: "an action with NaN, which Python reads and JSON does not have",
         request: r#"{"type":"step","data":{"envmill_no_such_field":NaN}}"#,
         code: "VALIDATION_ERROR",
         is_action: true,
@@ -122,7 +129,8 @@ pub(super) fn mistakes(
                 format!("{request} was answered with {}", reply.told()),
                 "have the action's model forbid extra fields, as OpenEnv's Action does",
             ),
-            Reply::Error { code, .. } if *is_action && code == "EXECUTION_ERROR" => {}
+            Reply::Error { code, .. }
+                if *is_action && ["EXECUTION_ERROR", "INVALID_JSON"].contains(&code.as_str()) => {}
             Reply::Error { .. } => {
                 clean = false;
                 sheet.add(

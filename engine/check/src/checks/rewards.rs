@@ -50,7 +50,10 @@ pub(super) fn run(subject: &Subject<'_>, sheet: &mut Sheet) -> Result<(), Halt> 
             "scale rewards to about 1: whoever normalises them loses all else beside one of this size",
         );
     }
-    if least.total_cmp(&most).is_eq() {
+    if least.total_cmp(&most).is_eq() && lengths_vary(&all) {
+        let told = format!("{least} at each step, and episodes end after more or fewer");
+        sheet.pass("varies", "what episodes are worth varies by their length", told);
+    } else if least.total_cmp(&most).is_eq() {
         sheet.add(
             Warning,
             "constant",
@@ -64,6 +67,12 @@ pub(super) fn run(subject: &Subject<'_>, sheet: &mut Sheet) -> Result<(), Halt> 
     farmed(subject, sheet)?;
     partial(sheet, &all);
     Ok(())
+}
+
+/// Whether episodes come to their end sooner or later.
+fn lengths_vary(all: &[&Episode]) -> bool {
+    let mut ended = all.iter().filter(|it| it.end == End::Done).map(|it| it.steps.len());
+    ended.next().is_some_and(|first| ended.any(|other| other != first))
 }
 
 /// Habits that earn as long as one likes.

@@ -189,8 +189,11 @@ fn large(subject: &Subject<'_>, sheet: &mut Sheet, far: Severity) -> Result<(), 
 
 /// Someone who asks for much and reads it slowly.
 fn slow_reader(subject: &Subject<'_>, sheet: &mut Sheet) -> Result<(), Halt> {
-    const BYTES: usize = 4_000_000;
+    // More than systems keep for one connection.
+    const BYTES: usize = 8_000_000;
     let mut slow = begun(subject)?;
+    // A system that keeps more than that is slower to show it, and no more.
+    let _ = socket2::SockRef::from(slow.tcp()).set_recv_buffer_size(32 << 10);
     // The stock server repeats in its error what was wrong.
     let request = format!(r#"{{"type":"state","envmill":"{}"}}"#, "y".repeat(BYTES));
     let asked = slow.send(&request);
