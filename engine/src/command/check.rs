@@ -159,7 +159,7 @@ pub(super) fn run(arguments: &Arguments, host: &Host) -> Result<u8, String> {
         headers,
         ca: arguments.ca.clone(),
         timeout: options.timeout,
-        stop: stop.clone(),
+        stop,
     })
     .map_err(|error| error.to_string())?;
     let subject = Subject::new(options, peer, &target, arguments.server_pid, baseline);

@@ -152,7 +152,7 @@ const PLANTS: [(&str, &str, &str, &str); 29] = [
     ("tail", "lengths", "lengths.tail", "note"),
     ("raises", "lengths", "lengths.refused", "note"),
     ("farmed", "rewards", "rewards.farmed", "warning"),
-    ("reward-constant", "rewards", "rewards.constant", "warning"),
+    ("reward-constant", "rewards", "rewards.constant", "note"),
     ("reward-null", "rewards", "rewards.null", "note"),
     ("reward-range", "rewards", "rewards.range", "warning"),
     ("partial", "rewards", "rewards.partial", "note"),

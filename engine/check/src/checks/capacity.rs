@@ -28,7 +28,11 @@ pub(super) fn run(subject: &Subject<'_>, sheet: &mut Sheet) -> Result<(), Halt> 
     let held = format!("{sessions} sessions were open at once");
     match &capacity.limit {
         Limit::Reached => {
-            sheet.absent("refusal", "no limit was found", format!("{held} (--max-sessions {most})"))
+            sheet.absent(
+                "refusal",
+                "no limit was found",
+                format!("{held} (--max-sessions {most})"),
+            );
         }
         Limit::Late => {
             sheet.unchecked("refusal", "no limit was found in time", held.clone());

@@ -95,7 +95,7 @@ pub(super) fn run(subject: &Subject<'_>, sheet: &mut Sheet) -> Result<(), Halt> 
             format!("{others} of 3 other seeds"),
         );
     }
-    together(subject, sheet, &first, &actions, reproduce)
+    together(subject, sheet, &first, &actions, &reproduce)
 }
 
 /// An episode with chosen actions in a new session, as long as it may be: it is played many times.
@@ -167,7 +167,7 @@ fn together(
     sheet: &mut Sheet,
     first: &Episode,
     actions: &[String],
-    reproduce: String,
+    reproduce: &str,
 ) -> Result<(), Halt> {
     if subject.capacity.get().is_some_and(|it| it.is_known() && it.sessions < 2) {
         sheet.absent("concurrent", "sessions at the same time", "the server holds one session");
@@ -210,7 +210,7 @@ fn together(
                     differs.told()
                 ),
                 "give each session a generator of its own (random.Random(seed), not random.seed(seed))",
-                reproduce.clone(),
+                reproduce.into(),
             );
         }
     }

@@ -47,12 +47,12 @@ pub(super) fn run(subject: &Subject<'_>, sheet: &mut Sheet) -> Result<(), Halt> 
             .map(drop)
     })?;
     player.leave();
-    told(sheet, &processes, "episodes", "episode", kept);
+    told(sheet, &processes, "episodes", "episode", kept.as_ref());
     let sessions = subject.at_most(240, 120);
     let kept = grows(subject, &processes, sessions, |number| {
         Player::new(subject).reset(seed.wrapping_add(number)).map(drop)
     })?;
-    told(sheet, &processes, "sessions", "session", kept);
+    told(sheet, &processes, "sessions", "session", kept.as_ref());
     Ok(())
 }
 
@@ -91,7 +91,7 @@ fn grows(
     Ok(Some(Growth { rounds, slope: slope(later), whole: last.1 - first.1 }))
 }
 
-fn told(sheet: &mut Sheet, processes: &Processes, id: &str, what: &str, growth: Option<Growth>) {
+fn told(sheet: &mut Sheet, processes: &Processes, id: &str, what: &str, growth: Option<&Growth>) {
     let title = format!("memory does not grow with each {what}");
     let Some(Growth { rounds, slope, whole }) = growth else {
         sheet.unchecked(id, title, format!("too few {id} were played in time"));
@@ -105,7 +105,7 @@ fn told(sheet: &mut Sheet, processes: &Processes, id: &str, what: &str, growth: 
         in_kib.told(1),
         whole / 1024.0 / 1024.0
     );
-    if slope.low > MATTERS && whole > WHOLE {
+    if slope.low > MATTERS && *whole > WHOLE {
         sheet.add(
             if slope.low > MUCH { Error } else { Warning },
             id,

@@ -50,15 +50,18 @@ pub(super) fn run(subject: &Subject<'_>, sheet: &mut Sheet) -> Result<(), Halt> 
             "scale rewards to about 1: whoever normalises them loses all else beside one of this size",
         );
     }
-    if least.total_cmp(&most).is_eq() && lengths_vary(&all) {
-        let told = format!("{least} at each step, and episodes end after more or fewer");
-        sheet.pass("varies", "what episodes are worth varies by their length", told);
-    } else if least.total_cmp(&most).is_eq() {
+    if least.total_cmp(&most).is_eq() {
+        // To hold out for long may be what is meant.
+        let (severity, but) = if lengths_vary(&all) {
+            (Note, "; episodes are worth more or less by their length alone")
+        } else {
+            (Warning, "")
+        };
         sheet.add(
-            Warning,
+            severity,
             "constant",
             "the reward is always the same",
-            format!("{least} at each of {} rewards, whatever was done", rewards.len()),
+            format!("{least} at each of {} rewards, whatever was done{but}", rewards.len()),
             "reward what is to be learned",
         );
     } else {
