@@ -28,7 +28,8 @@ const NEEDS: &[Need] = &[
     Need {
         what: "Chromium, which tests look at pages with,",
         probe: &["sh", "-c", BROWSER],
-        package: "chromium",
+        // Where there is no font, nothing is drawn.
+        package: "chromium fonts-dejavu-core",
     },
 ];
 
@@ -45,7 +46,8 @@ pub(crate) fn prepare() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    let packages: Vec<&str> =
+        missing.iter().flat_map(|need| need.package.split_whitespace()).collect();
     if env::var_os("CI").is_some() {
         say(&format!("installing {}", packages.join(" ")));
         install(&packages)?;

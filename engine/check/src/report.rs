@@ -114,11 +114,17 @@ impl fmt::Display for Report {
         if let Some(front) = &self.front {
             writeln!(f, "\n{front}")?;
         }
+        let counted =
+            |count: usize, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         write!(
             f,
-            "\n{}: {errors} errors, {warnings} warnings, {notes} notes; {passed} passed, {not_checked} not \
+            "\n{}: {}, {}, {}; {passed} passed, {not_checked} not \
              checked, {not_applicable} not applicable; {:.1} s",
-            self.target, self.seconds
+            self.target,
+            counted(errors, "error"),
+            counted(warnings, "warning"),
+            counted(notes, "note"),
+            self.seconds
         )?;
         if !self.complete {
             write!(f, "\ninterrupted; not run to the end: {}", self.not_run.join(", "))?;
