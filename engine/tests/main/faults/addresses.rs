@@ -31,7 +31,7 @@ fn replace(proxy: &FaultProxy, target: &PythonServer) {
 fn the_same_environment_elsewhere_goes_on() {
     let other = own_bench_server();
     let proxy = FaultProxy::start(bench_server().address()).unwrap();
-    let playing = under_way("moved", &proxy, "--episodes 300");
+    let playing = under_way("moved", &proxy, "--episodes 1500");
     // First as a name that is resolved anew, then with everything cut.
     proxy.set_target(other.address());
     replace(&proxy, &other);
@@ -78,7 +78,7 @@ fn another_environment_behind_the_same_name_is_noticed_without_a_gap() {
 fn another_environment_behind_the_same_name_is_marked_where_that_is_asked_for() {
     let other = PythonServer::of("close_env").unwrap();
     let proxy = FaultProxy::start(bench_server().address()).unwrap();
-    let playing = under_way("marked", &proxy, "--episodes 300 --on-fingerprint-change mark");
+    let playing = under_way("marked", &proxy, "--episodes 1500 --on-fingerprint-change mark");
     replace(&proxy, &other);
     let played = playing.end();
     played.all_played();
