@@ -5,7 +5,7 @@
 //! [`policy`] seam (who decides on actions), the [`model`] that is one of
 //! them (agents around a language model), the [`scorer`] seam (who says what episodes were worth), the
 //! [`sink`] seam (where records go), [`children`]
-//! (servers that a run starts), the [`gateway`] (a pool of servers behind one URL), [`bench`] (how fast an
+//! (servers that a run starts), the [`gateway`] (a pool of servers behind one URL), [`mod@bench`] (how fast an
 //! environment is), [`inspect`] (recordings that are looked into), and [`command`] (the `envmill` command).
 //!
 //! Deliberately absent: decisions on who plays what and when, which are the core's

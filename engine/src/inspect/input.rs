@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use envmill_inspect::{About, FileAbout, JobAbout, is_episode_record, read_episode_record};
+use envmill_inspect::{
+    About, FileAbout, JobAbout, is_episode_record, is_training_trace, read_episode_record,
+    read_training_trace,
+};
 use envmill_protocol::{Trajectory, record::read_group_line};
 use serde_json::Value;
 
@@ -62,8 +65,13 @@ impl Inputs {
             fs::metadata(&path).ok().filter(|it| it.is_file() && it.len() > 0).map(|_| path)
         };
         // A stream that lies beside a Parquet file is what it is being made from.
-        let names =
-            ["trajectories.parquet", "trajectories.arrows", "trajectories.jsonl", "results.jsonl"];
+        let names = [
+            "trajectories.parquet",
+            "trajectories.arrows",
+            "trajectories.jsonl",
+            "results.jsonl",
+            "traces.jsonl",
+        ];
         let found = names
             .iter()
             .find_map(|name| is_filled(name))
@@ -135,7 +143,41 @@ pub struct Reader<'a> {
 
 enum Source {
     Records(Box<Records>),
-    EpisodeRecords(BufReader<File>),
+    /// One a line, in a form of somebody else's.
+    Lines(BufReader<File>, Form),
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    EpisodeRecord,
+    TrainingTrace,
+}
+
+impl Form {
+    /// The form of a file that begins with this line, if it is one of these.
+    fn of(line: &[u8]) -> Option<Self> {
+        if is_episode_record(line) {
+            Some(Self::EpisodeRecord)
+        } else {
+            is_training_trace(line).then_some(Self::TrainingTrace)
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::EpisodeRecord => "episode-record",
+            Self::TrainingTrace => "training-trace",
+        }
+    }
+
+    fn read(self, line: &[u8]) -> Result<Trajectory, String> {
+        match self {
+            Self::EpisodeRecord => read_episode_record(line)
+                .map_err(|error| format!("the line is no EpisodeRecord: {error}")),
+            Self::TrainingTrace => read_training_trace(line)
+                .map_err(|error| format!("the line is no TrainingTrace: {error}")),
+        }
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -211,18 +253,18 @@ impl Source {
                 }
                 Some(Err(error)) => Err(error.into()),
             },
-            Self::EpisodeRecords(lines) => {
+            Self::Lines(lines, form) => {
                 let mut line = Vec::new();
                 lines.read_until(b'\n', &mut line).map_err(InspectError::unreadable(path))?;
                 if line.is_empty() {
                     return Ok(Read::End);
                 }
-                match read_episode_record(&line) {
+                match form.read(&line) {
                     Ok(record) => Ok(Read::Record(Box::new(record))),
                     Err(_) if !line.ends_with(b"\n") => {
                         damage("the last line is not whole".into(), true)
                     }
-                    Err(error) => damage(format!("the line is no EpisodeRecord: {error}"), false),
+                    Err(problem) => damage(problem, false),
                 }
             }
         }
@@ -243,13 +285,13 @@ fn open(path: &Path) -> Result<(Source, FileAbout), InspectError> {
         [0xFF, ..] => "arrow",
         _ => "jsonl",
     };
-    if about.form == "jsonl" && !start.starts_with(LINE_BEGINS) && start.starts_with(b"{") {
+    if about.form == "jsonl" && start.starts_with(b"{") {
         let mut line = Vec::new();
         file.read_until(b'\n', &mut line).map_err(unreadable())?;
-        if is_episode_record(&line) {
-            about.form = "episode-record";
+        if let Some(form) = Form::of(&line) {
+            about.form = form.name();
             let file = File::open(path).map_err(unreadable())?;
-            return Ok((Source::EpisodeRecords(BufReader::new(file)), about));
+            return Ok((Source::Lines(BufReader::new(file), form), about));
         }
     }
     Ok((Source::Records(Box::new(Records::open(path)?)), about))

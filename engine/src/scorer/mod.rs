@@ -2,7 +2,7 @@
 //!
 //! Start at [`Scorer`], the seam that the driver hands played episodes to. What a configuration says of a
 //! scorer is [`ScorerOptions`]; [`ScorerPools`] starts the scorers of a configuration: each has a queue
-//! (`pool.rs`) and threads that take batches from it, ask somebody (`http.rs`, [`crate::callable`]), try again
+//! (`pool.rs`) and threads that take batches from it, ask somebody (`http.rs`, `engine/src/callable`), try again
 //! what failed (`attempts.rs`) and read the answer (`answer.rs`). `groups.rs` keeps the members of groups
 //! for scorers that want to see them all at once. The form of batches and answers is in
 //! `docs/service.md`.

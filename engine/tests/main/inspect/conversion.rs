@@ -9,7 +9,7 @@ use std::{
 };
 
 use envmill::sink::Records;
-use envmill_protocol::Trajectory;
+use envmill_protocol::{GeneratedKind, Trajectory};
 use envmill_testing::{Watchdog, python, script};
 
 use super::{COLLECTED, CONVERSATION, inspect_with, play, told};
@@ -119,6 +119,17 @@ fn openenv_reads_what_is_made_for_it() {
     let checked = checker.wait_with_output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     assert_eq!(String::from_utf8_lossy(&checked.stdout).trim(), "2 6");
+    // A trace reads as a record again, with the generations that it has.
+    convert(&at("traces"), "parquet", &at("again"));
+    let (was, is) = (records(&at("line")), records(&at("again")));
+    let spoken = |record: &Trajectory| {
+        let agents = record.generations.iter().filter(|it| it.kind == GeneratedKind::Agent);
+        agents
+            .map(|it| (it.prompt_token_ids.clone(), it.token_ids.clone(), it.logprobs.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(spoken(&was[0]), spoken(&is[0]));
+    assert_eq!((is[0].reward, &is[0].trajectory_id), (None, &was[0].trajectory_id));
     // Where no model played there is nothing to trace.
     let none = ["--to", "training-trace", "--out", at("none").to_str().unwrap()].map(str::to_owned);
     let refused = inspect_with(at("run"), none.iter().map(String::as_str));
