@@ -49,19 +49,24 @@ impl Talk {
             None => String::new(),
         };
         let first = budget.unwrap_or(turn_tokens);
-        let mut finish = self.sample(turn, first, generations).await?;
-        let sampled = generations.last().map_or(0, |it| it.token_ids.len());
-        // Otherwise it is the context that is full.
-        let is_cut = finish == Finish::Length && sampled >= first as usize;
-        if budget.is_some() && is_cut {
+        let mut finish = Finish::Length;
+        // Where the model is to reason not at all, what the template has begun is cut at once.
+        let mut is_cut = budget == Some(0);
+        if !is_cut {
+            finish = self.sample(turn, first, generations).await?;
+            let sampled = generations.last().map_or(0, |it| it.token_ids.len());
+            // Otherwise it is the context that is full.
+            is_cut = budget.is_some() && finish == Finish::Length && sampled >= first as usize;
+        }
+        if is_cut {
             let conversation = self.conversation.as_mut().ok_or_else(not_begun)?;
-            let text = before + &conversation.words().map_err(failed)?;
-            if self.agent.reasoning.is_open(&text) {
+            let said =
+                if first == 0 { String::new() } else { conversation.words().map_err(failed)? };
+            if self.agent.reasoning.is_open(&(before + &said)) {
                 add(&self.agent.counts.reasoning_cut, 1);
                 conversation.forced(&self.agent.reasoning_end).map_err(failed)?;
             }
-            let rest = turn_tokens - first;
-            finish = self.sample(turn, rest, generations).await?;
+            finish = self.sample(turn, turn_tokens - first, generations).await?;
         }
         let conversation = self.conversation.as_ref().ok_or_else(not_begun)?;
         Ok(Words { text: conversation.words().map_err(failed)?, finish })

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use envmill_protocol::{
     Ended, Observed, Reward, Trajectory,
-    record::{ContentHash, End, Provenance, Step, Timing, Tokens, Truncation, content_hash},
+    record::{ContentHash, End, Step, Truncation, content_hash},
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, value::RawValue};
+
+use crate::bare::bare;
 
 #[derive(Deserialize)]
 struct Line<'a> {
@@ -116,37 +118,20 @@ pub fn read_episode_record(line: &[u8]) -> Result<Trajectory, serde_json::Error>
         End::Truncated(Truncation::MaxSteps)
     });
     let mut record = Trajectory {
-        trajectory_id: episode_id,
-        job_id: String::new(),
-        group_id: 0,
-        sample_index: 0,
         task_id: match task {
             Value::Null => String::new(),
             Value::String(task) => task,
             other => other.to_string(),
         },
         environment: extra.environment,
-        branch_id: 0,
-        parent_branch: None,
-        agent_id: 0,
         seed: extra.seed,
         reset_parameters: raw(extra.reset_parameters),
-        provenance: Provenance::default(),
-        attempts: Vec::new(),
-        reset: None,
         steps: tool_trace.into_iter().map(step).collect(),
         reward: reward.filter(|_| !extra.reward_missing),
         reward_components: numbers(verify_metrics),
-        end,
-        tokens: Tokens::default(),
-        generations: Vec::new(),
-        turns: Vec::new(),
         messages: raw(messages),
-        sampling: Bytes::new(),
-        blobs: Vec::new(),
         metrics: numbers(metrics),
-        timing: Timing::default(),
-        content_hash: ContentHash::default(),
+        ..bare(episode_id, end)
     };
     record.group_id = crate::episode_number(&record).unwrap_or_default();
     record.content_hash = hash(&extra.content_hash).unwrap_or_else(|| content_hash(&record));

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use envmill_protocol::{
     Generated, GeneratedKind, PolicyVersion, Trajectory, VersionSpan,
-    record::{ContentHash, Conversation, End, Provenance, Timing, Tokens, content_hash},
+    record::{Conversation, End, content_hash},
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
+
+use crate::bare::bare;
 
 /// A trace, or a line of `traces.jsonl` around one.
 #[derive(Deserialize)]
@@ -134,35 +135,18 @@ pub fn read_training_trace(line: &[u8]) -> Result<Trajectory, TraceError> {
         .collect::<Result<Vec<_>, _>>()?;
     let Conversation { tokens, turns, branch, parent_branch } = Conversation::of(&generations);
     let mut record = Trajectory {
-        trajectory_id,
-        job_id: String::new(),
         group_id,
         sample_index,
         task_id,
         environment,
         branch_id: branch,
         parent_branch,
-        agent_id: 0,
-        seed: None,
-        reset_parameters: Bytes::new(),
-        provenance: Provenance::default(),
-        attempts: Vec::new(),
-        reset: None,
-        steps: Vec::new(),
         reward,
-        reward_components: Vec::new(),
-        end: End::Completed { mapped: false },
-        tokens: Tokens::default(),
+        tokens,
         generations,
         turns,
-        messages: Bytes::new(),
-        sampling: Bytes::new(),
-        blobs: Vec::new(),
-        metrics: Vec::new(),
-        timing: Timing::default(),
-        content_hash: ContentHash::default(),
+        ..bare(trajectory_id, End::Completed { mapped: false })
     };
-    record.tokens = tokens;
     record.content_hash = content_hash(&record);
     Ok(record)
 }

@@ -6,7 +6,6 @@
 
 mod actions;
 mod local;
-mod logs;
 mod target;
 
 use std::{
@@ -19,6 +18,7 @@ use envmill_bench::{
     report::{Point, Report, SCHEMA_VERSION, Settings},
 };
 
+use self::target::Bench;
 use crate::{config::RunOptions, driver::Control};
 
 /// What is measured, and how.
@@ -92,7 +92,8 @@ pub fn run(options: &BenchOptions, control: &Control, mut tell: impl FnMut(News<
             break;
         }
         tell(News::Begins(target));
-        targets.push(target::measure(target, options, &machine, control, origin, &mut tell));
+        let bench = Bench { target, options, machine: &machine, control, origin };
+        targets.push(target::measure(bench, &mut tell));
     }
     Report {
         schema_version: SCHEMA_VERSION,

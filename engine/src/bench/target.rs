@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use envmill_bench::{
     About, Deadlines, Load, Measured, Plan, Sweep, bottleneck, knee, largest, peer, processes,
-    report::{Kind, Machine, Point, Stop, Target},
+    report::{Kind, Machine, Peer, Point, Stop, Target},
     session_cap, success,
 };
 use serde_json::{Map, Value};
 
-use super::{BenchOptions, BenchTarget, News, actions::Actor, local, logs::Logs};
+use super::{BenchOptions, BenchTarget, News, actions::Actor, local};
 use crate::{
     config::{Local, Source},
     driver::Control,
@@ -40,15 +40,20 @@ impl Measured for FleetWorker {
     }
 }
 
+/// A target that is to be measured, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Bench<'a> {
+    pub(super) target: &'a BenchTarget,
+    pub(super) options: &'a BenchOptions,
+    pub(super) machine: &'a Machine,
+    pub(super) control: &'a Control,
+    /// When the benchmark began.
+    pub(super) origin: Instant,
+}
+
 /// Starts a target, measures it and ends it. What goes wrong stands in its `error`.
-pub(super) fn measure(
-    target: &BenchTarget,
-    options: &BenchOptions,
-    machine: &Machine,
-    control: &Control,
-    origin: Instant,
-    tell: &mut dyn FnMut(News<'_>),
-) -> Target {
+pub(super) fn measure(bench: Bench<'_>, tell: &mut dyn FnMut(News<'_>)) -> Target {
+    let Bench { target, options, machine, control, .. } = bench;
     let kind = kind(target);
     let about = About {
         kind,
@@ -76,7 +81,7 @@ pub(super) fn measure(
         peers: Vec::new(),
         error: None,
     };
-    let measured = sweep(target, options, control, origin, &mut found, tell);
+    let measured = sweep(bench, &mut found, tell);
     if let Err(error) = measured {
         let error = error.to_string();
         found.stop = if control.interrupts() > 0 { Stop::Interrupted } else { Stop::Error };
@@ -117,15 +122,13 @@ fn kind(target: &BenchTarget) -> Kind {
 }
 
 fn sweep(
-    target: &BenchTarget,
-    options: &BenchOptions,
-    control: &Control,
-    origin: Instant,
+    bench: Bench<'_>,
     found: &mut Target,
     tell: &mut dyn FnMut(News<'_>),
 ) -> Result<(), BenchError> {
+    let Bench { target, options, control, .. } = bench;
     let run = &target.run;
-    let logs = Logs::new()?;
+    let logs = tempfile::Builder::new().prefix("envmill-bench-").tempdir()?;
     let is_interrupted = || control.interrupts() > 0;
     let (fleet, mut worker) = Fleet::start(run, control, logs.path(), &is_interrupted)?;
     found.fingerprint = fleet.members.first().map(|member| member.fingerprint.clone());
@@ -138,43 +141,25 @@ fn sweep(
         PolicySpec::Constant(action) => Actor::Constant(action.clone()),
         _ => Actor::Random(Box::new(run::sampler(&fleet, &mut worker)?)),
     };
-    let result = points(
-        &fleet,
-        &mut worker,
-        &mut actor,
-        &roots,
-        target,
-        options,
-        control,
-        origin,
-        found,
-        tell,
-    );
+    let interrupts = || control.interrupts();
+    let plan = plan(bench, fleet.members.len());
+    let load = Load::new(&mut worker, &mut actor, plan, &roots, bench.origin, &interrupts);
+    let result = points(load, &Sweep::new(options.sweep.clone()), found, tell);
     if result.is_ok() && options.peer && !is_interrupted() {
         tell(News::Peer(peer::NAMES[0]));
-        found.peers.push(self::peer(target, options, &mut actor, &roots, control, found));
+        found.peers.push(self::peer(bench, &mut actor, &roots, found));
     }
     fleet.stop(&worker);
     result
 }
 
-#[expect(clippy::too_many_arguments, reason = "a loop that was taken out of the function above")]
+/// Measures the points that a sweep wants, one after another.
 fn points(
-    fleet: &Fleet,
-    worker: &mut FleetWorker,
-    actor: &mut Actor,
-    roots: &[u32],
-    target: &BenchTarget,
-    options: &BenchOptions,
-    control: &Control,
-    origin: Instant,
+    mut load: Load<'_, FleetWorker, Actor>,
+    sweep: &Sweep,
     found: &mut Target,
     tell: &mut dyn FnMut(News<'_>),
 ) -> Result<(), BenchError> {
-    let interrupts = || control.interrupts();
-    let plan = plan(target, options, fleet.members.len());
-    let mut load = Load::new(worker, actor, plan, roots, origin, &interrupts);
-    let sweep = Sweep::new(options.sweep.clone());
     loop {
         let sessions = match sweep.next(&found.points) {
             Ok(sessions) => sessions,
@@ -211,7 +196,7 @@ fn is_gone(before: &[Point], now: &Point) -> bool {
         && before.iter().any(|point| success(point) >= 1.0)
 }
 
-fn plan(target: &BenchTarget, options: &BenchOptions, servers: usize) -> Plan {
+fn plan(Bench { target, options, .. }: Bench<'_>, servers: usize) -> Plan {
     let run = &target.run;
     let defaults = Deadlines::default();
     let deadlines = &run.limits.deadlines;
@@ -271,17 +256,11 @@ fn told_of(metadata: &[u8], found: &mut Target) {
 }
 
 /// The stock Python client at the numbers of sessions that were measured and went well.
-fn peer(
-    target: &BenchTarget,
-    options: &BenchOptions,
-    actor: &mut Actor,
-    roots: &[u32],
-    control: &Control,
-    found: &Target,
-) -> envmill_bench::report::Peer {
+fn peer(bench: Bench<'_>, actor: &mut Actor, roots: &[u32], found: &Target) -> Peer {
+    let Bench { target, options, control, .. } = bench;
     let run = &target.run;
     let Some(url) = &found.url else {
-        return envmill_bench::report::Peer {
+        return Peer {
             name: peer::NAMES[0].into(),
             version: String::new(),
             points: Vec::new(),

@@ -12,6 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::{guard, sentry::Sentry, usage::Usage};
+use crate::config::Local;
 
 /// How many bytes of a server's output are shown when it fails.
 const TAIL_BYTES: u64 = 2048;
@@ -26,6 +27,38 @@ pub enum Launch {
 }
 
 impl Launch {
+    /// A server of our own for an environment: `envmill env serve`, with what starts this command
+    /// (`program` and its first arguments, or this process's program where that is empty).
+    ///
+    /// # Errors
+    ///
+    /// The system does not say which program this process runs.
+    pub(crate) fn ours(
+        program: &[String],
+        environment: &Local,
+        python: Option<&Path>,
+        python_path: &[PathBuf],
+        production: bool,
+    ) -> io::Result<Self> {
+        let (program, first) = match program.split_first() {
+            Some((program, first)) => (program.into(), first),
+            None => (std::env::current_exe()?, &[][..]),
+        };
+        let mut arguments = first.to_vec();
+        let serve = ["env", "serve", &environment.to_string(), "--port", "{port}"];
+        arguments.extend(serve.map(String::from));
+        if let Some(python) = python.filter(|_| !matches!(environment, Local::Native(_))) {
+            arguments.extend(["--python".into(), python.display().to_string()]);
+        }
+        for directory in python_path {
+            arguments.extend(["--python-path".into(), directory.display().to_string()]);
+        }
+        if production {
+            arguments.push("--production".into());
+        }
+        Ok(Self::Program(program, arguments))
+    }
+
     fn command(&self, port: u16) -> Command {
         let port = port.to_string();
         match self {

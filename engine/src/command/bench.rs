@@ -15,7 +15,10 @@ use envmill_bench::{
 };
 use serde_json::{Value, json};
 
-use super::Host;
+use super::{
+    Host,
+    servers::{ServerFlags, hidden},
+};
 use crate::{
     bench::{self, BenchOptions, BenchTarget, News},
     config::{RunOptions, Settings},
@@ -127,17 +130,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DIR")]
     python_path: Vec<String>,
 
-    /// A header for every request to a server, e.g. "X-Team: rl". Values are never logged.
-    #[arg(long, value_name = "NAME: VALUE")]
-    header: Vec<String>,
-
-    /// The environment variable that holds a bearer token for the servers.
-    #[arg(long, value_name = "VAR")]
-    bearer_env: Option<String>,
-
-    /// Certificates (PEM) to trust besides the web's own authorities.
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    servers: ServerFlags,
 
     /// How long a connection may take. [default: 10000]
     #[arg(long, value_name = "MS")]
@@ -396,9 +390,9 @@ fn targets(arguments: &Arguments, host: &Host, sessions: u32) -> Result<Vec<Benc
             no_seed: arguments.no_seed,
             policy: arguments.policy.clone(),
             reset_parameters: arguments.reset_parameters.clone(),
-            header: arguments.header.clone(),
-            bearer_env: arguments.bearer_env.clone(),
-            ca: arguments.ca.clone(),
+            header: arguments.servers.header.clone(),
+            bearer_env: arguments.servers.bearer_env.clone(),
+            ca: arguments.servers.ca.clone(),
             connect_timeout_ms: arguments.connect_timeout_ms,
             first_reset_timeout_ms: arguments
                 .first_reset_timeout_ms
@@ -465,10 +459,6 @@ fn command() -> Vec<String> {
     for word in std::env::args_os() {
         let word = word.to_string_lossy().into_owned();
         let is_value = words.last().is_some_and(|before| before == "--header");
-        let hidden = |text: &str| {
-            let name = text.split(':').next().unwrap_or_default();
-            format!("{name}: …")
-        };
         words.push(match word.strip_prefix("--header=") {
             Some(header) => format!("--header={}", hidden(header)),
             None if is_value => hidden(&word),

@@ -13,10 +13,12 @@ use envmill_check::{
 use serde_json::{Map, Value};
 
 use super::{
-    Host, signals,
+    Host,
+    servers::{ServerFlags, hidden},
+    signals,
     target::{Target, Wanted},
 };
-use crate::{config::headers, policy::PolicySpec, progress::say, replay::Recording};
+use crate::{policy::PolicySpec, progress::say, replay::Recording};
 
 /// Something of severity error was found.
 const ERRORS: u8 = 1;
@@ -93,17 +95,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     quiet: bool,
 
-    /// A header for every request, such as "X-Key: 3". May be given several times.
-    #[arg(long, value_name = "NAME: VALUE")]
-    header: Vec<String>,
-
-    /// The environment variable that holds a bearer token.
-    #[arg(long, value_name = "VARIABLE")]
-    bearer_env: Option<String>,
-
-    /// Certificates (PEM) to trust besides the web's own.
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    servers: ServerFlags,
 
     /// Python environments: the interpreter.
     #[arg(long, value_name = "PROGRAM")]
@@ -136,17 +129,14 @@ pub(super) fn run(arguments: &Arguments, host: &Host) -> Result<u8, String> {
         arguments.policy.as_ref().map(|policy| baseline(policy, &options)).transpose()?;
     let stop = Stop::default();
     signals::stop_check(stop.clone()).map_err(|error| error.to_string())?;
-    let headers = headers(&arguments.header, arguments.bearer_env.as_deref(), |name| {
-        std::env::var(name).ok()
-    })
-    .map_err(|error| error.to_string())?;
+    let headers = arguments.servers.headers()?;
     let wanted = Wanted {
         target: arguments.target.as_deref(),
         serve: arguments.serve.as_deref(),
         python: arguments.python.as_deref(),
         python_path: &arguments.python_path,
         headers: &headers,
-        ca: arguments.ca.as_deref(),
+        ca: arguments.servers.ca.as_deref(),
         start_deadline: Duration::from_millis(arguments.start_timeout_ms),
         quiet: arguments.quiet,
     };
@@ -157,7 +147,7 @@ pub(super) fn run(arguments: &Arguments, host: &Host) -> Result<u8, String> {
     let peer = Peer::new(PeerOptions {
         url: target.url().to_owned(),
         headers,
-        ca: arguments.ca.clone(),
+        ca: arguments.servers.ca.clone(),
         timeout: options.timeout,
         stop,
     })
@@ -227,13 +217,13 @@ impl Arguments {
         if let Some(serve) = &self.serve {
             flag("serve", serve);
         }
-        for header in &self.header {
-            flag("header", &format!("{}: …", header.split(':').next().unwrap_or_default()));
+        for header in &self.servers.header {
+            flag("header", &hidden(header));
         }
-        if let Some(variable) = &self.bearer_env {
+        if let Some(variable) = &self.servers.bearer_env {
             flag("bearer-env", variable);
         }
-        if let Some(ca) = &self.ca {
+        if let Some(ca) = &self.servers.ca {
             flag("ca", &path(ca));
         }
         if let Some(python) = &self.python {

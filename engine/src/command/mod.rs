@@ -10,6 +10,7 @@ mod play;
 mod pool;
 mod replay;
 mod serve;
+mod servers;
 mod signals;
 mod starter;
 mod target;

@@ -1,29 +1,22 @@
 //! `envmill env serve URL…`: several OpenEnv servers as one.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use envmill_core::Deadlines;
 use envmill_front::{Mode, Options, Placement};
 use envmill_openenv::{OpenEnvWorker, Server};
 use envmill_workers::Worker;
 
-use super::env::first_given;
+use super::{env::first_given, servers::ServerFlags};
 use crate::{
-    config::{Reuse, headers},
+    config::Reuse,
     gateway::{self, Api, Gateway},
 };
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Servers: a header for every request, such as "X-Key: 3". May be given several times.
-    #[arg(long, value_name = "NAME: VALUE")]
-    header: Vec<String>,
-    /// Servers: the environment variable that holds a bearer token for them.
-    #[arg(long, value_name = "VARIABLE")]
-    bearer_env: Option<String>,
-    /// Servers: certificates (PEM) to trust besides the web's own.
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    servers: ServerFlags,
     /// Servers: how many episodes one of their sessions plays, for whichever clients: never more than
     /// one, a number, or unlimited. [default: 32; with --production never]
     #[arg(long, value_name = "never|N|unlimited")]
@@ -47,9 +40,9 @@ impl Arguments {
     /// One of these flags that was given, if any was.
     pub(super) fn flag(&self) -> Option<&'static str> {
         first_given(&[
-            ("header", !self.header.is_empty()),
-            ("bearer-env", self.bearer_env.is_some()),
-            ("ca", self.ca.is_some()),
+            ("header", !self.servers.header.is_empty()),
+            ("bearer-env", self.servers.bearer_env.is_some()),
+            ("ca", self.servers.ca.is_some()),
             ("session-reuse", self.session_reuse.is_some()),
             ("queue-timeout-ms", self.queue_timeout_ms.is_some()),
             ("first-reset-timeout-ms", self.first_reset_timeout_ms.is_some()),
@@ -65,12 +58,10 @@ impl Arguments {
         max_sessions: u32,
         mode: Mode,
     ) -> Result<(Options, Box<dyn Worker>), String> {
-        let headers =
-            headers(&self.header, self.bearer_env.as_deref(), |name| std::env::var(name).ok())
-                .map_err(|error| error.to_string())?;
+        let headers = self.servers.headers()?;
         let server = |url: &String| Server { headers: headers.clone(), ..Server::new(url) };
         let mut worker_options = envmill_openenv::Options::new(urls.iter().map(server).collect());
-        worker_options.ca_file.clone_from(&self.ca);
+        worker_options.ca_file.clone_from(&self.servers.ca);
         let worker =
             OpenEnvWorker::new(worker_options.clone()).map_err(|error| error.to_string())?;
         let (server, description) = self::description(&worker_options)?;

@@ -1,7 +1,6 @@
 //! What `envmill check` looks at: a server that is there, or one that is started for it.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Mutex,
     time::Duration,
@@ -10,11 +9,12 @@ use std::{
 use envmill_check::{Draw, Started, Stop, Surroundings};
 use envmill_openenv::{Server, Tool, describe};
 use envmill_protocol::ServerId;
+use tempfile::TempDir;
 
 use super::Host;
 use crate::{
     children::{Children, Launch, Settings},
-    config::Source,
+    config::{Local, Source},
     policy::Sampler,
     progress::say,
 };
@@ -40,23 +40,14 @@ pub(super) struct Target {
     is_ours: bool,
     /// Held for its end.
     _children: Option<Mutex<Children>>,
-    logs: Logs,
+    /// Where servers print to; it goes with the check.
+    logs: TempDir,
     options: envmill_openenv::Options,
     headers: Vec<(String, String)>,
     start_deadline: Duration,
     tools: Vec<Tool>,
     stop: Stop,
     quiet: bool,
-}
-
-/// Where servers print to; it goes with the check.
-struct Logs(PathBuf);
-
-impl Drop for Logs {
-    fn drop(&mut self) {
-        // Nothing is lost with what cannot be removed.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 impl Target {
@@ -77,7 +68,7 @@ impl Target {
                 match Source::parse(target).map_err(|error| error.to_string())? {
                     Source::Url(url) => (target.to_owned(), None, url),
                     Source::Local(local) | Source::Served(local) => {
-                        let launches = ours(&local.to_string(), wanted, host)?;
+                        let launches = ours(&local, wanted, host)?;
                         (target.to_owned(), Some(launches), String::new())
                     }
                     Source::Command(_) => return Err("a command goes after --serve".into()),
@@ -87,14 +78,17 @@ impl Target {
         };
         let mut options = envmill_openenv::Options::new(Vec::new());
         options.ca_file = wanted.ca.map(Path::to_owned);
-        let logs = std::env::temp_dir().join(format!("envmill-check-{}", std::process::id()));
+        let logs = tempfile::Builder::new()
+            .prefix("envmill-check-")
+            .tempdir()
+            .map_err(|error| format!("no directory for the server's output: {error}"))?;
         let mut target = Self {
             name,
             url,
             is_ours: wanted.serve.is_none() && launches.is_some(),
             launches,
             _children: None,
-            logs: Logs(logs),
+            logs,
             options,
             headers: wanted.headers.to_vec(),
             start_deadline: wanted.start_deadline,
@@ -118,7 +112,7 @@ impl Target {
     }
 
     fn launch(&self, launch: Launch, number: u32) -> Result<(String, Children), String> {
-        let log = self.logs.0.join(format!("{number}.log"));
+        let log = self.logs.path().join(format!("{number}.log"));
         let settings = Settings {
             servers: vec![(ServerId(number), launch, log)],
             options: self.options.clone(),
@@ -150,24 +144,14 @@ impl Target {
 }
 
 /// How our own server of an environment is started, in either mode.
-fn ours(environment: &str, wanted: &Wanted<'_>, host: &Host) -> Result<[Launch; 2], String> {
-    let (program, first) = match host.program.split_first() {
-        Some((program, first)) => (program.into(), first.to_vec()),
-        None => (std::env::current_exe().map_err(|error| error.to_string())?, Vec::new()),
+fn ours(environment: &Local, wanted: &Wanted<'_>, host: &Host) -> Result<[Launch; 2], String> {
+    let python = wanted.python.or(host.python.as_deref());
+    let launch = |production| {
+        Launch::ours(&host.program, environment, python, wanted.python_path, production)
     };
-    let mut arguments = first;
-    arguments.extend(["env", "serve", environment, "--port", "{port}"].map(String::from));
-    if let Some(python) = wanted.python.or(host.python.as_deref())
-        && !environment.starts_with("native:")
-    {
-        arguments.extend(["--python".into(), python.display().to_string()]);
-    }
-    for directory in wanted.python_path {
-        arguments.extend(["--python-path".into(), directory.display().to_string()]);
-    }
-    let mut production = arguments.clone();
-    production.push("--production".into());
-    Ok([arguments, production].map(|arguments| Launch::Program(program.clone(), arguments)))
+    let [simulation, production] = [launch(false), launch(true)];
+    let told = |error: std::io::Error| error.to_string();
+    Ok([simulation.map_err(told)?, production.map_err(told)?])
 }
 
 impl Surroundings for Target {

@@ -134,30 +134,18 @@ fn servers(
     logs: &Path,
     is_interrupted: &dyn Fn() -> bool,
 ) -> Result<(Option<Children>, Vec<Server>), RunError> {
-    let (program, first) = match options.program.split_first() {
-        Some((program, first)) => (program.into(), first),
-        None => (std::env::current_exe()?, &[][..]),
-    };
     let mut launches = Vec::new();
     for (number, source) in options.sources.iter().enumerate() {
         let launch = match source {
             // Those are not served.
             Source::Url(_) | Source::Local(_) => continue,
-            Source::Served(target) => {
-                let serve = ["env", "serve", &target.to_string(), "--port", "{port}"];
-                let mut arguments = first.to_vec();
-                arguments.extend(serve.map(String::from));
-                if let Some(python) = &options.python {
-                    arguments.extend(["--python".into(), python.display().to_string()]);
-                }
-                for directory in &options.python_path {
-                    arguments.extend(["--python-path".into(), directory.display().to_string()]);
-                }
-                if options.rules.production {
-                    arguments.push("--production".into());
-                }
-                Launch::Program(program.clone(), arguments)
-            }
+            Source::Served(target) => Launch::ours(
+                &options.program,
+                target,
+                options.python.as_deref(),
+                &options.python_path,
+                options.rules.production,
+            )?,
             Source::Command(command) => Launch::Shell(command.clone()),
         };
         let server = ServerId(u32::try_from(number).unwrap_or(u32::MAX));

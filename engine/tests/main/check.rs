@@ -2,15 +2,14 @@
 //! command that the finding prints.
 
 use std::{
-    net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
     sync::OnceLock,
 };
 
 use envmill_testing::{
-    EnvmillCommand, OLDEST, Processes, PythonServer, PythonServerOptions, Watchdog, free_port, get,
-    python, script, wait_until,
+    EnvmillCommand, OLDEST, Processes, PythonServer, PythonServerOptions, Watchdog, python, script,
+    wait_until,
 };
 use serde_json::Value;
 
@@ -36,6 +35,18 @@ fn findings<'a>(report: &'a Value, severity: &str) -> Vec<&'a Value> {
 
 fn found<'a>(report: &'a Value, id: &str, severity: &str) -> Option<&'a Value> {
     findings(report, severity).into_iter().find(|finding| finding["id"] == id)
+}
+
+/// Whether the command that a finding prints finds it again.
+fn is_seen_again(finding: &Value) -> bool {
+    let line = finding["reproduce"].as_str().unwrap();
+    let line = line.replacen("envmill", ENVMILL, 1) + " --json - --quiet";
+    let again = Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
+    serde_json::from_slice(&again.stdout).is_ok_and(|report| {
+        let (id, severity) =
+            (finding["id"].as_str().unwrap(), finding["severity"].as_str().unwrap());
+        found(&report, id, severity).is_some()
+    })
 }
 
 /// All checks, with little of each.
@@ -73,20 +84,19 @@ struct Wire {
 
 impl Wire {
     fn start(plant: &str) -> Self {
-        let port = free_port().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let told = directory.path().join("port");
         let mut command = Command::new(python().unwrap());
         command
             .arg(script("servers/planted_wire.py"))
-            .arg(port.to_string())
+            .arg(&told)
             .env("PLANT", plant)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::null());
         let processes = Processes::spawn(&mut command).unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        wait_until("the planted server is there", BOUND, || {
-            get(address, "/health").is_ok_and(|(status, _)| status == 200)
-        });
-        Self { _processes: processes, url: format!("http://{address}") }
+        wait_until("the planted server listens", BOUND, || told.exists());
+        let port = std::fs::read_to_string(&told).unwrap();
+        Self { _processes: processes, url: format!("http://127.0.0.1:{}", port.trim()) }
     }
 }
 
@@ -174,8 +184,12 @@ fn planted_faults_of_environments_are_found() {
         let timeout = if plant == "stop" { "3000" } else { "60000" };
         let arguments = ["--only", only, "--timeout-ms", timeout, "--quick", "--episodes", "48"];
         let (code, report) = check(&url, &arguments);
-        if found(&report, id, severity).is_none() {
+        let Some(finding) = found(&report, id, severity) else {
             missed.push(format!("{plant}: no {severity} {id} in {:#}", report["findings"]));
+            continue;
+        };
+        if !is_seen_again(finding) {
+            missed.push(format!("{plant}: not seen again: {finding:#}"));
         } else if (code == 1) != (severity == "error") {
             missed.push(format!("{plant}: exit status {code}: {:#}", report["findings"]));
         }
@@ -228,35 +242,16 @@ fn planted_faults_of_the_wire_are_found() {
         let timeout = if waits || only == "slots" { "4000" } else { "20000" };
         let (_, report) = check(&server.url, &["--only", only, "--quick", "--timeout-ms", timeout]);
         let severity = if MILD.contains(&plant) { "warning" } else { "error" };
-        if found(&report, id, severity).is_none() {
-            missed.push(format!("{plant}: no {severity} {id} in {:#}", report["findings"]));
+        match found(&report, id, severity) {
+            None => missed.push(format!("{plant}: no {severity} {id} in {:#}", report["findings"])),
+            // Those that wait take their time; and what has leaked is gone until the server is started anew.
+            Some(finding) if !waits && only != "slots" && !is_seen_again(finding) => {
+                missed.push(format!("{plant}: not seen again: {finding:#}"));
+            }
+            Some(_) => {}
         }
     }
     assert!(missed.is_empty(), "{}", missed.join("\n"));
-}
-
-#[test]
-fn a_finding_is_seen_again_by_the_command_that_it_prints() {
-    let _watchdog = Watchdog::start("commands of findings", BOUND);
-    for (plant, only, id) in [
-        ("seed-dropped", "determinism", "determinism.seed-dropped"),
-        ("reuse", "isolation", "isolation.session-reuse"),
-        ("continues", "done", "done.continues"),
-        ("farmed", "rewards", "rewards.farmed"),
-    ] {
-        let url = format!("{}/{plant}", planted().url());
-        let (_, report) = check(&url, &["--only", only, "--quick", "--seed", "11"]);
-        let all = report["findings"].as_array().unwrap();
-        let first = all.iter().find(|finding| finding["id"] == id).expect(id);
-        let line = first["reproduce"].as_str().unwrap();
-        let line = line.replacen("envmill", ENVMILL, 1) + " --json - --quiet";
-        let again = Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
-        let again: Value = serde_json::from_slice(&again.stdout).unwrap();
-        assert!(
-            found(&again, id, first["severity"].as_str().unwrap()).is_some(),
-            "{line}: {again:#}"
-        );
-    }
 }
 
 #[test]

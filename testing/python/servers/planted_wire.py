@@ -1,7 +1,7 @@
 # A server that speaks OpenEnv badly, for what no stock server does: one fault of the wire, which PLANT
 # names. It is no environment to play, only an answer to each request.
 #
-# usage: PLANT=… python planted_wire.py PORT
+# usage: PLANT=… python planted_wire.py FILE, which its port is written to
 import asyncio
 import http
 import json
@@ -200,16 +200,20 @@ def skip_frames(skips):
     Protocol.recv_frame = ServerProtocol.recv_frame = recv_frame
 
 
-async def main(port):
+async def main(told):
     if PLANT == "no-pongs":
         skip_frames(lambda frame: frame.opcode is Opcode.PING)
     if PLANT == "no-fragments":
         skip_frames(lambda frame: frame.opcode is Opcode.CONT or not frame.fin)
     options = {"process_request": page, "max_size": 1 << 24, "ping_interval": None}
     options["create_connection"] = Impatient
-    server = await serve(session, "127.0.0.1", port, **options)
+    server = await serve(session, "127.0.0.1", 0, **options)
+    # A port that nobody else can have taken; told in one piece.
+    with open(told + ".part", "w") as file:
+        print(server.sockets[0].getsockname()[1], file=file)
+    os.rename(told + ".part", told)
     await server.wait_closed()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(sys.argv[1]))

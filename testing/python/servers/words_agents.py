@@ -1,6 +1,7 @@
 """Agents in code for words_env: what `[code] python` of an agent's file names."""
 
 import os
+import time
 
 
 def user(text):
@@ -62,6 +63,17 @@ def dies(seen):
     if seen["episode"] == 5 and not os.path.exists(mark):
         open(mark, "w").close()
         os._exit(7)
+    while True:
+        said = yield {"messages": [user("?")], "max_tokens": 4}
+        yield {"action": {"message": said["text"]}}
+
+
+def hangs(seen):
+    """Answers nothing more with the episode of number 5, once."""
+    mark = os.environ["WORDS_AGENT_MARK"]
+    if seen["episode"] == 5 and not os.path.exists(mark):
+        open(mark, "w").close()
+        time.sleep(3600)
     while True:
         said = yield {"messages": [user("?")], "max_tokens": 4}
         yield {"action": {"message": said["text"]}}

@@ -168,9 +168,10 @@ fn comes_back(
         "leak",
         format!("sessions that are lost {} keep their slots", way.what),
         format!(
-            "{whole} sessions could be open; {lost} of them were lost {}; after {bound:?} only {best} could \
-             be",
-            way.what
+            "{whole} sessions could be open; {lost} of them were lost {}; after {:.0} s only {best} could \
+             be (the server has to be started anew before that is seen again)",
+            way.what,
+            bound.as_secs_f64()
         ),
         "free the session where the connection ends, however it ends (finally:), and set a session_timeout",
     );

@@ -402,8 +402,9 @@ impl Shared {
         let now = Instant::now();
         let ejected = state.seats.failed(seat, error.kind, weights, now, &self.options);
         let Some(name) = ejected.map(str::to_owned) else { return };
-        let is_new = state.seats.dark_since().is_some() && state.dark.is_none();
-        if is_new || state.dark.is_some() {
+        let is_dark = state.seats.dark_since().is_some();
+        let is_new = is_dark && state.dark.is_none();
+        if is_dark {
             state.dark = Some(format!("{name}: {error}"));
         }
         drop(state);

@@ -97,6 +97,14 @@ fn reasoning_is_cut_at_its_budget() {
     assert!(cut >= 24, "{cut}");
     assert!(summary["policy"]["reasoning_cut"].as_f64().unwrap() >= 24.0, "{summary}");
     std::fs::remove_dir_all(&folder).unwrap();
+
+    // No reasoning at all: what the template has begun is ended before anything is sampled.
+    let agent = agent.replace("reasoning_tokens = 12", "reasoning_tokens = 0");
+    let (folder, records, summary) = play("no-reasoning", &agent, 8, &[]);
+    let policy = &summary["policy"];
+    assert_eq!(policy["reasoning_cut"], policy["generations"], "{summary}");
+    records.iter().for_each(is_exact);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 fn ends(records: &[Value]) -> BTreeMap<u64, (String, String)> {
@@ -160,14 +168,19 @@ fn what_an_agent_raises_is_its_own_episodes_failure() {
 }
 
 #[test]
-fn a_process_that_ends_is_started_again_for_later_episodes() {
+fn a_process_that_ends_or_hangs_is_started_again_for_later_episodes() {
     let mark = std::env::temp_dir().join(format!("envmill-agent-mark-{}", std::process::id()));
-    let agent = "[code]\npython = 'words_agents:dies'\n[limits]\nturn_tokens = 8\n";
-    let (folder, records, summary) = play("dies", agent, 64, &[("WORDS_AGENT_MARK", &mark)]);
-    let failed: Vec<_> = ends(&records).into_values().filter(|it| it.0 == "failed").collect();
-    assert!(!failed.is_empty() && failed.len() <= 16, "{failed:?}");
-    assert!(failed.iter().all(|it| it.1.contains("process")), "{failed:?}");
-    assert_eq!(summary["episodes"]["completed"], 64 - failed.len(), "{summary}");
-    std::fs::remove_file(&mark).unwrap();
-    std::fs::remove_dir_all(&folder).unwrap();
+    for (name, expected) in [("dies", "process"), ("hangs", "has not answered within")] {
+        let agent = format!(
+            "[code]\npython = 'words_agents:{name}'\ntimeout_s = 5\n[limits]\nturn_tokens = 8\n"
+        );
+        let (folder, records, summary) = play(name, &agent, 64, &[("WORDS_AGENT_MARK", &mark)]);
+        let failed: Vec<_> = ends(&records).into_values().filter(|it| it.0 == "failed").collect();
+        assert!(!failed.is_empty() && failed.len() <= 16, "{failed:?}");
+        assert!(failed.iter().any(|it| it.1.contains(expected)), "{failed:?}");
+        assert!(failed.iter().all(|it| it.1.contains("process")), "{failed:?}");
+        assert_eq!(summary["episodes"]["completed"], 64 - failed.len(), "{summary}");
+        std::fs::remove_file(&mark).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
