@@ -39,8 +39,9 @@ pub(crate) fn tests_of_one() -> Result<Counts> {
 }
 
 fn tests(filter: &[String], more: &[&str]) -> Result<Counts> {
-    run(cargo(&["build", "--package", "envmill", "--bin", "envmill", "--locked"]))?;
-    let mut command = cargo(&["test", "--package", "envmill-vllm-tests", "--locked"]);
+    // Of the workspace: of a package alone, shared crates would be built once more with fewer features.
+    run(cargo(&["build", "--workspace", "--bin", "envmill", "--test", "vllm", "--locked"]))?;
+    let mut command = cargo(&["test", "--workspace", "--test", "vllm", "--locked"]);
     command.args(filter).arg("--").args(more).env("ENVMILL_VLLM", folder());
     count(command)
 }
