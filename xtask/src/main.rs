@@ -160,8 +160,12 @@ fn ci(_: &[String]) -> Result<()> {
     stages.tests("outside", cargo::outside);
     stages.stage("wheel", python::wheel);
     stages.tests("pytest", || python::tests(&[]));
-    stages.stage("vllm", vllm::install);
-    stages.tests("vllm tests", vllm::tests_of_one);
+    if let Some(why) = vllm::no_room() {
+        stages.skip("vllm", why);
+    } else {
+        stages.stage("vllm", vllm::install);
+        stages.tests("vllm tests", vllm::tests_of_one);
+    }
     stages.finish()
 }
 

