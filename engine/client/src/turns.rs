@@ -1,7 +1,7 @@
 //! The turns of a job for a trainer that answers them.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -41,39 +41,78 @@ pub struct Answers {
 type Desk = Arc<Mutex<Table>>;
 
 /// What both have to know. The service's names for turns may denote other turns after its restart; those
-/// that are given here are never used twice.
+/// that are given here are never used twice: the place in the table, and how often it was taken before.
 #[derive(Debug, Default)]
 struct Table {
     /// To the connection that there is now; `None` after the end.
     said: Option<mpsc::Sender<wire::StepBatchRequest>>,
-    /// The service's names of turns that were shown on it and not answered, by ours.
-    theirs: HashMap<u64, u64>,
-    ours: HashMap<u64, u64>,
-    next: u64,
+    places: Vec<Place>,
+    free: Vec<u32>,
+}
+
+/// The place of a turn that was shown on this connection and not answered.
+#[derive(Debug, Default)]
+struct Place {
+    /// How often it was taken.
+    taken: u32,
+    /// The service's name of the turn; `None` where there is none.
+    theirs: Option<u64>,
 }
 
 impl Table {
     fn show(&mut self, turn: &mut wire::Turn) {
-        self.next += 1;
-        self.theirs.insert(self.next, turn.turn);
-        self.ours.insert(turn.turn, self.next);
-        turn.turn = self.next;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place::default());
+            // More turns than that do not wait.
+            (self.places.len() - 1) as u32
+        });
+        let place = &mut self.places[index as usize];
+        place.taken = place.taken.wrapping_add(1);
+        place.theirs = Some(turn.turn);
+        turn.turn = u64::from(place.taken) << 32 | u64::from(index);
     }
 
-    fn cancel(&mut self, theirs: u64) -> Option<u64> {
-        let ours = self.ours.remove(&theirs)?;
-        self.theirs.remove(&ours);
-        Some(ours)
+    /// The service's name of a turn, which does not wait any more.
+    fn take(&mut self, ours: u64) -> Option<u64> {
+        let index = ours as u32;
+        let place = self.places.get_mut(index as usize)?;
+        let theirs = place.theirs.take_if(|_| u64::from(place.taken) == ours >> 32)?;
+        self.free.push(index);
+        Some(theirs)
+    }
+
+    /// Our names of turns that the service has cancelled. It does not often.
+    fn cancel(&mut self, theirs: &[u64]) -> Vec<u64> {
+        let cancelled: HashSet<u64> = theirs.iter().copied().collect();
+        let mut ours = Vec::new();
+        for (index, place) in self.places.iter_mut().enumerate() {
+            if place.theirs.take_if(|it| cancelled.contains(it)).is_some() {
+                self.free.push(index as u32);
+                ours.push(u64::from(place.taken) << 32 | index as u64);
+            }
+        }
+        ours
+    }
+
+    /// The connection is another one: what was shown on the last one is shown again.
+    fn forget(&mut self) {
+        for (index, place) in self.places.iter_mut().enumerate() {
+            if place.theirs.take().is_some() {
+                self.free.push(index as u32);
+            }
+        }
     }
 
     /// Puts the service's names in; what does not wait any more goes.
-    fn answer(&mut self, actions: Vec<wire::Action>) -> Vec<wire::Action> {
-        let known = actions.into_iter().filter_map(|mut action| {
-            action.turn = self.theirs.remove(&action.turn)?;
-            self.ours.remove(&action.turn);
-            Some(action)
+    fn answer(&mut self, mut actions: Vec<wire::Action>) -> Vec<wire::Action> {
+        actions.retain_mut(|action| match self.take(action.turn) {
+            Some(theirs) => {
+                action.turn = theirs;
+                true
+            }
+            None => false,
         });
-        known.collect()
+        actions
     }
 }
 
@@ -151,7 +190,7 @@ impl Turns {
                     return Ok(Some(Response::Turns(turns)));
                 }
                 Some(Response::Cancelled(it)) => {
-                    let turns = it.turns.iter().filter_map(|&turn| table.cancel(turn)).collect();
+                    let turns = table.cancel(&it.turns);
                     return Ok(Some(Response::Cancelled(wire::CancelledTurns { turns })));
                 }
                 Some(response) => return Ok(Some(response)),
@@ -183,8 +222,7 @@ impl Turns {
         let heard = self.stub.step_batch(ReceiverStream::new(receiver)).await?.into_inner();
         let mut table = lock(&self.desk);
         table.said = Some(said);
-        table.theirs.clear();
-        table.ours.clear();
+        table.forget();
         Ok(heard)
     }
 }
@@ -231,21 +269,29 @@ mod tests {
         let mut table = Table::default();
         let mut shown = [turn(700), turn(900), turn(800)];
         shown.iter_mut().for_each(|turn| table.show(turn));
-        assert_eq!(shown.iter().map(|turn| turn.turn).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(table.cancel(900), Some(2));
-        assert_eq!(table.cancel(900), None);
-        assert_eq!(answered(&mut table, &[3, 2, 1, 4]), [800, 700]);
-        assert!(answered(&mut table, &[3]).is_empty());
-        assert!(table.theirs.is_empty() && table.ours.is_empty());
+        let [first, second, third] = shown.map(|turn| turn.turn);
+        assert_eq!(table.cancel(&[900]), [second]);
+        assert!(table.cancel(&[900]).is_empty());
+        assert_eq!(answered(&mut table, &[third, second, first, third + 1]), [800, 700]);
+        assert!(answered(&mut table, &[third]).is_empty());
+        assert_eq!(table.free.len(), 3);
     }
 
     #[test]
     fn a_name_that_the_service_uses_again_is_another_turn() {
         let mut table = Table::default();
-        table.show(&mut turn(700));
-        assert_eq!(answered(&mut table, &[1]), [700]);
-        table.show(&mut turn(700));
-        assert!(answered(&mut table, &[1]).is_empty());
-        assert_eq!(answered(&mut table, &[2]), [700]);
+        let shown = |table: &mut Table| {
+            let mut turn = turn(700);
+            table.show(&mut turn);
+            turn.turn
+        };
+        let first = shown(&mut table);
+        assert_eq!(answered(&mut table, &[first]), [700]);
+        let second = shown(&mut table);
+        assert!(answered(&mut table, &[first]).is_empty());
+        table.forget();
+        let third = shown(&mut table);
+        assert!(answered(&mut table, &[second]).is_empty());
+        assert_eq!(answered(&mut table, &[third]), [700]);
     }
 }
