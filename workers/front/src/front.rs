@@ -16,6 +16,7 @@ use crate::{
     http::{self, Routes},
     hub::Hub,
     named::Directory,
+    pace,
     pump::{self, OwnThread},
     session::Surroundings,
 };
@@ -47,6 +48,7 @@ pub fn runtime() -> io::Result<Runtime> {
         .enable_all()
         // Look for new messages after the sessions that have some, not in between.
         .event_interval(1024)
+        .on_thread_park(pace::before_waiting)
         .build()
 }
 
@@ -76,6 +78,7 @@ impl Front {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let hub = Arc::new(Hub::new(self.options.max_sessions, self.options.session_timeout));
         let options = Arc::new(self.options);
+        let _rule = hub.rule();
 
         // Dropped at the end of this function, whichever way it ends.
         let mut background = JoinSet::new();

@@ -19,6 +19,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::pace::{Pace, Rule};
+
 /// The table of sessions and the batch being gathered. The lock is held for a few instructions at a
 /// time; with the worker on the front's own thread nobody ever waits for it.
 #[derive(Debug)]
@@ -40,6 +42,7 @@ struct State {
     /// Commands handed to the worker and not answered.
     outstanding: usize,
     pump: Option<TaskWaker>,
+    pace: Pace,
     closing: bool,
 }
 
@@ -52,6 +55,8 @@ struct Cell {
     outstanding: bool,
     answer: Option<Outcome>,
     task: Option<TaskWaker>,
+    /// When it was last asked.
+    asked: Option<std::time::Instant>,
     /// When it was last asked or answered; known only where idle sessions end.
     used: Option<Instant>,
     /// Whether a WebSocket is attached to it: then it is not idle.
@@ -155,6 +160,11 @@ impl Hub {
         tasks.into_iter().for_each(TaskWaker::wake);
     }
 
+    /// Lets this thread's runtime go at the sessions' pace, until what this returns is dropped.
+    pub(crate) fn rule(&self) -> Rule {
+        self.state().pace.rule()
+    }
+
     /// Whether every session has been told to leave.
     pub(crate) fn is_closing(&self) -> bool {
         self.state().closing
@@ -219,6 +229,11 @@ impl State {
         cell.generation = cell.generation.next();
         cell.outstanding = true;
         cell.touch();
+        // These come when a session begins and ends, whatever its pace.
+        if !matches!(request, Request::Open { .. } | Request::Close) {
+            let now = std::time::Instant::now();
+            self.pace.came(now, cell.asked.replace(now));
+        }
         self.commands.push(Command { slot, generation: cell.generation, request });
         if let Some(pump) = self.pump.take() {
             pump.wake();

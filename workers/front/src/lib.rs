@@ -20,6 +20,7 @@ mod hub;
 mod listen;
 mod named;
 mod options;
+mod pace;
 mod pump;
 mod rpc;
 mod session;
