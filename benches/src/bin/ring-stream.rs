@@ -5,15 +5,18 @@
 //! tokens with log-probabilities and mask, and 448 KiB of routed experts) through a ring of 64 MiB. A
 //! process of its own serves them: a producer that plays nothing hands records to the service that ships.
 //! Only when all of them are on disk and in its memory does the trainer grant credit, so that the journal is
-//! not in the figures. The trainer is `testing/python/ring_trainer.py`: it sums every array of each record, as
-//! a view of the ring or from the message that `grpcio` has decoded. The machine's copy bandwidth is that of
-//! a plain copy of such records from 64 different MiB into 64 others, in the same run.
+//! not in the figures. The trainer sums every array of each record: `testing/python/ring_client.py` with the
+//! package `envmill` (`cargo build --release -p envmill-python` makes it), as views of the ring;
+//! `testing/python/ring_trainer.py` with plain `grpcio`, as views of the ring, or from the message that it has
+//! decoded. The machine's copy bandwidth is that of a plain copy of such records from 64 different MiB into 64
+//! others, in the same run.
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
 
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Command, Stdio},
     sync::Arc,
     thread,
@@ -55,39 +58,77 @@ fn main() -> Result<()> {
     compare(number(0, 10)?, number(1, 384)?, number(2, 64)?)
 }
 
-/// One side's figures.
-#[derive(Default)]
+/// A trainer, and its figures.
 struct Side {
+    name: &'static str,
+    script: &'static str,
+    in_ring: bool,
     mib_per_s: Vec<f64>,
     cpu_us: Vec<f64>,
 }
 
+impl Side {
+    const fn new(name: &'static str, script: &'static str, in_ring: bool) -> Self {
+        Self { name, script, in_ring, mib_per_s: Vec::new(), cpu_us: Vec::new() }
+    }
+}
+
 fn compare(rounds: u64, count: u64, ring_mib: u64) -> Result<()> {
-    let (mut ring, mut grpc, mut copies) = (Side::default(), Side::default(), Vec::new());
+    let package = package()?;
+    let mut sides = [
+        Side::new("ring, `envmill`", "ring_client.py", true),
+        Side::new("ring, `grpcio`", "ring_trainer.py", true),
+        Side::new("messages, `envmill`", "ring_client.py", false),
+        Side::new("messages, `grpcio`", "ring_trainer.py", false),
+    ];
+    let mut copies = Vec::new();
     for round in 0..rounds {
         copies.push(copy_bandwidth());
-        for turn in 0..2 {
-            let (side, bytes) =
-                if (turn + round) % 2 == 0 { (&mut ring, ring_mib << 20) } else { (&mut grpc, 0) };
-            run(count, bytes, side)?;
+        for turn in 0..sides.len() as u64 {
+            let side = &mut sides[((turn + round) % 4) as usize];
+            run(count, ring_mib << 20, package.path(), side)?;
         }
     }
+    let ring = &sides[0];
     let against = |side: &[f64]| {
         let ratio = ratio_interval(&ring.mib_per_s, side);
         format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
     };
     println!("{count} trajectories of 1 MiB, a ring of {ring_mib} MiB, {rounds} rounds\n");
-    println!("| | MiB/s | ring / its | trainer's CPU each |");
-    println!("| --- | ---: | ---: | ---: |");
-    println!("| ring | {:.0} | | {:.0} µs |", median(&ring.mib_per_s), median(&ring.cpu_us));
-    println!(
-        "| gRPC | {:.0} | {} | {:.0} µs |",
-        median(&grpc.mib_per_s),
-        against(&grpc.mib_per_s),
-        median(&grpc.cpu_us)
-    );
-    println!("| a plain copy | {:.0} | {} | |", median(&copies), against(&copies));
+    println!("| | MiB/s | the first / its | trainer's CPU each | the first's / its |");
+    println!("| --- | ---: | ---: | ---: | ---: |");
+    for side in &sides {
+        let cpu = ratio_interval(&ring.cpu_us, &side.cpu_us);
+        println!(
+            "| {} | {:.0} | {} | {:.0} µs | {:.2} |",
+            side.name,
+            median(&side.mib_per_s),
+            against(&side.mib_per_s),
+            median(&side.cpu_us),
+            cpu.median
+        );
+    }
+    println!("| a plain copy | {:.0} | {} | | |", median(&copies), against(&copies));
     Ok(())
+}
+
+/// The Python package as a folder: its modules, and the extension module that was built beside this.
+fn package() -> Result<tempfile::TempDir> {
+    let native = std::env::current_exe()?.with_file_name("lib_native.so");
+    ensure!(native.exists(), "build the package first: cargo build --release -p envmill-python");
+    let folder = tempfile::tempdir()?;
+    let package = folder.path().join("envmill");
+    std::fs::create_dir(&package)?;
+    let modules = concat!(env!("CARGO_MANIFEST_DIR"), "/../python/envmill");
+    for module in std::fs::read_dir(modules)? {
+        let module = module?;
+        std::os::unix::fs::symlink(
+            module.path().canonicalize()?,
+            package.join(module.file_name()),
+        )?;
+    }
+    std::os::unix::fs::symlink(native, package.join("_native.abi3.so"))?;
+    Ok(folder)
 }
 
 /// MiB a second of copies from memory that is in no cache to memory that is in none.
@@ -105,7 +146,8 @@ fn copy_bandwidth() -> f64 {
     median(&rates)
 }
 
-fn run(count: u64, ring_bytes: u64, side: &mut Side) -> Result<()> {
+fn run(count: u64, ring_bytes: u64, package: &Path, side: &mut Side) -> Result<()> {
+    let ring_bytes = if side.in_ring { ring_bytes } else { 0 };
     let directory = tempfile::tempdir()?;
     let mut server = Command::new(std::env::current_exe()?)
         .arg("serve")
@@ -119,7 +161,8 @@ fn run(count: u64, ring_bytes: u64, side: &mut Side) -> Result<()> {
     let job_id = submit(&address, count)?;
     let output = Command::new(envmill_testing::python()?)
         .arg("-B")
-        .arg(envmill_testing::script("ring_trainer.py"))
+        .arg(envmill_testing::script(side.script))
+        .env("PYTHONPATH", package)
         .args([&address, &job_id, &count.to_string(), &ring_bytes.to_string()])
         .output()?;
     drop(server.stdin.take());
@@ -244,7 +287,7 @@ fn serve(directory: &str, count: u64) -> Result<()> {
         // All of them stay in memory, and each goes in one message.
         memory_bytes_max: (count + 64) << 21,
         part_bytes: 2 * MIB,
-        ..ServiceOptions::new(std::path::Path::new(directory).join("store.redb"))
+        ..ServiceOptions::new(Path::new(directory).join("store.redb"))
     };
     let opened = Opened::open(options)?;
     let environment = Environment {

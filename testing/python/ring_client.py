@@ -1,0 +1,45 @@
+"""A trainer on the engine's host, with the package `envmill` and numpy.
+
+    python ring_client.py ADDRESS JOB_ID TRAJECTORIES RING_BYTES
+
+What `ring_trainer.py` does with `grpcio`, and prints the same.
+"""
+
+import json
+import sys
+import time
+
+from envmill import Client
+
+
+def arrays(record):
+    yield "token_ids", record.token_ids
+    yield "logprobs", record.logprobs
+    yield "loss_mask", record.loss_mask
+    for index, (name, blob) in enumerate(record.blobs.items()):
+        yield f"{index} {name}", blob.array
+
+
+def main():
+    address, job_id, count, ring_bytes = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:5])
+    sums, in_memory, writable, numbers = {}, 0, 0, []
+    with Client(f"http://{address}") as client:
+        began, cpu = time.perf_counter(), time.process_time()
+        rollouts = client.attach(job_id, shared_memory=ring_bytes or None)
+        while len(numbers) < count:
+            record = next(rollouts)
+            in_memory += record.in_place
+            for name, array in arrays(record):
+                sums[name] = sums.get(name, 0) + array.sum().item()
+                writable += array.flags.writeable
+            numbers.append(record.delivery.number)
+            # Its memory is given back here.
+            del record, array
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        figures = {"seconds": seconds, "cpu_s": cpu, "in_memory": in_memory, "writable": writable}
+        print(json.dumps({**figures, "numbers": numbers, "sums": sums}))
+        rollouts.close()
+
+
+if __name__ == "__main__":
+    main()
