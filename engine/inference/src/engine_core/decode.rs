@@ -43,6 +43,8 @@ pub(super) struct Output {
     pub(super) end: Option<End>,
     /// How many of the prompt's tokens were found in the cache, where it is said.
     pub(super) cached: Option<u32>,
+    /// Microseconds that the request had waited when it was first scheduled, where it is said.
+    pub(super) queued_us: Option<u64>,
 }
 
 /// The engine's word for an end.
@@ -147,7 +149,8 @@ impl Step {
             self.tokens.push(reader.u32()?);
         }
         let tokens = start..self.tokens.len();
-        let mut output = Output { place, tokens, logprobs: None, end: None, cached: None };
+        let mut output =
+            Output { place, tokens, logprobs: None, end: None, cached: None, queued_us: None };
         let (mut finish, mut stop) = (None, None);
         for field in 2..fields {
             // Most fields of most outputs.
@@ -160,6 +163,8 @@ impl Step {
                 finish = Some(reader.uint()?);
             } else if field == layout.output.stop && !reader.is_str() {
                 stop = Some(reader.u32()?);
+            } else if field == layout.output.events {
+                output.queued_us = queued_us(reader)?;
             } else if field == layout.output.prefill {
                 output.cached = cached(reader)?;
             } else {
@@ -221,6 +226,32 @@ fn cached(reader: &mut Reader<'_>) -> Result<Option<u32>, Malformed> {
         }
     }
     Ok(cached)
+}
+
+/// Of what happened to a request, the time from when it was queued until it was scheduled first.
+fn queued_us(reader: &mut Reader<'_>) -> Result<Option<u64>, Malformed> {
+    const QUEUED: u64 = 1;
+    const SCHEDULED: u64 = 2;
+    let (mut queued, mut scheduled) = (None, None);
+    for _ in 0..reader.array()? {
+        let (mut kind, mut at) = (None, None);
+        for _ in 0..reader.map()? {
+            match reader.str()? {
+                b"type" => kind = Some(reader.uint()?),
+                b"timestamp" => at = Some(reader.float()?),
+                _ => reader.skip()?,
+            }
+        }
+        match kind {
+            Some(QUEUED) => queued = queued.or(at),
+            Some(SCHEDULED) => scheduled = scheduled.or(at),
+            _ => {}
+        }
+    }
+    // Seconds; what is no time at all becomes 0.
+    let between = queued.zip(scheduled).map(|(queued, scheduled)| (scheduled - queued) * 1e6);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
+    Ok(between.map(|it: f64| it as u64))
 }
 
 fn stats(reader: &mut Reader<'_>) -> Result<Option<Stats>, Malformed> {

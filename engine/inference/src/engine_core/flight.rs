@@ -29,6 +29,7 @@ pub(super) struct Flight {
     sampled: u32,
     versions: Vec<VersionSpan>,
     cached: Option<u32>,
+    queued_us: Option<u64>,
 }
 
 /// All of them, by their places.
@@ -63,6 +64,7 @@ impl Flight {
             sampled: 0,
             versions: Vec::new(),
             cached: None,
+            queued_us: None,
         }
     }
 
@@ -87,6 +89,7 @@ impl Flight {
         let logprobs = if self.logprobs { logprobs } else { &[] };
         self.sampled += count;
         self.cached = self.cached.or(output.cached);
+        self.queued_us = self.queued_us.or(output.queued_us);
         VersionSpan::add(&mut self.versions, version, count);
         self.gathered.version = version;
         self.gathered.token_ids.extend_from_slice(tokens);
@@ -130,9 +133,9 @@ impl Flight {
             Ok(finish) => {
                 let mut chunk = self.gathered;
                 let versions = self.versions;
-                let cached_tokens = self.cached;
+                let (cached_tokens, queue_us) = (self.cached, self.queued_us);
                 chunk.finished =
-                    Some(Finished { versions, cached_tokens, ..Finished::new(finish) });
+                    Some(Finished { versions, cached_tokens, queue_us, ..Finished::new(finish) });
                 self.feed.chunk(chunk);
             }
             Err(error) => self.feed.fail(error),

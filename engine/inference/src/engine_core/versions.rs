@@ -25,6 +25,7 @@ pub(super) struct Layout {
 pub(super) struct OutputPlaces {
     pub(super) finish: usize,
     pub(super) stop: usize,
+    pub(super) events: usize,
     pub(super) prefill: usize,
 }
 
@@ -36,7 +37,7 @@ pub(super) struct StepPlaces {
     pub(super) weight_version: usize,
 }
 
-const OUTPUT: OutputPlaces = OutputPlaces { finish: 5, stop: 6, prefill: 11 };
+const OUTPUT: OutputPlaces = OutputPlaces { finish: 5, stop: 6, events: 7, prefill: 11 };
 const STEP: StepPlaces = StepPlaces { stats: 2, utility: 4, weight_version: 8 };
 
 /// All of them.

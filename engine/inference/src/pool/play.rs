@@ -1,9 +1,12 @@
 //! One request, from replica to replica until it is answered.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use envmill_protocol::VersionSpan;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     Chunk, Deliver, Error, ErrorKind, Feed, Finish, Finished, Generation, Outcome, Request,
@@ -21,6 +24,8 @@ pub(super) struct Play {
     /// What the first try's engine said of the prompt.
     prompt: Option<Vec<u32>>,
     cached_tokens: Option<u32>,
+    /// How long it has waited for replicas, and at them as far as they say.
+    queued: Duration,
 }
 
 /// An engine may abort a generation unasked so often: each is a pause for new weights.
@@ -43,7 +48,15 @@ impl Play {
     pub(super) fn new(shared: Arc<Shared>, request: Request, feed: Feed) -> Self {
         let whole = Outcome::default();
         shared.state().running.insert(request.id, Running::default());
-        Self { shared, request, feed, whole, prompt: None, cached_tokens: None }
+        Self {
+            shared,
+            request,
+            feed,
+            whole,
+            prompt: None,
+            cached_tokens: None,
+            queued: Duration::ZERO,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -84,6 +97,7 @@ impl Play {
     async fn attempt(&mut self) -> End {
         let request = self.rest();
         let tokens = request.prompt.len() as u64 + u64::from(request.max_tokens);
+        let asked_at = Instant::now();
         let place = tokio::select! {
             () = self.feed.dropped() => return End::Dropped,
             place = self.shared.place(tokens, request.affinity) => match place {
@@ -91,6 +105,7 @@ impl Play {
                 Err(error) => return End::Nowhere(error),
             },
         };
+        self.queued += asked_at.elapsed();
         let seat = place.seat;
         let asked = {
             let mut state = self.shared.state();
@@ -172,6 +187,7 @@ impl Play {
     /// A try's generation has ended.
     fn ended(&mut self, here: &Outcome, last: usize) -> End {
         let Some(finished) = here.finished.clone() else { return End::Interrupted };
+        self.queued += Duration::from_micros(finished.queue_us.unwrap_or(0));
         if self.prompt.is_none() {
             self.prompt.clone_from(&finished.prompt);
             self.cached_tokens = finished.cached_tokens;
@@ -216,6 +232,7 @@ impl Play {
             versions: std::mem::take(&mut self.whole.versions),
             prompt: self.prompt.take(),
             cached_tokens: self.cached_tokens,
+            queue_us: Some(u64::try_from(self.queued.as_micros()).unwrap_or(u64::MAX)),
             ..finished
         };
         let version = finished.versions.last().map_or_else(Default::default, |it| it.version);

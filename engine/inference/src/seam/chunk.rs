@@ -27,6 +27,8 @@ pub struct Finished {
     pub prompt: Option<Vec<u32>>,
     /// How many of the prompt's tokens were found in its prefix cache, where it says so.
     pub cached_tokens: Option<u32>,
+    /// Microseconds that the request has waited before anything was computed for it, where that is known.
+    pub queue_us: Option<u64>,
     /// The text, where the endpoint speaks text only ([`Capabilities::token_ids`](crate::Capabilities)).
     pub text: Option<String>,
 }
@@ -35,7 +37,14 @@ impl Finished {
     /// A generation that ended so, and nothing else is known.
     #[must_use]
     pub const fn new(finish: Finish) -> Self {
-        Self { finish, versions: Vec::new(), prompt: None, cached_tokens: None, text: None }
+        Self {
+            finish,
+            versions: Vec::new(),
+            prompt: None,
+            cached_tokens: None,
+            queue_us: None,
+            text: None,
+        }
     }
 }
 
