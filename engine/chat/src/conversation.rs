@@ -179,6 +179,17 @@ impl Conversation {
         Ok(self.ending()?.words)
     }
 
+    /// The model's present turn as the template will be shown it: its text, or what was given to
+    /// [`said_as`](Self::said_as).
+    ///
+    /// # Errors
+    ///
+    /// If the model has not spoken since the last prompt, or the tokenizer fails.
+    pub fn said(&self) -> Result<Message, ChatError> {
+        let words = self.words()?;
+        Ok(self.said_as.clone().unwrap_or_else(|| Message::assistant(words)))
+    }
+
     /// Appends what the environment says, behind the model's turn, and the prompt for its next one.
     /// Or, if the template would write the past differently, renders the conversation anew.
     ///

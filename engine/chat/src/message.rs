@@ -126,6 +126,13 @@ impl Message {
         self.role == "assistant"
     }
 
+    /// The names of the tools that it calls, with commas between, as records have them.
+    #[must_use]
+    pub fn tools_called(&self) -> String {
+        let names: Vec<_> = self.tool_calls.iter().map(|call| call.name.as_str()).collect();
+        names.join(",")
+    }
+
     /// As templates see it: arguments are objects there, not texts.
     pub(crate) fn to_value(&self) -> Value {
         let mut fields = Fields::with_capacity(6);
