@@ -26,5 +26,5 @@ pub use ids::{EpisodeIndex, Generation, JobId, PolicyVersion, ServerId, Slot};
 pub use numbers::{DType, Numbers};
 pub use observation::Observation;
 pub use observed::{Ended, Observed, Reward};
-pub use policy::{Decision, Generated, GeneratedKind, PolicyError, Turn, VersionSpan};
+pub use policy::{Decision, Generated, GeneratedKind, PolicyError, Spoken, Turn, VersionSpan};
 pub use record::Trajectory;

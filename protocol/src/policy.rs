@@ -35,7 +35,8 @@ impl Turn {
     #[must_use]
     pub const fn decided(&self, action: Result<Bytes, PolicyError>) -> Decision {
         let Self { slot, generation, .. } = *self;
-        Decision { slot, generation, action, generations: Vec::new() }
+        let spoken = Spoken { messages: Bytes::new(), sampling: Bytes::new() };
+        Decision { slot, generation, action, generations: Vec::new(), spoken }
     }
 }
 
@@ -50,6 +51,17 @@ pub struct Decision {
     pub action: Result<Bytes, PolicyError>,
     /// What the policy generated to come to this action; empty where it is no language model.
     pub generations: Vec<Generated>,
+    /// What it adds to the episode's messages; nothing where these are not kept.
+    pub spoken: Spoken,
+}
+
+/// What a decision tells of the conversation behind it, beside tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spoken {
+    /// The messages since the decision before: texts of JSON objects, with commas between. Empty for none.
+    pub messages: Bytes,
+    /// The sampling parameters in force: the text of one JSON object, or empty where they are not told.
+    pub sampling: Bytes,
 }
 
 /// Why a policy has no action for a turn. The episode fails with this as its cause, or is cut here.
@@ -79,8 +91,12 @@ impl PolicyError {
 /// One call of a language model: token ids in, token ids out, as the inference engine counted them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generated {
-    /// The prompt as token ids.
+    /// The prompt as token ids, but for its first `prompt_shared`.
     pub prompt_token_ids: Vec<u32>,
+    /// So many of the prompt's first ids are those of an earlier generation's prompt and sampled ids: of
+    /// the one that `parent` names, or, where it names none, of the one before this. 0: the prompt is
+    /// whole. [`whole_prompt`](crate::record::whole_prompt) puts it together.
+    pub prompt_shared: u32,
     /// The sampled token ids.
     pub token_ids: Vec<u32>,
     /// The log-probability (natural logarithm) of each sampled token; as long as `token_ids`, or
@@ -94,9 +110,33 @@ pub struct Generated {
     pub parent: Option<u32>,
     /// What part this generation plays in the episode.
     pub kind: GeneratedKind,
+    /// The index of the step that its action became, or that its turn was to become where it led to no
+    /// action. `None` where that is unknown, as in a harness's call.
+    pub step: Option<u32>,
+    /// Why it stopped, as the inference engine said (`stop`, `length`); empty where unknown.
+    pub finish_reason: String,
+    /// The tool that it called; of several, their names with commas between. Empty for none.
+    pub tool: String,
+    /// Microseconds in the inference engine, waiting there included unless `queue_us` has it; 0 where
+    /// unknown.
+    pub generation_us: u64,
+    /// Microseconds of waiting for the inference engine; 0 where unknown.
+    pub queue_us: u64,
 }
 
 impl Generated {
+    /// Ids of its prompt, shared ones included.
+    #[must_use]
+    pub const fn prompt_len(&self) -> usize {
+        self.prompt_shared as usize + self.prompt_token_ids.len()
+    }
+
+    /// Ids of its prompt and of what was sampled.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.prompt_len() + self.token_ids.len()
+    }
+
     /// Bytes that it takes in memory, its arrays included.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -104,7 +144,9 @@ impl Generated {
             + size_of_val(&self.token_ids[..])
             + size_of_val(&self.logprobs[..])
             + size_of_val(&self.loss_mask[..])
-            + size_of_val(&self.policy_versions[..]);
+            + size_of_val(&self.policy_versions[..])
+            + self.finish_reason.len()
+            + self.tool.len();
         (size_of::<Self>() + arrays) as u64
     }
 }

@@ -212,7 +212,15 @@ class Generation:
 
     @property
     def prompt_token_ids(self) -> NDArray[numpy.uint32]:
-        """The prompt."""
+        """The whole prompt. One that continues another is put together each time that it is asked for, in
+        memory of its own."""
+    @property
+    def prompt_len(self) -> int:
+        """Ids of the prompt, without putting it together."""
+    @property
+    def prompt_shared(self) -> int:
+        """So many of the prompt's first ids are those of the prompt and the ``token_ids`` of the generation
+        that ``parent`` names or, where it names none, of the one before this; 0 where it shares none."""
     @property
     def token_ids(self) -> NDArray[numpy.uint32]:
         """What was sampled; empty where unknown."""
@@ -231,6 +239,22 @@ class Generation:
     @property
     def kind(self) -> str:
         """``agent``, ``auxiliary`` (a side call) or ``discarded``."""
+    @property
+    def step(self) -> int | None:
+        """The index of the step that its action became, or that its turn was to become; ``None`` where
+        unknown."""
+    @property
+    def finish_reason(self) -> str:
+        """Why it stopped, as the inference engine said (``stop``, ``length``); empty where unknown."""
+    @property
+    def tool(self) -> str:
+        """The tool that it called; of several, their names with commas between. Empty for none."""
+    @property
+    def generation_us(self) -> int:
+        """Microseconds in the inference engine; 0 where unknown."""
+    @property
+    def queue_us(self) -> int:
+        """Microseconds of waiting for the inference engine, where that is known; otherwise 0."""
 
 @final
 class TurnSpan:

@@ -74,10 +74,13 @@ pub(crate) fn of_record<'py, T: Element>(
 }
 
 /// Numbers that were made for it.
-pub(crate) fn of_floats(py: Python<'_>, floats: Vec<f64>) -> PyResult<Bound<'_, PyAny>> {
-    let (address, length) = (floats.as_ptr().addr(), floats.len());
-    let element = format!("{ORDER}{}", f64::SPELLING);
-    numpy(py, Array { address, shape: vec![length as u64], element, _keep: Box::new(floats) })
+pub(crate) fn of_made<T: Element + Send + Sync + 'static>(
+    py: Python<'_>,
+    made: Vec<T>,
+) -> PyResult<Bound<'_, PyAny>> {
+    let (address, length) = (made.as_ptr().addr(), made.len());
+    let element = format!("{ORDER}{}", T::SPELLING);
+    numpy(py, Array { address, shape: vec![length as u64], element, _keep: Box::new(made) })
 }
 
 /// Memory that does not change and does not move while `keep` is there.

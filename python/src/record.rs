@@ -203,7 +203,7 @@ impl Record {
         }
         let rewards = self.trajectory.steps.iter();
         let rewards = rewards.map(|step| step.reward().value.unwrap_or(f64::NAN));
-        array::of_floats(py, rewards.collect())
+        array::of_made(py, rewards.collect())
     }
 
     #[getter]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use envmill_client::wire::{self, layout::ArrayKind};
 use envmill_protocol::{
     Generated, PolicyVersion, Trajectory, VersionSpan,
-    record::{Blob as Attached, TurnSpan as Span},
+    record::{Blob as Attached, TurnSpan as Span, whole_prompt},
 };
 use pyo3::{prelude::*, types::PyBytes};
 
 use crate::{
-    array::{of_bytes, of_record},
+    array::{of_bytes, of_made, of_record},
     lent::Lent,
 };
 
@@ -87,7 +87,20 @@ impl Generation {
 impl Generation {
     #[getter]
     fn prompt_token_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if self.it().prompt_shared > 0 {
+            return of_made(py, whole_prompt(&self.trajectory.generations, self.index));
+        }
         of_record(py, &self.trajectory, |it| &it.generations[self.index].prompt_token_ids[..])
+    }
+
+    #[getter]
+    fn prompt_shared(&self) -> u32 {
+        self.it().prompt_shared
+    }
+
+    #[getter]
+    fn prompt_len(&self) -> usize {
+        self.it().prompt_len()
     }
 
     #[getter]
@@ -120,9 +133,34 @@ impl Generation {
         self.it().kind.name()
     }
 
+    #[getter]
+    fn step(&self) -> Option<u32> {
+        self.it().step
+    }
+
+    #[getter]
+    fn finish_reason(&self) -> &str {
+        &self.it().finish_reason
+    }
+
+    #[getter]
+    fn tool(&self) -> &str {
+        &self.it().tool
+    }
+
+    #[getter]
+    fn generation_us(&self) -> u64 {
+        self.it().generation_us
+    }
+
+    #[getter]
+    fn queue_us(&self) -> u64 {
+        self.it().queue_us
+    }
+
     fn __repr__(&self) -> String {
-        let Generated { prompt_token_ids, token_ids, kind, .. } = self.it();
-        let (prompt, sampled) = (prompt_token_ids.len(), token_ids.len());
+        let Generated { token_ids, kind, .. } = self.it();
+        let (prompt, sampled) = (self.it().prompt_len(), token_ids.len());
         format!("<envmill.Generation of {sampled} tokens after {prompt} ({})>", kind.name())
     }
 }

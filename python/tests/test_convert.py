@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -85,6 +86,30 @@ def test_a_conversation_that_was_written_as_a_whole_is_taken_as_it_is() -> None:
     assert it.logprobs == pytest.approx(said["logprobs"])
     # Its generations say the same.
     assert convert.sequences(record(*documented()["generations"])) == [it]
+
+
+def test_a_prompt_that_continues_another_is_put_together() -> None:
+    short = {**SECOND, "prompt_token_ids": [5], "prompt_shared": 4, "step": 1, "finish_reason": "length"}
+    aside = generation([9], [9], kind="auxiliary", prompt_shared=2, parent=0)
+    back = generation([7], [8], prompt_shared=5, parent=1, tool="look", generation_us=70, queue_us=7)
+    shortened = record(FIRST, short, aside, back)
+    prompts = [it.prompt_token_ids.tolist() for it in shortened.generations]
+    assert prompts == [[1, 2], [1, 2, 3, 4, 5], [1, 2, 9], [1, 2, 3, 4, 5, 7]]
+    assert [it.prompt_len for it in shortened.generations] == [2, 5, 3, 6]
+    assert [it.prompt_shared for it in shortened.generations] == [0, 4, 2, 5]
+    prompt = shortened.generations[1].prompt_token_ids
+    assert prompt.dtype == "uint32" and not prompt.flags.writeable
+    assert convert.sequences(record(FIRST, short)) == convert.sequences(record(FIRST, SECOND))
+    _, second, _, last = shortened.generations
+    assert (second.step, second.finish_reason, second.tool) == (1, "length", "")
+    assert (last.step, last.tool, last.generation_us, last.queue_us) == (None, "look", 70, 7)
+    trace = openenv.training_trace(shortened)
+    assert trace.turns[1].prompt_token_ids == [1, 2, 3, 4, 5]
+    assert (trace.turns[1].metadata["step"], trace.turns[2].metadata["tool"]) == (1, "look")
+    restored = pickle.loads(pickle.dumps(shortened))
+    assert [it.prompt_token_ids.tolist() for it in restored.generations] == prompts
+    with pytest.raises(ValueError, match="generation 0, which has 4"):
+        record(FIRST, {**short, "prompt_shared": 5})
 
 
 def test_what_does_not_begin_with_what_was_before_is_a_sequence_of_its_own() -> None:

@@ -30,7 +30,7 @@ tables = {
     "parquet": pq.read_table(parquet),
 }
 for name, table in tables.items():
-    assert table.schema.metadata[b"envmill.schema_version"] == b"1", name
+    assert table.schema.metadata[b"envmill.schema_version"] == b"2", name
     assert table.schema.equals(tables["arrow"].schema), table.schema
     rows = table.to_pylist()
     assert len(rows) == len(expected), (name, len(rows))

@@ -13,7 +13,8 @@ use envmill_core::{
     ServerOptions, SessionReuse, Time,
 };
 use envmill_protocol::{
-    Command, Decision, Ended, Event, Generation, Observed, Outcome, Request, Slot, Trajectory, Turn,
+    Command, Decision, Ended, Event, Generation, Observed, Outcome, Request, Slot, Spoken,
+    Trajectory, Turn,
 };
 
 use crate::groups::{Group, Played, Span, Workload};
@@ -104,7 +105,13 @@ impl Run<'_> {
                 }
                 self.thinking.pop();
                 let action = Ok(Bytes::from_static(b"{}"));
-                let decision = Decision { slot, generation, action, generations: Vec::new() };
+                let decision = Decision {
+                    slot,
+                    generation,
+                    action,
+                    generations: Vec::new(),
+                    spoken: Spoken::default(),
+                };
                 self.core.handle(self.now, Input::Decision(decision), &mut self.outputs);
             }
             self.core.settle(self.now, &mut self.outputs);

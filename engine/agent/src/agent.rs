@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use envmill_chat::{
     Actions, ActionsError, Chat, ChatError, ChatOptions, LoadError, Model, Observe, ObserveError,
     Reasoning,
@@ -13,7 +14,7 @@ use envmill_chat::{
 use envmill_inference::{Inference, Sampling};
 use serde::Deserialize;
 
-use crate::{AgentCounts, AgentOptions, Script};
+use crate::{AgentCounts, AgentOptions, Script, options::sampling_json};
 
 /// An agent: a model's templates and tokenizer, how it is shown observations, and how it acts. Shared by
 /// all episodes that it plays.
@@ -31,6 +32,8 @@ pub struct Agent {
     pub(crate) reasoning_end: String,
     pub(crate) engine: Arc<dyn Inference>,
     pub(crate) sampling: Arc<Sampling>,
+    /// The same for records.
+    pub(crate) sampling_json: Bytes,
     pub(crate) context_tokens: u32,
     /// Chats with tools that environments said they have, by those tools.
     chats: Mutex<HashMap<String, Arc<Chat>>>,
@@ -114,13 +117,15 @@ impl Agent {
         let reasoning = options.action.as_ref().map(|it| Reasoning(it.reasoning.clone()));
         let reasoning = reasoning.unwrap_or_default();
         let end = options.limits.reasoning_end.clone();
+        let sampling = Arc::new(options.sampling.sampling());
         Ok(Self {
             observe: Observe::new(options.observation.clone())?,
             actions,
             script,
             reasoning_end: end.unwrap_or_else(|| format!("\n{}\n\n", reasoning.0[1])),
             reasoning,
-            sampling: Arc::new(options.sampling.sampling()),
+            sampling_json: sampling_json(&sampling, options.limits.turn_tokens).into(),
+            sampling,
             options,
             chat,
             model,

@@ -125,6 +125,7 @@ impl Shared {
             generation,
             action: said.action,
             generations: said.generations,
+            spoken: said.spoken,
         });
         // One wake-up for all that become ready until they are taken.
         let is_first = table.ready.len() == 1;

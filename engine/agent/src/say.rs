@@ -1,8 +1,11 @@
 //! One turn of the model: what is sampled for it, and what that comes to.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use envmill_chat::{Drift, Message};
@@ -84,7 +87,9 @@ impl Talk {
         let max_tokens = self.max_tokens(most, prompt.len())?;
         self.affinity = self.affinity.or_else(|| key(self.agent.options.affinity, turn, &*prompt));
         let request = self.request(turn, Arc::clone(&prompt), None, max_tokens);
+        let asked_at = Instant::now();
         let outcome = self.agent.engine.generate(request).whole().await.map_err(failed)?;
+        let took = asked_at.elapsed();
         let finish = outcome.finish().cloned().unwrap_or(Finish::Aborted);
         let counts = &self.agent.counts;
         add(&counts.generations, 1);
@@ -101,7 +106,8 @@ impl Talk {
         }
         let prompt = seen.unwrap_or(&prompt).to_vec();
         conversation.sampled(&outcome.token_ids);
-        generations.push(generated(prompt, outcome, self.last));
+        let parent = self.last;
+        generations.push(Generated { parent, ..generated(prompt, outcome, took) });
         self.last = Some(self.generations);
         self.generations += 1;
         Ok(finish)
@@ -120,14 +126,16 @@ impl Talk {
             self.affinity.or_else(|| key(self.agent.options.affinity, turn, &*messages));
         let max_tokens = self.agent.options.limits.turn_tokens.min(most.unwrap_or(u32::MAX));
         let request = self.request(turn, Arc::from([]), Some(messages), max_tokens);
-        let outcome = self.agent.engine.generate(request).whole().await.map_err(failed)?;
+        let asked_at = Instant::now();
+        let mut outcome = self.agent.engine.generate(request).whole().await.map_err(failed)?;
+        let took = asked_at.elapsed();
         add(&self.agent.counts.generations, 1);
         self.generations += 1;
         let finish = outcome.finish().cloned().unwrap_or(Finish::Aborted);
-        let text = outcome.finished.and_then(|it| it.text).unwrap_or_default();
+        let text = outcome.finished.as_mut().and_then(|it| it.text.take()).unwrap_or_default();
         // Which version said it is known, and its tokens are not.
         let policy_versions = vec![VersionSpan { version: PolicyVersion(0), tokens: 0 }];
-        generations.push(Generated { policy_versions, ..Generated::default() });
+        generations.push(Generated { policy_versions, ..generated(Vec::new(), outcome, took) });
         Ok(Words { text, finish })
     }
 
@@ -172,15 +180,21 @@ impl Talk {
     }
 }
 
-fn generated(prompt_token_ids: Vec<u32>, outcome: Outcome, parent: Option<u32>) -> Generated {
+/// What was generated, as a record has it; `took` is how long it took altogether.
+fn generated(prompt_token_ids: Vec<u32>, outcome: Outcome, took: Duration) -> Generated {
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let queue_us = outcome.finished.as_ref().and_then(|it| it.queue_us).unwrap_or(0).min(micros);
     Generated {
         prompt_token_ids,
+        finish_reason: outcome.finish().map_or("", Finish::name).to_owned(),
+        generation_us: micros - queue_us,
+        queue_us,
         loss_mask: vec![1; outcome.token_ids.len()],
         token_ids: outcome.token_ids,
         logprobs: outcome.logprobs,
         policy_versions: outcome.versions,
-        parent,
         kind: GeneratedKind::Agent,
+        ..Generated::default()
     }
 }
 

@@ -12,7 +12,9 @@ use std::{
 use bytes::Bytes;
 use envmill_chat::{Chat, Continuation, Conversation, Message, Parsed, ToolCall};
 use envmill_inference::Finish;
-use envmill_protocol::{Generated, GeneratedKind, Observed, PolicyError, Turn, record::Truncation};
+use envmill_protocol::{
+    Generated, GeneratedKind, Observed, PolicyError, Spoken, Turn, record::Truncation,
+};
 
 use crate::{Agent, Answer, Ask, Question, Script, Then, counts::add, say::Words, tools};
 
@@ -37,6 +39,8 @@ pub(crate) struct Talk {
     pub(crate) last: Option<u32>,
     pub(crate) sampled: u64,
     pub(crate) affinity: Option<u64>,
+    /// So many messages have gone into decisions.
+    told: usize,
     over: Over,
 }
 
@@ -58,6 +62,7 @@ impl Drop for Over {
 pub(crate) struct Said {
     pub(crate) action: Result<Bytes, PolicyError>,
     pub(crate) generations: Vec<Generated>,
+    pub(crate) spoken: Spoken,
 }
 
 /// Names of conversations; unique in this process.
@@ -86,6 +91,7 @@ impl Talk {
             last: None,
             sampled: 0,
             affinity: None,
+            told: 0,
         }
     }
 
@@ -93,7 +99,24 @@ impl Talk {
     pub(crate) async fn turn(&mut self, turn: &Turn) -> Said {
         let mut generations = Vec::new();
         let action = self.act(turn, &mut generations).await;
-        Said { action, generations }
+        let sampling = self.agent.sampling_json.clone();
+        let spoken = Spoken { messages: self.messages_since(), sampling };
+        Said { action, generations, spoken }
+    }
+
+    /// The messages since the turn before, for the record.
+    fn messages_since(&mut self) -> Bytes {
+        if !self.agent.options.messages {
+            return Bytes::new();
+        }
+        let (all, said) = match &self.conversation {
+            // Where the model has not spoken there is no present turn.
+            Some(conversation) => (conversation.messages(), conversation.said().ok()),
+            None => (&self.messages[..], None),
+        };
+        let new: Vec<_> = all.iter().chain(&said).skip(self.told).map(Message::to_json).collect();
+        self.told += new.len();
+        new.join(",").into()
     }
 
     async fn act(
@@ -185,11 +208,15 @@ impl Talk {
                 Parsed::Action(action) => return Ok(action),
                 Parsed::ToolCalls(calls) => {
                     let said = Message { tool_calls: calls.clone(), ..Message::assistant("") };
+                    let names = said.tools_called();
                     let mut calls = VecDeque::from(calls);
                     match calls.pop_front().map(|first| self.call(first)) {
                         Some(Ok(action)) => {
                             if let Some(conversation) = &mut self.conversation {
                                 conversation.said_as(said);
+                            }
+                            if let Some(last) = generations.last_mut() {
+                                last.tool = names;
                             }
                             self.pending = calls;
                             return Ok(action);

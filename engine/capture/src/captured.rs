@@ -8,7 +8,8 @@ use envmill_protocol::{Generated, GeneratedKind};
 /// What an episode's harness did: its calls, and what was generated for them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Captured {
-    /// What was generated, in the order of the calls. A record takes them as they are.
+    /// What was generated, in the order of the calls. A record takes them as they are: prompts are what they
+    /// add to the generations that they continue.
     pub generations: Vec<Generated>,
     /// The calls, in the order in which their generations began.
     pub calls: Vec<Call>,

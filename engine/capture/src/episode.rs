@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use envmill_chat::{Conversation, Message};
 use envmill_inference::{Chunk, Finished, Outcome, RequestId};
+use envmill_protocol::{Generated, record::shorten_prompt};
 use tokio::sync::watch;
 
 use crate::{
@@ -170,8 +171,14 @@ fn captured(records: Vec<Record>, refused: u32) -> Captured {
         let parent_generation = record.parent.and_then(|it| captured.calls.get(it)?.generation);
         let (end, parent) = (record.end.unwrap_or(End::Closed), record.parent.map(trace::count));
         let generation = (!record.outcome.token_ids.is_empty()).then(|| {
+            let tool = record.node.as_ref().map_or_else(String::new, |it| it.said.tools_called());
+            let (prompt, timings) = (&record.prompt, record.timings);
             let generated =
-                trace::generated(&record.prompt, record.outcome, parent_generation, kind);
+                trace::generated(prompt, record.outcome, parent_generation, kind, timings);
+            let mut generated = Generated { tool, ..generated };
+            // A prompt that is whole shares nothing that could be missing. One that is too long to be counted
+            // stays whole.
+            let _ = shorten_prompt(&captured.generations, &mut generated);
             captured.generations.push(generated);
             trace::count(captured.generations.len() - 1)
         });

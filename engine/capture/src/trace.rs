@@ -1,10 +1,10 @@
 //! What was captured, as a record's generations and as OpenEnv's `TrainingTrace`.
 
-use envmill_inference::Outcome;
-use envmill_protocol::{Generated, GeneratedKind};
+use envmill_inference::{Finish, Outcome};
+use envmill_protocol::{Generated, GeneratedKind, record::whole_prompt};
 use serde_json::{Value, json};
 
-use crate::{Begun, Call, Captured, End, Kept};
+use crate::{Begun, Call, Captured, End, Kept, Timings};
 
 /// Why there is no trace.
 #[derive(Debug, thiserror::Error)]
@@ -14,21 +14,26 @@ pub enum TraceError {
     NoLogprobs(usize),
 }
 
-/// A generation as a record has it.
+/// A generation as a record has it, with its whole prompt.
 pub(crate) fn generated(
     prompt: &[u32],
     outcome: Outcome,
     parent: Option<u32>,
     kind: GeneratedKind,
+    timings: Timings,
 ) -> Generated {
     Generated {
         prompt_token_ids: prompt.to_vec(),
+        finish_reason: outcome.finish().map_or("", Finish::name).to_owned(),
+        generation_us: timings.generation_us,
+        queue_us: timings.queue_us,
         loss_mask: vec![1; outcome.token_ids.len()],
         token_ids: outcome.token_ids,
         logprobs: outcome.logprobs,
         policy_versions: outcome.versions,
         parent,
         kind,
+        ..Generated::default()
     }
 }
 
@@ -48,22 +53,23 @@ impl Captured {
             if generated.logprobs.len() != generated.token_ids.len() {
                 return Err(TraceError::NoLogprobs(index));
             }
-            turns.push(turn(index, call, generated));
+            let prompt = whole_prompt(&self.generations, call.generation.unwrap_or(0) as usize);
+            turns.push(turn(index, call, generated, &prompt));
         }
         Ok(json!({"schema_version": 1, "turns": turns}).to_string())
     }
 }
 
-fn turn(index: usize, call: &Call, generated: &Generated) -> Value {
+fn turn(index: usize, call: &Call, generated: &Generated, prompt: &[u32]) -> Value {
     let is_agent = generated.kind == GeneratedKind::Agent;
-    let mut mask = vec![0; generated.prompt_token_ids.len()];
+    let mut mask = vec![0; prompt.len()];
     mask.extend(generated.loss_mask.iter().map(|it| if is_agent { *it } else { 0 }));
     let versions: Vec<_> =
         generated.policy_versions.iter().map(|it| json!([it.version.0, it.tokens])).collect();
     let timings = call.timings;
     json!({
         "node_id": format!("call-{index}"),
-        "prompt_token_ids": generated.prompt_token_ids,
+        "prompt_token_ids": prompt,
         "completion_token_ids": generated.token_ids,
         // As they are: JSON has no infinity, and no token that was sampled has the probability 0.
         "per_token_logps": generated.logprobs.iter().map(|it| it.max(f32::MIN)).collect::<Vec<_>>(),
@@ -80,6 +86,8 @@ fn turn(index: usize, call: &Call, generated: &Generated) -> Value {
             },
             "end": call.end.name(),
             "error": match &call.end { End::Failed(why) => Some(why), _ => None },
+            "finish_reason": generated.finish_reason,
+            "tool": generated.tool,
             "policy_versions": versions,
             "asked_us": timings.asked_us,
             "queue_us": timings.queue_us,

@@ -69,6 +69,9 @@ pub(crate) struct Play {
     /// Whether it has grown by so much that it is to be compared with the others.
     pub(crate) is_to_be_compared: bool,
     pub(crate) generations: Vec<Generated>,
+    /// Messages with commas between, behind the bracket that opens their list; or nothing.
+    pub(crate) messages: Vec<u8>,
+    pub(crate) sampling: Bytes,
     pub(crate) turn_opened_at: Time,
     /// The action that is out, and how long the policy took for it.
     pub(crate) action: Bytes,
@@ -201,9 +204,12 @@ impl Episode {
         let job = &jobs[self.job];
         let reward = self.reward();
         let (ended_at, ended_on) = self.ended_at.unwrap_or((now, job.versions.current));
-        let play = self.play;
+        let mut play = self.play;
+        if !play.messages.is_empty() {
+            play.messages.push(b']');
+        }
         let (server, fingerprint) = server.unwrap_or_default();
-        let conversation = Conversation::of(&play.generations);
+        let conversation = Conversation::of(&play.generations, &play.steps);
         let mut trajectory = Trajectory {
             trajectory_id: job.trajectory_id(self.index),
             job_id: job.options.name.clone(),
@@ -233,8 +239,8 @@ impl Episode {
             tokens: conversation.tokens,
             generations: play.generations,
             turns: conversation.turns,
-            messages: Bytes::new(),
-            sampling: Bytes::new(),
+            messages: play.messages.into(),
+            sampling: play.sampling,
             blobs: Vec::new(),
             metrics: Vec::new(),
             timing: Timing {

@@ -2,14 +2,22 @@
 //! the episodes under way hold too much memory together. Not every environment ends its episodes.
 
 use envmill_protocol::{
-    Failure, FailureKind, Generated, Observed,
-    record::{Step, Truncation},
+    Failure, FailureKind, Generated, Observed, Spoken,
+    record::{ImpossiblePrompt, Step, Truncation, shorten_prompt},
 };
 
 use crate::{Core, episode::EpisodeKey};
 
 /// Each time that an episode has grown by so many bytes, it is compared with all the others.
 const LOOK_EVERY: u64 = 4 << 20;
+
+/// Why what was generated for an episode is not added to it.
+pub(crate) enum NotTaken {
+    /// The episode would take more memory than it may.
+    TooLarge,
+    /// A prompt cannot be put together.
+    Impossible(ImpossiblePrompt),
+}
 
 impl Core {
     /// Adds steps to what was played of an episode, and tells what cuts it short, if anything does. What
@@ -37,13 +45,48 @@ impl Core {
         is_cut.then_some(Truncation::MaxBytes)
     }
 
-    /// Adds what was generated for an episode. False if it is too large for that, and nothing was added.
-    pub(crate) fn take_generations(&mut self, key: EpisodeKey, generated: Vec<Generated>) -> bool {
-        if !self.takes(key, generated.iter().map(Generated::bytes).sum()) {
-            return false;
+    /// Adds what was generated for an episode's next step. From here on prompts are kept as what they add
+    /// to the generations before them. All is added, or nothing.
+    pub(crate) fn take_generations(
+        &mut self,
+        key: EpisodeKey,
+        generated: Vec<Generated>,
+    ) -> Result<(), NotTaken> {
+        let Some(episode) = self.episode(key) else { return Ok(()) };
+        let play = &mut episode.play;
+        let (before, step) = (play.generations.len(), u32::try_from(play.steps.len()).ok());
+        for mut it in generated {
+            it.step = it.step.or(step);
+            if let Err(impossible) = shorten_prompt(&play.generations, &mut it) {
+                play.generations.truncate(before);
+                return Err(NotTaken::Impossible(impossible));
+            }
+            play.generations.push(it);
+        }
+        let bytes = play.generations[before..].iter().map(Generated::bytes).sum();
+        if self.takes(key, bytes) {
+            return Ok(());
         }
         if let Some(episode) = self.episode(key) {
-            episode.play.generations.extend(generated);
+            episode.play.generations.truncate(before);
+        }
+        Err(NotTaken::TooLarge)
+    }
+
+    /// Adds to an episode's messages. False if it is too large for that, and nothing was added.
+    pub(crate) fn take_spoken(&mut self, key: EpisodeKey, spoken: Spoken) -> bool {
+        let Spoken { messages, sampling } = spoken;
+        if !self.takes(key, messages.len() as u64) {
+            return false;
+        }
+        let Some(episode) = self.episode(key) else { return true };
+        let play = &mut episode.play;
+        if !messages.is_empty() {
+            play.messages.push(if play.messages.is_empty() { b'[' } else { b',' });
+            play.messages.extend_from_slice(&messages);
+        }
+        if !sampling.is_empty() {
+            play.sampling = sampling;
         }
         true
     }

@@ -7,7 +7,7 @@ use envmill_protocol::{
 
 use crate::{
     Core, Driver, External, ExternalTurn, Outputs, State, Trigger, episode::EpisodeKey,
-    session::Waiting,
+    limits::NotTaken, session::Waiting,
 };
 
 impl Core {
@@ -49,11 +49,15 @@ impl Core {
             return;
         }
         episode.play.policy_us = micros(self.now.since(episode.play.turn_opened_at));
-        if !self.take_generations(key, decision.generations) {
-            return self.finish(key, End::Truncated(Truncation::EpisodeBytes), outputs);
-        }
+        let action = match self.take_generations(key, decision.generations) {
+            Ok(()) if self.take_spoken(key, decision.spoken) => decision.action,
+            Ok(()) | Err(NotTaken::TooLarge) => {
+                return self.finish(key, End::Truncated(Truncation::EpisodeBytes), outputs);
+            }
+            Err(NotTaken::Impossible(why)) => Err(PolicyError::new(why.to_string())),
+        };
         let Some(episode) = self.episodes[key.0 as usize].as_mut() else { return };
-        match decision.action {
+        match action {
             Ok(action) => {
                 episode.play.action = action;
                 self.step_or_hold(decision.slot, outputs);
@@ -98,10 +102,14 @@ impl Core {
             }
             (ExternalTurn::Closed { steps, generations }, State::Stepping) => {
                 self.counts.steps += steps.len() as u64;
-                let limit = if self.take_generations(key, generations) {
-                    self.take_steps(key, steps)
-                } else {
-                    Some(Truncation::EpisodeBytes)
+                let limit = match self.take_generations(key, generations) {
+                    Ok(()) => self.take_steps(key, steps),
+                    Err(NotTaken::TooLarge) => Some(Truncation::EpisodeBytes),
+                    Err(NotTaken::Impossible(why)) => {
+                        let failure = Failure::kept(FailureKind::Policy, why.to_string());
+                        self.release(slot, false, outputs);
+                        return self.fail_attempt(key, failure, Phase::Policy, outputs);
+                    }
                 };
                 if let Some(limit) = limit {
                     self.finish(key, End::Truncated(limit), outputs);

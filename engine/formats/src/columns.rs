@@ -93,6 +93,17 @@ impl<'a> Table<'a> {
             .ok_or(FormatError::Column { column, problem: "of another type" })
     }
 
+    /// A column of this type, if there is one: files of earlier versions lack it.
+    pub(crate) fn later<A: Array + 'static>(
+        self,
+        column: &'static str,
+    ) -> Result<Option<&'a A>, FormatError> {
+        if self.0.column_by_name(column).is_none() {
+            return Ok(None);
+        }
+        self.column(column).map(Some)
+    }
+
     /// A column of structs, as a table.
     pub(crate) fn table(self, column: &'static str) -> Result<Self, FormatError> {
         self.column(column).map(Table)

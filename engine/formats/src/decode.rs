@@ -6,11 +6,13 @@ use arrow_array::{
     Array, BooleanArray, FixedSizeBinaryArray, Float32Array, Float64Array, LargeBinaryArray,
     LargeStringArray, RecordBatch, StringArray, StructArray, UInt8Array, UInt32Array, UInt64Array,
 };
+use arrow_schema::Schema;
 use bytes::Bytes;
 use envmill_protocol::{
     Ended, Generated, GeneratedKind, Observed, PolicyVersion, Reward, Trajectory, VersionSpan,
     record::{
-        Attempt, Blob, ContentHash, End, Provenance, SCHEMA_VERSION, Step, Timing, Tokens, TurnSpan,
+        Attempt, Blob, ContentHash, End, Provenance, SCHEMA_VERSION, Step, Timing, Tokens,
+        TurnSpan, check_prompts,
     },
 };
 
@@ -26,8 +28,7 @@ use crate::{
 ///
 /// It is no batch of records, was written by a newer version, or is damaged.
 pub fn decode(batch: &RecordBatch) -> Result<Vec<Trajectory>, FormatError> {
-    let version = batch.schema_ref().metadata().get(SCHEMA_VERSION_KEY);
-    let found = version.and_then(|text| text.parse().ok()).ok_or(FormatError::NoRecords)?;
+    let found = schema_version(batch.schema_ref()).ok_or(FormatError::NoRecords)?;
     if found > SCHEMA_VERSION {
         return Err(FormatError::NewerSchema { found });
     }
@@ -36,6 +37,11 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<Trajectory>, FormatError> {
         let records = Records::new(Table(&table))?;
         (0..table.len()).map(|row| records.at(row)).collect()
     })
+}
+
+/// The version of the records that have this schema, if it is one of records.
+pub(crate) fn schema_version(schema: &Schema) -> Option<u32> {
+    schema.metadata().get(SCHEMA_VERSION_KEY).and_then(|text| text.parse().ok())
 }
 
 /// The columns of one kind of thing, and how a row becomes it.
@@ -56,6 +62,7 @@ macro_rules! rows {
         }
     };
     (@read $table:ident column $field:ident) => { $table.column(stringify!($field))? };
+    (@read $table:ident later $field:ident) => { $table.later(stringify!($field))? };
     (@read $table:ident lists $field:ident) => { $table.lists(stringify!($field))? };
     (@read $table:ident structs $field:ident) => { ListOf::new($table, stringify!($field))? };
     (@read $table:ident table $field:ident) => { Rows::of($table.table(stringify!($field))?)? };
@@ -154,6 +161,8 @@ impl Records<'_> {
     fn at(&self, row: usize) -> Result<Trajectory, FormatError> {
         let reset = &self.reset;
         let hash = self.content_hash.value(row).try_into();
+        let generations = self.generations.at(row, Generations::at)?;
+        check_prompts(&generations)?;
         Ok(Trajectory {
             trajectory_id: text(self.trajectory_id, row),
             job_id: text(self.job_id, row),
@@ -174,7 +183,7 @@ impl Records<'_> {
             reward_components: self.reward_components.at(row, |n, row| Ok(n.at(row)))?,
             end: self.end.at(row)?,
             tokens: self.tokens.at(row)?,
-            generations: self.generations.at(row, Generations::at)?,
+            generations,
             turns: self.turns.at(row, |turns, row| Ok(turns.at(row)))?,
             messages: raw(self.messages, row),
             sampling: raw(self.sampling, row),
@@ -346,6 +355,12 @@ rows!(Generations {
     policy_versions: ListOf<'a, Versions<'a>> = structs,
     parent: &'a UInt32Array = column,
     kind: &'a StringArray = column,
+    prompt_shared: Option<&'a UInt32Array> = later,
+    step: Option<&'a UInt32Array> = later,
+    finish_reason: Option<&'a StringArray> = later,
+    tool: Option<&'a StringArray> = later,
+    generation_us: Option<&'a UInt64Array> = later,
+    queue_us: Option<&'a UInt64Array> = later,
 });
 
 impl Generations<'_> {
@@ -360,6 +375,12 @@ impl Generations<'_> {
             parent: self.parent.is_valid(row).then(|| self.parent.value(row)),
             kind: GeneratedKind::from_name(kind)
                 .ok_or_else(|| unknown("generations.kind", kind))?,
+            prompt_shared: self.prompt_shared.map_or(0, |it| it.value(row)),
+            step: self.step.filter(|it| it.is_valid(row)).map(|it| it.value(row)),
+            finish_reason: self.finish_reason.map_or_else(String::new, |it| text(it, row)),
+            tool: self.tool.map_or_else(String::new, |it| text(it, row)),
+            generation_us: self.generation_us.map_or(0, |it| it.value(row)),
+            queue_us: self.queue_us.map_or(0, |it| it.value(row)),
         })
     }
 }

@@ -155,7 +155,13 @@ fn tokens(columns: Columns, records: &[Trajectory]) -> Result<Columns, ArrowErro
         .with("loss_mask", u8_lists(all().map(|one| &one.loss_mask[..]))?)
         .with("policy_versions", versions(all().map(|one| &one.policy_versions[..]))?)
         .with_optional("parent", all().map(|one: &Generated| one.parent).collect::<UInt32Array>())
-        .with("kind", texts(all().map(|one| one.kind.name())));
+        .with("kind", texts(all().map(|one| one.kind.name())))
+        .with("prompt_shared", u32s(all().map(|one| one.prompt_shared)))
+        .with_optional("step", all().map(|one| one.step).collect::<UInt32Array>())
+        .with("finish_reason", texts(all().map(|one| one.finish_reason.as_str())))
+        .with("tool", texts(all().map(|one| one.tool.as_str())))
+        .with("generation_us", u64s(all().map(|one| one.generation_us)))
+        .with("queue_us", u64s(all().map(|one| one.queue_us)));
     let all = || records.iter().flat_map(|record| &record.turns);
     let turn = Columns::default()
         .with("role", texts(all().map(|turn| turn.role.as_str())))

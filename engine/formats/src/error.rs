@@ -3,7 +3,7 @@
 use std::io;
 
 use arrow_schema::ArrowError;
-use envmill_protocol::record::SCHEMA_VERSION;
+use envmill_protocol::record::{ImpossiblePrompt, SCHEMA_VERSION};
 use parquet::errors::ParquetError;
 
 /// A file of columns cannot be read or written. What was read before stays good.
@@ -46,6 +46,9 @@ pub enum FormatError {
         /// What it says.
         value: String,
     },
+    /// A generation shares ids of its prompt with another one that does not have them.
+    #[error(transparent)]
+    Prompt(#[from] ImpossiblePrompt),
 }
 
 impl FormatError {

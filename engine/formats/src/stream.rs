@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use envmill_protocol::Trajectory;
 
-use crate::{FormatError, decode, encode, error::guarded, schema};
+use crate::{FormatError, decode, decode::schema_version, encode, error::guarded, schema};
 
 /// Makes the bytes of an Arrow IPC stream, for someone else to write: the schema before the first
 /// batch, each batch whole, and the end.
@@ -72,6 +72,12 @@ impl<R: Read> StreamReader<R> {
             }
             Err(error) => Self { reader: None, refused: Some(error), whole_bytes: 0 },
         }
+    }
+
+    /// The version of the stream's records; `None` if it has not said.
+    #[must_use]
+    pub fn schema_version(&self) -> Option<u32> {
+        schema_version(&self.reader.as_ref()?.schema())
     }
 
     /// How many bytes the schema and the batches read so far take: where a file is to be cut and

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use envmill_protocol::{
     Generated, GeneratedKind, PolicyVersion, Trajectory, VersionSpan,
-    record::{Conversation, End, content_hash},
+    record::{Conversation, End, content_hash, shorten_prompts},
 };
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::bare::bare;
 
@@ -32,9 +33,51 @@ struct Entry {
     completion_token_ids: Vec<u32>,
     per_token_logps: Vec<f32>,
     loss_mask: Vec<u8>,
+    /// What the model was asked, and what it answered, as OpenAI's API has them.
+    #[serde(default)]
+    request: Value,
+    #[serde(default)]
+    response: Value,
     #[serde(default)]
     metadata: Metadata,
 }
+
+impl Entry {
+    fn kind(&self) -> GeneratedKind {
+        self.metadata.kind.as_str().and_then(GeneratedKind::from_name).unwrap_or_default()
+    }
+
+    /// The conversation up to its answer, as messages; empty if it is not told.
+    fn messages(&self) -> Bytes {
+        let Some(asked) = self.request["messages"].as_array() else { return Bytes::new() };
+        let mut messages = asked.clone();
+        let said = &self.response["choices"][0]["message"];
+        messages.extend(said.is_object().then(|| said.clone()));
+        Value::from(messages).to_string().into()
+    }
+
+    /// What of the request says how to sample; empty if nothing does.
+    fn sampling(&self) -> Bytes {
+        let told = |name: &str| Some((name.to_owned(), self.request.get(name)?.clone()));
+        let told: Map<String, Value> = SAMPLING.iter().filter_map(|it| told(it)).collect();
+        if told.is_empty() { Bytes::new() } else { Value::from(told).to_string().into() }
+    }
+}
+
+/// What of a request says how to sample.
+const SAMPLING: [&str; 11] = [
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "min_tokens",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "stop_token_ids",
+    "ignore_eos",
+    "seed",
+];
 
 /// What Envmill adds.
 #[derive(Default, Deserialize)]
@@ -53,8 +96,21 @@ struct Metadata {
     kind: Value,
     #[serde(default)]
     parent: Value,
+    /// The same in what `envmill capture` writes.
+    #[serde(default)]
+    parent_node_id: Value,
     #[serde(default)]
     policy_versions: Value,
+    #[serde(default)]
+    step: Value,
+    #[serde(default)]
+    finish_reason: Value,
+    #[serde(default)]
+    tool: Value,
+    #[serde(default)]
+    generation_us: Value,
+    #[serde(default)]
+    queue_us: Value,
 }
 
 /// A trace that is no record.
@@ -100,9 +156,9 @@ pub fn is_training_trace(line: &[u8]) -> bool {
     })
 }
 
-/// A line as a record: its generations, and the conversation that they come to. A trace tells of no steps,
-/// rewards and times, and not how its episode ended: it counts as completed, and has no score but the one
-/// that `envmill capture` was told.
+/// A line as a record: its generations, and the conversation that they come to, its messages, too, where the
+/// agent's last call is told with its request. A trace tells of no steps and rewards, and not how its episode
+/// ended: it counts as completed, and has no score but the one that `envmill capture` was told.
 ///
 /// # Errors
 ///
@@ -128,12 +184,17 @@ pub fn read_training_trace(line: &[u8]) -> Result<Trajectory, TraceError> {
     let (task_id, environment) = (task_id.clone(), environment.clone());
     let nodes: HashMap<String, usize> =
         turns.iter().enumerate().map(|(index, turn)| (turn.node_id.clone(), index)).collect();
-    let generations = turns
+    let last = turns.iter().rev().find(|it| it.kind() == GeneratedKind::Agent);
+    let messages = last.map_or_else(Bytes::new, Entry::messages);
+    let sampling = last.map_or_else(Bytes::new, Entry::sampling);
+    let mut generations = turns
         .into_iter()
         .enumerate()
         .map(|(index, turn)| generated(turn, index, &nodes))
         .collect::<Result<Vec<_>, _>>()?;
-    let Conversation { tokens, turns, branch, parent_branch } = Conversation::of(&generations);
+    // Whole prompts share nothing that could be missing; one that is too long stays as it is.
+    let _ = shorten_prompts(&mut generations);
+    let Conversation { tokens, turns, branch, parent_branch } = Conversation::of(&generations, &[]);
     let mut record = Trajectory {
         group_id,
         sample_index,
@@ -145,6 +206,8 @@ pub fn read_training_trace(line: &[u8]) -> Result<Trajectory, TraceError> {
         tokens,
         generations,
         turns,
+        messages,
+        sampling,
         ..bare(trajectory_id, End::Completed { mapped: false })
     };
     record.content_hash = content_hash(&record);
@@ -156,6 +219,7 @@ fn generated(
     index: usize,
     nodes: &HashMap<String, usize>,
 ) -> Result<Generated, TraceError> {
+    let kind = turn.kind();
     let Entry { node_id, prompt_token_ids, completion_token_ids, per_token_logps, .. } = turn;
     let (prompt, sampled) = (prompt_token_ids.len(), completion_token_ids.len());
     for (name, length, wanted) in [
@@ -167,17 +231,25 @@ fn generated(
             return Err(TraceError::Turn { node: node_id, what });
         }
     }
-    let Metadata { kind, parent, policy_versions, .. } = turn.metadata;
-    let kind = kind.as_str().and_then(GeneratedKind::from_name).unwrap_or_default();
+    let Metadata { parent, parent_node_id, policy_versions, .. } = &turn.metadata;
+    let parent = if parent.is_null() { parent_node_id } else { parent };
+    let word = |it: &Value| it.as_str().unwrap_or_default().to_owned();
+    let number = |it: &Value| it.as_u64().unwrap_or_default();
     let parent = parent.as_str().and_then(|name| nodes.get(name)).filter(|it| **it < index);
     Ok(Generated {
         prompt_token_ids,
         token_ids: completion_token_ids,
         logprobs: per_token_logps,
         loss_mask: turn.loss_mask[prompt..].to_vec(),
-        policy_versions: versions(&policy_versions, sampled),
+        policy_versions: versions(policy_versions, sampled),
         parent: parent.and_then(|it| u32::try_from(*it).ok()),
         kind,
+        prompt_shared: 0,
+        step: turn.metadata.step.as_u64().and_then(|it| u32::try_from(it).ok()),
+        finish_reason: word(&turn.metadata.finish_reason),
+        tool: word(&turn.metadata.tool),
+        generation_us: number(&turn.metadata.generation_us),
+        queue_us: number(&turn.metadata.queue_us),
     })
 }
 
@@ -234,6 +306,27 @@ mod tests {
         assert!(is_training_trace(line.as_bytes()));
         let record = read_training_trace(line.as_bytes()).unwrap();
         assert_eq!((record.reward, record.generations.len()), (Some(0.5), 2));
+        assert!(record.messages.is_empty() && record.sampling.is_empty());
+        // The prompt of the second continues the first, and is kept as what it adds.
+        let second = &record.generations[1];
+        assert_eq!((second.prompt_shared, &second.prompt_token_ids[..]), (4, &[5][..]));
+        let asked = r#""request":{"messages":[{"role":"user","content":"é"}],"top_p":0.5,"n":1},
+            "response":{"choices":[{"message":{"role":"assistant","content":"ah"}}]},
+            "metadata":{"parent_node_id":"a/0","finish_reason":"length","tool":"look","generation_us":9,"queue_us":3,"#;
+        let told = line.replace(
+            r#""request":{},"response":{},
+         "metadata":{"parent":"a/0","#,
+            asked,
+        );
+        let record = read_training_trace(told.as_bytes()).unwrap();
+        assert_eq!(
+            record.messages,
+            r#"[{"content":"é","role":"user"},{"content":"ah","role":"assistant"}]"#
+        );
+        assert_eq!(record.sampling, r#"{"top_p":0.5}"#);
+        let (it, turn) = (&record.generations[1], &record.turns[3]);
+        assert_eq!((it.parent, &*it.finish_reason, &*it.tool), (Some(0), "length", "look"));
+        assert_eq!((turn.generation_us, turn.queue_us, &*turn.tool), (9, 3, "look"));
     }
 
     #[test]

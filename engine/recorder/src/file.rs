@@ -14,7 +14,7 @@ use crate::{
 const MAGIC: [u8; 8] = *b"ENVMREC\n";
 
 /// The version of the form. A replay must know everything that it reads, so it takes its own only.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// The largest frame, in bytes. An input beyond it stops the recording.
 pub const FRAME_BYTES_MAX: usize = 256 << 20;

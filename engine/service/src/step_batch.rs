@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use envmill_protocol::Decision;
+use envmill_protocol::{Decision, Spoken};
 use envmill_wire::{
     self as wire, step_batch_request::Request as Said, step_batch_response::Response,
 };
@@ -159,6 +159,7 @@ fn take(job: &Job, actions: wire::Actions) -> Result<(), Refusal> {
         generation,
         action,
         generations: vec![generated],
+        spoken: Spoken::default(),
     });
     Ok(())
 }

@@ -140,7 +140,8 @@ impl OutputDirectory {
     }
 
     /// Goes through the whole records of an earlier run. What follows them, a torn last line or
-    /// batch, is cut once [`sink`](Self::sink) goes on behind them; until then nothing is changed.
+    /// batch, is cut once [`sink`](Self::sink) goes on behind them; until then nothing is changed, but that
+    /// columns of an earlier version become those of this one.
     ///
     /// # Errors
     ///
@@ -153,7 +154,9 @@ impl OutputDirectory {
         let length = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
         if self.format == Format::Parquet && length(&running) == 0 && self.records().exists() {
             // The run had come to its end. Its records go back to where they can go on.
-            self.reopen_parquet()?;
+            self.write_anew(&self.records())?;
+        } else if Records::open(&running)?.has_older_columns() {
+            self.write_anew(&running)?;
         }
         let mut records = Records::open(&running)?;
         for record in records.by_ref() {
@@ -170,14 +173,19 @@ impl OutputDirectory {
         Ok(())
     }
 
-    fn reopen_parquet(&self) -> Result<(), DirectoryError> {
+    /// Writes the whole records of a file to where they can go on.
+    fn write_anew(&self, from: &Path) -> Result<(), DirectoryError> {
         let partial = self.partial(self.format.running_file());
         let fail = |source| DirectoryError::Unwritable { path: partial.clone(), source };
         let file = File::create(&partial).map_err(fail)?;
         let encoder = ArrowStream::new(false).map_err(fail)?;
         let mut sink = FileSink::start(file, 0, &partial, encoder).map_err(fail)?;
-        for record in Records::open(&self.records())? {
-            super::Sink::submit(&mut sink, &mut vec![record?]);
+        for record in Records::open(from)? {
+            match record {
+                Ok(record) => super::Sink::submit(&mut sink, &mut vec![record]),
+                Err(error) if error.why.is_damage() && from == self.running() => break,
+                Err(error) => return Err(error.into()),
+            }
         }
         super::Sink::finish(&mut sink).map_err(|error| fail(io::Error::other(error)))?;
         fs::rename(&partial, self.running()).map_err(fail)
@@ -387,5 +395,30 @@ mod tests {
         assert_eq!(directory.job().as_deref(), Some("{}"));
         directory.abandon();
         assert!(path.join("job.json").exists());
+    }
+
+    /// Columns of this version do not fit behind those of an earlier one.
+    #[test]
+    fn columns_of_an_earlier_version_go_on_as_those_of_this_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("run");
+        let resume = || OutputDirectory::claim(&path, Format::Arrow, Claim::Resume).unwrap();
+        resume().write_job("{}").unwrap();
+        let mut directory = resume();
+        let mut torn =
+            include_bytes!("../../formats/tests/data/records-1.arrows").as_slice().to_vec();
+        // As a run leaves it that was killed.
+        torn.truncate(torn.len() - 4);
+        fs::write(directory.running(), torn).unwrap();
+        let mut found = Vec::new();
+        directory.recover(|record| found.push(record.clone())).unwrap();
+        assert_eq!(found.len(), 1);
+        let mut sink = directory.sink().unwrap();
+        super::super::Sink::submit(&mut sink, &mut found.clone());
+        super::super::Sink::finish(&mut sink).unwrap();
+        let read: Vec<_> =
+            Records::open(&directory.records()).unwrap().map(|record| record.unwrap()).collect();
+        assert_eq!(read, [found.clone(), found].concat());
+        assert!(!Records::open(&directory.records()).unwrap().has_older_columns());
     }
 }

@@ -119,5 +119,6 @@ pub(crate) fn weight(record: &Trajectory) -> usize {
         .map(|generated| 8 * (generated.prompt_token_ids.len() + generated.token_ids.len()))
         .sum();
     let blobs: usize = record.blobs.iter().map(|blob| blob.data.len()).sum();
-    RECORD + steps + reset + generations + blobs + 16 * record.tokens.token_ids.len()
+    let tokens = 16 * record.tokens.token_ids.len();
+    RECORD + steps + reset + generations + blobs + tokens + record.messages.len()
 }

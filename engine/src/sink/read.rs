@@ -10,7 +10,7 @@ use std::{
 use envmill_formats::{FormatError, ParquetReader, StreamReader};
 use envmill_protocol::{
     Trajectory,
-    record::{ReadError, read_json_line},
+    record::{ReadError, SCHEMA_VERSION, read_json_line},
 };
 
 /// The first bytes of a Parquet file.
@@ -114,6 +114,16 @@ impl Records {
     #[must_use]
     pub const fn whole_bytes(&self) -> u64 {
         self.whole_bytes
+    }
+
+    /// Whether its records are in columns of an earlier version, behind which none of this version fit.
+    pub(super) fn has_older_columns(&self) -> bool {
+        match &self.source {
+            Some(Source::Stream(stream)) => {
+                stream.schema_version().is_some_and(|version| version < SCHEMA_VERSION)
+            }
+            _ => false,
+        }
     }
 
     fn read(&mut self) -> Result<Option<Vec<Trajectory>>, Why> {

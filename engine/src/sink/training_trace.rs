@@ -1,6 +1,6 @@
 //! Records as OpenEnv's `TrainingTrace`, version 1.
 
-use envmill_protocol::{Generated, GeneratedKind, Trajectory};
+use envmill_protocol::{Generated, GeneratedKind, Trajectory, record::whole_prompt};
 use serde_json::{Value, json};
 
 /// A record from which no trace can be made: a trace makes up neither tokens nor log-probabilities.
@@ -35,13 +35,13 @@ pub fn training_trace(record: &Trajectory) -> Result<Value, NoTrace> {
 }
 
 fn turn(record: &Trajectory, index: usize, it: &Generated) -> Result<Value, NoTrace> {
-    if it.token_ids.is_empty() || it.prompt_token_ids.is_empty() {
+    if it.token_ids.is_empty() || it.prompt_len() == 0 {
         return Err(NoTrace::NoTokens);
     }
     if it.logprobs.len() != it.token_ids.len() {
         return Err(NoTrace::NoLogprobs);
     }
-    let mut mask = vec![0; it.prompt_token_ids.len()];
+    let mut mask = vec![0; it.prompt_len()];
     mask.extend_from_slice(&it.loss_mask);
     let versions: Vec<_> = it
         .policy_versions
@@ -54,9 +54,22 @@ fn turn(record: &Trajectory, index: usize, it: &Generated) -> Result<Value, NoTr
     if let Some(parent) = it.parent {
         metadata["parent"] = node(record, parent as usize).into();
     }
+    if let Some(step) = it.step {
+        metadata["step"] = step.into();
+    }
+    for (key, word) in [("finish_reason", &it.finish_reason), ("tool", &it.tool)] {
+        if !word.is_empty() {
+            metadata[key] = word.as_str().into();
+        }
+    }
+    for (key, us) in [("generation_us", it.generation_us), ("queue_us", it.queue_us)] {
+        if us > 0 {
+            metadata[key] = us.into();
+        }
+    }
     Ok(json!({
         "node_id": node(record, index),
-        "prompt_token_ids": it.prompt_token_ids,
+        "prompt_token_ids": whole_prompt(&record.generations, index),
         "completion_token_ids": it.token_ids,
         "per_token_logps": finite(&it.logprobs),
         "loss_mask": mask,

@@ -7,8 +7,9 @@ use crate::{
     record::{ContentHash, End},
 };
 
-/// The version of the record's schema. Readers accept every smaller one and ignore unknown fields.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The version of the record's schema. Readers accept every smaller one and ignore unknown fields. Up to
+/// version 1 every prompt was whole.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The record of one episode, from request to end. Exactly one exists for every requested episode.
 ///

@@ -10,6 +10,7 @@ mod codec_properties;
 mod frames;
 mod groups;
 mod json_texts;
+mod prompts;
 mod recording;
 mod records;
 mod trajectories;

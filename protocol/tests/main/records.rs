@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use envmill_protocol::{
-    Trajectory,
-    record::{ReadError, SCHEMA_VERSION, read_json_line, write_json_line},
+    Generated, Trajectory,
+    record::{ReadError, SCHEMA_VERSION, read_json_line, whole_prompt, write_json_line},
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -103,6 +103,53 @@ fn numbers_that_json_lacks_are_words() {
     assert!(read.reward.unwrap().is_nan());
     assert_eq!(read.metrics, trajectory.metrics);
     assert!(read.tokens.logprobs[0] < f32::MIN && read.tokens.logprobs[1].is_nan());
+}
+
+/// What version 1 has written: every prompt is whole, and generations say less.
+#[test]
+fn a_record_of_version_1_is_read() {
+    let old = read_json_line(include_bytes!("../records/version-1.jsonl")).unwrap();
+    assert_eq!(whole(old), as_version_1(example()));
+}
+
+fn whole(mut record: Trajectory) -> Trajectory {
+    let all = record.generations.clone();
+    for (index, it) in record.generations.iter_mut().enumerate() {
+        it.prompt_token_ids = whole_prompt(&all, index);
+        it.prompt_shared = 0;
+    }
+    record
+}
+
+/// The example as it was written then.
+fn as_version_1(record: Trajectory) -> Trajectory {
+    let mut record = whole(record);
+    for it in &mut record.generations {
+        *it = Generated {
+            prompt_token_ids: it.prompt_token_ids.clone(),
+            token_ids: it.token_ids.clone(),
+            logprobs: it.logprobs.clone(),
+            loss_mask: it.loss_mask.clone(),
+            policy_versions: it.policy_versions.clone(),
+            parent: it.parent,
+            ..Generated::default()
+        };
+    }
+    record.turns[2].role = "tool".into();
+    record
+}
+
+#[test]
+fn prompts_that_cannot_be_put_together_are_refused() {
+    for (field, value, told) in [
+        ("prompt_shared", 7, "with generation 0, which has 6"),
+        ("parent", 1, "no earlier one"),
+        ("prompt_shared", u64::from(u32::MAX), "at most 4294967295"),
+    ] {
+        let refused = changed(|line| line["generations"][1][field] = value.into());
+        let Err(ReadError::Prompt(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.to_string().contains(told), "{why}");
+    }
 }
 
 /// The example line with one thing changed.

@@ -8,7 +8,7 @@ use envmill_protocol::{
     SessionFate, Trajectory, VersionSpan,
     record::{
         Attempt, Blob, Cancellation, ContentHash, End, Provenance, Step, Timing, Tokens,
-        Truncation, TurnSpan, content_hash,
+        Truncation, TurnSpan, check_prompts, content_hash,
     },
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -41,7 +41,7 @@ pub(crate) fn example() -> Trajectory {
             policy_us: 75310,
         },
     ];
-    let generated = |prompt: &[u32], sampled: &[u32], logprobs: &[f32], parent| Generated {
+    let generated = |prompt: &[u32], sampled: &[u32], logprobs: &[f32]| Generated {
         prompt_token_ids: prompt.into(),
         token_ids: sampled.into(),
         logprobs: logprobs.into(),
@@ -50,8 +50,8 @@ pub(crate) fn example() -> Trajectory {
             version: PolicyVersion(12),
             tokens: u32::try_from(sampled.len()).unwrap(),
         }],
-        parent,
-        kind: GeneratedKind::Agent,
+        finish_reason: "stop".into(),
+        ..Generated::default()
     };
     let turn = |role: &str, start, end| TurnSpan {
         role: role.into(),
@@ -112,13 +112,24 @@ pub(crate) fn example() -> Trajectory {
             policy_versions: vec![VersionSpan { version: PolicyVersion(12), tokens: 10 }],
         },
         generations: vec![
-            generated(&[1, 887, 13], &[40, 41, 2], &[-0.11, -1.5, -0.01], None),
-            generated(&[1, 887, 13, 40, 41, 2, 902], &[40, 77, 2], &[-0.2, -0.7, -0.03], Some(0)),
+            Generated {
+                step: Some(0),
+                generation_us: 79_100,
+                ..generated(&[1, 887, 13], &[40, 41, 2], &[-0.11, -1.5, -0.01])
+            },
+            Generated {
+                prompt_shared: 6,
+                parent: Some(0),
+                step: Some(1),
+                generation_us: 74_400,
+                queue_us: 800,
+                ..generated(&[902], &[40, 77, 2], &[-0.2, -0.7, -0.03])
+            },
         ],
         turns: vec![
             turn("user", 0, 3),
             TurnSpan { generation_us: 79_100, ..turn("assistant", 3, 6) },
-            TurnSpan { environment_us: 5120, ..turn("tool", 6, 7) },
+            TurnSpan { environment_us: 5120, ..turn("user", 6, 7) },
             TurnSpan { generation_us: 74_400, queue_us: 800, ..turn("assistant", 7, 10) },
         ],
         messages: r#"[{"role":"user","content":"a corridor"}]"#.into(),
@@ -159,6 +170,7 @@ pub(crate) fn any_trajectory() -> impl Strategy<Value = Trajectory> {
         let (reward, reward_components, end) = scored;
         let (tokens, generations, turns, messages, sampling) = texts;
         let (blobs, metrics, timing, hash, provenance) = rest;
+        let generations = possible(generations);
         Trajectory {
             trajectory_id,
             job_id,
@@ -292,6 +304,22 @@ fn tokens() -> impl Strategy<Value = Tokens> {
     )
 }
 
+/// Any generations, whether they can be or not.
+#[allow(dead_code, reason = "other crates' tests share this file")]
+pub(crate) fn any_generations() -> impl Strategy<Value = Vec<Generated>> {
+    vec(generated(), 0..6)
+}
+
+/// Generations that share no more of their prompts than there is.
+fn possible(mut generations: Vec<Generated>) -> Vec<Generated> {
+    for index in 0..generations.len() {
+        while check_prompts(&generations[..=index]).is_err() {
+            generations[index].prompt_shared /= 2;
+        }
+    }
+    generations
+}
+
 fn generated() -> impl Strategy<Value = Generated> {
     let kind = prop_oneof![
         Just(GeneratedKind::Agent),
@@ -299,19 +327,29 @@ fn generated() -> impl Strategy<Value = Generated> {
         Just(GeneratedKind::Discarded),
     ];
     let ids = || vec(any::<u32>(), 0..6);
-    (ids(), ids(), logprobs(), vec(0..2u8, 0..6), versions(), any::<Option<u32>>(), kind).prop_map(
-        |(prompt_token_ids, token_ids, logprobs, loss_mask, policy_versions, parent, kind)| {
-            Generated {
-                prompt_token_ids,
-                token_ids,
-                logprobs,
-                loss_mask,
-                policy_versions,
-                parent,
-                kind,
-            }
-        },
-    )
+    let prompt = (ids(), 0..9u32, prop_oneof![any::<Option<u32>>(), option::of(0..3u32)]);
+    let lists = (ids(), logprobs(), vec(0..2u8, 0..6), versions());
+    let rest = any::<(Option<u32>, String, String, u64, u64)>();
+    (prompt, lists, kind, rest).prop_map(|(prompt, lists, kind, rest)| {
+        let (prompt_token_ids, prompt_shared, parent) = prompt;
+        let (token_ids, logprobs, loss_mask, policy_versions) = lists;
+        let (step, finish_reason, tool, generation_us, queue_us) = rest;
+        Generated {
+            prompt_token_ids,
+            prompt_shared,
+            token_ids,
+            logprobs,
+            loss_mask,
+            policy_versions,
+            parent,
+            kind,
+            step,
+            finish_reason,
+            tool,
+            generation_us,
+            queue_us,
+        }
+    })
 }
 
 fn turn() -> impl Strategy<Value = TurnSpan> {

@@ -200,6 +200,13 @@ fn read_generated(
         policy_versions,
         parent,
         kind,
+        prompt_shared,
+        // Which step it is for is the engine's to know.
+        step: _,
+        finish_reason,
+        tool,
+        generation_us,
+        queue_us,
     } = generated;
     let tokens = token_ids.len();
     if loss_mask.is_empty() {
@@ -238,6 +245,12 @@ fn read_generated(
         policy_versions: spans,
         parent,
         kind,
+        prompt_shared,
+        step: None,
+        finish_reason,
+        tool,
+        generation_us,
+        queue_us,
     })
 }
 
@@ -304,6 +317,12 @@ fn generated(generated: ours::Generated) -> wire::Generated {
         policy_versions,
         parent,
         kind,
+        prompt_shared,
+        step,
+        finish_reason,
+        tool,
+        generation_us,
+        queue_us,
     } = generated;
     wire::Generated {
         prompt_token_ids,
@@ -313,6 +332,12 @@ fn generated(generated: ours::Generated) -> wire::Generated {
         policy_versions: spans(policy_versions),
         parent,
         kind: kind.name().into(),
+        prompt_shared,
+        step,
+        finish_reason,
+        tool,
+        generation_us,
+        queue_us,
     }
 }
 

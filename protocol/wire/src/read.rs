@@ -43,6 +43,8 @@ pub fn read_trajectory(message: wire::Trajectory) -> Result<ours::Trajectory, St
         timing,
         content_hash,
     } = message;
+    let generations = generations.into_iter().map(generated).collect::<Result<Vec<_>, _>>()?;
+    record::check_prompts(&generations).map_err(|error| error.to_string())?;
     let wire::Provenance { server, session_id, episode_in_session, environment_fingerprint } =
         provenance.unwrap_or_default();
     Ok(ours::Trajectory {
@@ -70,7 +72,7 @@ pub fn read_trajectory(message: wire::Trajectory) -> Result<ours::Trajectory, St
         reward_components: named(reward_components),
         end: end(how.unwrap_or_default())?,
         tokens: self::tokens(tokens.unwrap_or_default())?,
-        generations: generations.into_iter().map(generated).collect::<Result<_, _>>()?,
+        generations,
         turns: turns.into_iter().map(turn_span).collect(),
         messages,
         sampling,
@@ -140,6 +142,12 @@ fn generated(message: wire::Generated) -> Result<ours::Generated, String> {
         policy_versions,
         parent,
         kind,
+        prompt_shared,
+        step,
+        finish_reason,
+        tool,
+        generation_us,
+        queue_us,
     } = message;
     let word = if kind.is_empty() { "agent" } else { &kind };
     let kind = ours::GeneratedKind::from_name(word)
@@ -152,6 +160,12 @@ fn generated(message: wire::Generated) -> Result<ours::Generated, String> {
         policy_versions: spans(&policy_versions)?,
         parent,
         kind,
+        prompt_shared,
+        step,
+        finish_reason,
+        tool,
+        generation_us,
+        queue_us,
     })
 }
 
@@ -259,6 +273,10 @@ mod tests {
         let mut dreamt = message();
         dreamt.generations[0].kind = "dream".into();
         assert!(read_trajectory(dreamt).unwrap_err().contains("`dream`"));
+        let mut shared = message();
+        shared.generations[1].prompt_shared = 7;
+        let told = read_trajectory(shared).unwrap_err();
+        assert!(told.contains("generation 0, which has 6"), "{told}");
         for hash in ["", "zz", "+080082d8fab3ad930989c52a751b99c"] {
             let damaged = wire::Trajectory { content_hash: hash.into(), ..message() };
             assert!(read_trajectory(damaged).is_err(), "{hash}");

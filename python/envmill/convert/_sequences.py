@@ -135,7 +135,7 @@ def check_tokens(record: Record, index: int) -> None:
     :raises TokensUnknown: if it is not known what was sampled in a generation, or for which prompt.
     """
     generation = record.generations[index]
-    if not len(generation.token_ids) or not len(generation.prompt_token_ids):
+    if not len(generation.token_ids) or not generation.prompt_len:
         raise TokensUnknown(
             f"{_named(record)} does not say what was sampled in its generation {index}, or for which "
             "prompt: answer turns with `prompt_token_ids`, `token_ids` and `logprobs`"
@@ -177,6 +177,8 @@ class _Growing:
         if generation.parent is not None and generation.parent != self._last:
             return False
         held = self.token_ids
+        if generation.prompt_len < len(held):
+            return False
         return numpy.array_equal(generation.prompt_token_ids[: len(held)], held)
 
     def add(self, index: int, generation: Generation) -> None:

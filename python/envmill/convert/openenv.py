@@ -80,6 +80,11 @@ def _entry(record: Record, index: int, generation: Generation) -> dict[str, Any]
     more: dict[str, Any] = {"generation": index, "policy_versions": versions}
     if generation.parent is not None:
         more["parent"] = _node_id(record, generation.parent)
+    if generation.step is not None:
+        more["step"] = generation.step
+    for name in ("finish_reason", "tool", "generation_us", "queue_us"):
+        if told := getattr(generation, name):
+            more[name] = told
     return {
         "prompt_token_ids": prompt,
         "completion_token_ids": sampled,

@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--apart", action="store_true")
     parser.add_argument("--plant", choices=["mask", "turn", "version"])
     arguments = parser.parse_args()
-    records = [json.loads(line) for line in open(arguments.records)]
+    records = [whole(json.loads(line)) for line in open(arguments.records)]
     seen = collections.Counter(tuple(json.loads(line)["prompt_token_ids"]) for line in open(arguments.log))
     weights = dict(it.split("=", 1) for it in arguments.weights)
     if arguments.plant:
@@ -55,6 +55,18 @@ def main():
     generations = sum(len(it["generations"]) for it in records)
     print(f"{len(records)} episodes, {generations} generations, {len(wrong)} wrong")
     sys.exit(bool(wrong))
+
+
+def whole(record):
+    """The record with whole prompts: one that continues another has only what it adds."""
+    generations = record["generations"]
+    for index, it in enumerate(generations):
+        shared = it.pop("prompt_shared", 0)
+        base = generations[index - 1 if it["parent"] is None else it["parent"]]
+        if shared:
+            before = (base["prompt_token_ids"] + base["token_ids"])[:shared]
+            it["prompt_token_ids"] = before + it["prompt_token_ids"]
+    return record
 
 
 def plant(records, what):

@@ -13,7 +13,7 @@ use envmill_core::{
 };
 use envmill_protocol::{
     Command, Decision, Event, Failure, FailureKind, Generation, Outcome, PolicyError, Request,
-    ServerId, Slot, Trajectory, Turn,
+    ServerId, Slot, Spoken, Trajectory, Turn,
     record::{GroupRecord, write_group_line, write_json_line},
 };
 
@@ -488,7 +488,13 @@ impl World {
         if self.random.chance(self.plan.ponder) {
             pause *= 1_000;
         }
-        let decision = Decision { slot, generation, action, generations: Vec::new() };
+        let decision = Decision {
+            slot,
+            generation,
+            action,
+            generations: Vec::new(),
+            spoken: Spoken::default(),
+        };
         if self.random.chance(self.plan.lies) {
             let slot = Slot(self.random.below(self.ledger.slots() + 2) as u32);
             let generation = if self.random.chance(500) {

@@ -2,7 +2,10 @@
 
 use envmill_capture::{Begun, CaptureOptions, End};
 use envmill_chat::Rewrites;
-use envmill_protocol::{GeneratedKind, record::Conversation};
+use envmill_protocol::{
+    GeneratedKind,
+    record::{Conversation, whole_prompt},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -38,11 +41,14 @@ fn a_conversation_is_one_sequence_of_ids() {
     assert_eq!(parents, [None, Some(0), Some(1), Some(2)]);
     // What the engine has seen and sampled is what is recorded, in one sequence.
     let seen = rig.mock.seen.lock().unwrap();
-    for (generated, (prompt, sampled)) in captured.generations.iter().zip(seen.iter()) {
-        assert_eq!((&generated.prompt_token_ids, &generated.token_ids), (prompt, sampled));
+    for (index, (prompt, sampled)) in seen.iter().enumerate() {
+        let generated = &captured.generations[index];
+        assert_eq!(&whole_prompt(&captured.generations, index), prompt);
+        assert_eq!(&generated.token_ids, sampled);
+        assert_eq!((&*generated.finish_reason, generated.step), ("stop", None));
         assert_eq!(generated.policy_versions[0].version.0, 3);
     }
-    let whole = Conversation::of(&captured.generations);
+    let whole = Conversation::of(&captured.generations, &[]);
     assert_eq!((whole.branch, whole.turns.len()), (0, 8));
     let (prompt, sampled) = seen.last().unwrap();
     assert_eq!(whole.tokens.token_ids, [prompt.clone(), sampled.clone()].concat());
@@ -81,9 +87,10 @@ fn calls_of_tools_and_their_answers_continue() {
     let captured = rig.capture.close(&key).unwrap();
     assert_eq!(captured.calls[1].begun, Begun::Continued);
     let [first, second] = [0, 1].map(|it| captured.generations[it].clone());
-    let before = [first.prompt_token_ids, first.token_ids].concat();
-    assert!(second.prompt_token_ids.starts_with(&before));
-    let rest = rig.mock.model.decode(&second.prompt_token_ids[before.len()..], false).unwrap();
+    assert_eq!((&*first.tool, &*second.tool), ("look_up,look_up", ""));
+    // All of the first is at the beginning of the second, which keeps the rest.
+    assert_eq!(second.prompt_shared as usize, first.length());
+    let rest = rig.mock.model.decode(&second.prompt_token_ids, false).unwrap();
     let response = "\n<tool_response>\nfound\n</tool_response>";
     let wanted =
         format!("\n<|im_start|>user{response}{response}<|im_end|>\n<|im_start|>assistant\n");
@@ -108,7 +115,7 @@ fn a_template_that_wants_to_see_calls_is_shown_them() {
     client.said_with(&[user("call tightly"), said.clone(), found], more);
     let captured = rig.capture.close(&key).unwrap();
     assert_eq!(captured.calls[1].begun, Begun::Continued);
-    let text = rig.mock.model.decode(&captured.generations[1].prompt_token_ids, false).unwrap();
+    let text = rig.mock.model.decode(&whole_prompt(&captured.generations, 1), false).unwrap();
     // Once in the instructions, once as it was said.
     assert_eq!(text.matches("</tool_call>").count(), 2, "{text}");
 }
@@ -182,7 +189,7 @@ fn reasoning_is_answered_apart_and_stays_in_sight_or_goes() {
         let captured = rig.capture.close(&key).unwrap();
         assert_eq!(captured.calls[1].parent, Some(0));
         assert_eq!((captured.calls[2].parent, captured.calls[2].begun), (None, Begun::Anew));
-        let prompt = &captured.generations[1].prompt_token_ids;
+        let prompt = &whole_prompt(&captured.generations, 1);
         let text = rig.mock.model.decode(prompt, false).unwrap();
         match rewrites {
             Rewrites::Keep => {

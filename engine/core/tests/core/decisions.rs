@@ -8,8 +8,8 @@ use envmill_core::{
     ServerOptions, SessionReuse, Time,
 };
 use envmill_protocol::{
-    Command, Decision, Ended, Event, Failure, FailureKind, Generated, Generation, JobId, Observed,
-    Outcome, PolicyVersion, Request, ServerId, Slot,
+    Command, Decision, Ended, Event, Failure, FailureKind, Generated, GeneratedKind, Generation,
+    JobId, Observed, Outcome, PolicyVersion, Request, ServerId, Slot, Spoken,
     record::{Cancellation, End, Step, Truncation},
 };
 
@@ -69,8 +69,8 @@ impl Bench {
 
     fn decide(&mut self, slot: Slot, generation: Generation) {
         let action = Ok(Bytes::from_static(b"{}"));
-        let generations = Vec::new();
-        self.tell(Input::Decision(Decision { slot, generation, action, generations }));
+        let (generations, spoken) = (Vec::new(), Spoken::default());
+        self.tell(Input::Decision(Decision { slot, generation, action, generations, spoken }));
     }
 
     /// Opens a session and resets it; the turn is open after that.
@@ -386,8 +386,8 @@ fn an_episode_is_cut_at_its_own_maximum() {
     let generated = Generated { prompt_token_ids: vec![7; 2_500], ..Generated::default() };
     let (slot, generation) = (turn.slot, turn.generation);
     let action = Ok(Bytes::from_static(b"{}"));
-    let generations = vec![generated];
-    bench.tell(Input::Decision(Decision { slot, generation, action, generations }));
+    let (generations, spoken) = (vec![generated], Spoken::default());
+    bench.tell(Input::Decision(Decision { slot, generation, action, generations, spoken }));
     assert_eq!(bench.outputs.records[0].end, too_large);
     assert!(bench.outputs.records[0].generations.is_empty());
 
@@ -401,6 +401,68 @@ fn an_episode_is_cut_at_its_own_maximum() {
     };
     assert_eq!(failure.kind, FailureKind::Limit);
     assert!(failure.message.contains("may take 10000 (`episode_bytes_max`)"), "{failure}");
+}
+
+/// A generation with a whole prompt.
+fn whole(prompt: &[u32], sampled: &[u32]) -> Generated {
+    Generated {
+        prompt_token_ids: prompt.to_vec(),
+        token_ids: sampled.to_vec(),
+        ..Generated::default()
+    }
+}
+
+#[test]
+fn what_is_generated_is_kept_as_what_it_adds() {
+    let mut bench = Bench::new(JobOptions { max_steps: Some(2), ..job(1, 1) });
+    let slot = bench.begin();
+    let told = [
+        (vec![whole(&[1, 2], &[9]), whole(&[1, 2, 3], &[4])], "{\"role\":\"user\"},{}"),
+        (vec![whole(&[1, 2, 3, 4, 5], &[6])], "{\"role\":\"tool\"}"),
+    ];
+    for (mut generations, messages) in told {
+        let turn = bench.outputs.turns.pop().unwrap();
+        generations[0].kind = match turn.step {
+            0 => GeneratedKind::Discarded,
+            _ => GeneratedKind::Agent,
+        };
+        let spoken = Spoken { messages: messages.into(), sampling: "{\"top_p\":1.0}".into() };
+        let action = Ok(Bytes::from_static(b"{}"));
+        let generation = turn.generation;
+        bench.tell(Input::Decision(Decision { slot, generation, action, generations, spoken }));
+        let step = bench.command();
+        bench.answer(&step, Outcome::Stepped(Observed::default()));
+    }
+    let record = &bench.outputs.records[0];
+    let kept: Vec<_> = record
+        .generations
+        .iter()
+        .map(|it| (it.prompt_shared, &it.prompt_token_ids[..], it.step))
+        .collect();
+    let expected: [(u32, &[u32], _); 3] =
+        [(0, &[1, 2], Some(0)), (2, &[3], Some(0)), (4, &[5], Some(1))];
+    assert_eq!(kept, expected);
+    assert_eq!(record.tokens.token_ids, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(record.messages, "[{\"role\":\"user\"},{},{\"role\":\"tool\"}]");
+    assert_eq!(record.sampling, "{\"top_p\":1.0}");
+}
+
+#[test]
+fn a_prompt_that_shares_what_is_not_there_fails_the_attempt() {
+    let mut bench = Bench::new(job(1, 1));
+    let slot = bench.begin();
+    let generation = bench.outputs.turns.remove(0).generation;
+    let shares = Generated { prompt_shared: 1, ..whole(&[2], &[3]) };
+    let (action, spoken) = (Ok(Bytes::from_static(b"{}")), Spoken::default());
+    let generations =
+        vec![whole(&[1], &[2]), shares.clone(), Generated { parent: Some(2), ..shares }];
+    bench.tell(Input::Decision(Decision { slot, generation, action, generations, spoken }));
+    let End::Failed(failure) = &bench.outputs.records[0].end else {
+        panic!("{:?}", bench.outputs.records[0].end)
+    };
+    assert_eq!(failure.kind, FailureKind::Policy);
+    assert!(failure.message.contains("generation 2 shares the first 1 ids"), "{failure}");
+    assert!(bench.outputs.records[0].generations.is_empty());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use envmill_formats::{
     FormatError, ParquetReader, StreamReader, StreamWriter, decode, encode, parquet_rows, schema,
     write_parquet,
 };
-use envmill_protocol::Trajectory;
+use envmill_protocol::{Trajectory, record::whole_prompt};
 use proptest::{collection::vec, prelude::*};
 use trajectories::{any_trajectory, example};
 
@@ -150,6 +150,33 @@ fn numbers_that_json_lacks_survive() {
     let read = decode(&encode(&[record]).unwrap()).unwrap().remove(0);
     assert!(read.reward.unwrap().is_nan());
     assert!(read.tokens.logprobs[0] < f32::MIN && read.tokens.logprobs[1].is_nan());
+}
+
+/// What version 1 has written of the example: every prompt is whole, and generations say less.
+#[test]
+fn columns_of_version_1_are_read() {
+    let (stream, ended, _) = read(include_bytes!("../data/records-1.arrows"));
+    assert!(ended.is_ok());
+    let table = read_parquet(include_bytes!("../data/records-1.parquet")).unwrap();
+    assert_eq!(stream, table);
+    let [old] = &stream[..] else { panic!("{stream:?}") };
+    let new = example();
+    assert_eq!((&old.tokens, &old.steps), (&new.tokens, &new.steps));
+    for (index, (old, it)) in old.generations.iter().zip(&new.generations).enumerate() {
+        assert_eq!(old.prompt_token_ids, whole_prompt(&new.generations, index));
+        assert_eq!((old.prompt_shared, old.step, &*old.finish_reason), (0, None, ""));
+        assert_eq!((&old.token_ids, old.parent), (&it.token_ids, it.parent));
+    }
+    let older = StreamReader::new(&include_bytes!("../data/records-1.arrows")[..]);
+    assert_eq!(older.schema_version(), Some(1));
+}
+
+#[test]
+fn prompts_that_cannot_be_put_together_are_refused() {
+    let mut record = example();
+    record.generations[1].prompt_shared = 7;
+    let refused = decode(&encode(&[record]).unwrap());
+    assert!(matches!(refused, Err(FormatError::Prompt(_))), "{refused:?}");
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Page {
             let mut text = format!(
                 "{index}: {} sampled after a prompt of {}",
                 it.token_ids.len(),
-                it.prompt_token_ids.len()
+                it.prompt_len()
             );
             if let Some(parent) = it.parent {
                 let _ = write!(text, ", continues {parent}");

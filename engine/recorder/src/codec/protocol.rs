@@ -3,7 +3,7 @@
 use envmill_protocol::{
     Command, Decision, Ended, EpisodeIndex, Event, Failure, FailureKind, Generated, GeneratedKind,
     Generation, JobId, Observed, Outcome, Phase, PolicyError, PolicyVersion, Request, Reward,
-    ServerId, SessionFate, Slot, Turn, VersionSpan,
+    ServerId, SessionFate, Slot, Spoken, Turn, VersionSpan,
 };
 
 use super::{
@@ -20,10 +20,12 @@ structs! {
     Reward { value, raw }
     Failure { kind, session, message, retry_after, details }
     Turn { slot, generation, job, episode, seed, step, environment, observed }
-    Decision { slot, generation, action, generations }
+    Decision { slot, generation, action, generations, spoken }
+    Spoken { messages, sampling }
     PolicyError { message, truncates }
     Generated {
-        prompt_token_ids, token_ids, logprobs, loss_mask, policy_versions, parent, kind
+        prompt_token_ids, token_ids, logprobs, loss_mask, policy_versions, parent, kind,
+        prompt_shared, step, finish_reason, tool, generation_us, queue_us
     }
     VersionSpan { version, tokens }
 }

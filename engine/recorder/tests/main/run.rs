@@ -10,7 +10,7 @@ use bytes::Bytes;
 use envmill_core::{Core, InFlight, Input, JobOptions, Options, Outputs, ServerOptions, Time};
 use envmill_protocol::{
     Command, Decision, Ended, Event, Failure, FailureKind, JobId, Observed, Outcome, PolicyError,
-    PolicyVersion, Request, Reward, ServerId, Trajectory,
+    PolicyVersion, Request, Reward, ServerId, Spoken, Trajectory,
 };
 use envmill_recorder::{Recorded, Recorder};
 
@@ -99,7 +99,13 @@ pub(crate) fn play_into(
                 number => Ok(Bytes::from(format!("{{\"number\":{number}}}"))),
             };
             let (slot, generation) = (turn.slot, turn.generation);
-            Input::Decision(Decision { slot, generation, action, generations: Vec::new() })
+            Input::Decision(Decision {
+                slot,
+                generation,
+                action,
+                generations: Vec::new(),
+                spoken: Spoken::default(),
+            })
         }));
         answers.extend(outputs.commands.drain(..).map(|command| answer(command, &mut chance)));
         outputs = Outputs::default();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use envmill::sink::Records;
-use envmill_protocol::{GeneratedKind, Trajectory};
+use envmill_protocol::{GeneratedKind, Trajectory, record::whole_prompt};
 use envmill_testing::{Watchdog, python, script};
 
 use super::{COLLECTED, CONVERSATION, inspect_with, play, told};
@@ -123,9 +123,10 @@ fn openenv_reads_what_is_made_for_it() {
     convert(&at("traces"), "parquet", &at("again"));
     let (was, is) = (records(&at("line")), records(&at("again")));
     let spoken = |record: &Trajectory| {
-        let agents = record.generations.iter().filter(|it| it.kind == GeneratedKind::Agent);
-        agents
-            .map(|it| (it.prompt_token_ids.clone(), it.token_ids.clone(), it.logprobs.clone()))
+        let all = record.generations.iter().enumerate();
+        all.filter(|(_, it)| it.kind == GeneratedKind::Agent)
+            .map(|(index, it)| (whole_prompt(&record.generations, index), it))
+            .map(|(prompt, it)| (prompt, it.token_ids.clone(), it.logprobs.clone()))
             .collect::<Vec<_>>()
     };
     assert_eq!(spoken(&was[0]), spoken(&is[0]));

@@ -12,7 +12,8 @@ use super::{
 use crate::{
     Ended, Generated, GeneratedKind, Observed, PolicyVersion, Reward, Trajectory, VersionSpan,
     record::{
-        Attempt, Blob, ContentHash, Provenance, SCHEMA_VERSION, Step, Timing, Tokens, TurnSpan,
+        Attempt, Blob, ContentHash, ImpossiblePrompt, Provenance, SCHEMA_VERSION, Step, Timing,
+        Tokens, TurnSpan, check_prompts,
     },
 };
 
@@ -37,6 +38,9 @@ pub enum ReadError {
         /// What it says.
         value: String,
     },
+    /// A generation shares ids of its prompt with another one that does not have them.
+    #[error(transparent)]
+    Prompt(#[from] ImpossiblePrompt),
 }
 
 /// Reads what [`write_json_line`](super::write_json_line) wrote: one line, with or without its
@@ -100,6 +104,9 @@ struct Line<'a> {
 impl Line<'_> {
     fn trajectory(self, line: &Bytes) -> Result<Trajectory, ReadError> {
         let slice = |raw: Option<&RawValue>| Present(raw).slice(line);
+        let generations: Vec<_> =
+            self.generations.into_iter().map(GeneratedTwin::generated).collect::<Result<_, _>>()?;
+        check_prompts(&generations)?;
         Ok(Trajectory {
             trajectory_id: self.trajectory_id,
             job_id: self.job_id,
@@ -120,11 +127,7 @@ impl Line<'_> {
             reward_components: self.reward_components.0,
             end: self.end.end().map_err(unknown("end"))?,
             tokens: self.tokens.tokens(),
-            generations: self
-                .generations
-                .into_iter()
-                .map(GeneratedTwin::generated)
-                .collect::<Result<_, _>>()?,
+            generations,
             turns: self.turns.into_iter().map(TurnTwin::turn).collect(),
             messages: slice(self.messages),
             sampling: slice(self.sampling),
@@ -267,6 +270,18 @@ struct GeneratedTwin {
     policy_versions: Vec<VersionsTwin>,
     parent: Option<u32>,
     kind: String,
+    // What version 1 did not say yet.
+    #[serde(default)]
+    prompt_shared: u32,
+    step: Option<u32>,
+    #[serde(default)]
+    finish_reason: String,
+    #[serde(default)]
+    tool: String,
+    #[serde(default)]
+    generation_us: u64,
+    #[serde(default)]
+    queue_us: u64,
 }
 
 impl GeneratedTwin {
@@ -280,6 +295,12 @@ impl GeneratedTwin {
             policy_versions: self.policy_versions.into_iter().map(VersionsTwin::span).collect(),
             parent: self.parent,
             kind: kind.map_err(unknown("generations.kind"))?,
+            prompt_shared: self.prompt_shared,
+            step: self.step,
+            finish_reason: self.finish_reason,
+            tool: self.tool,
+            generation_us: self.generation_us,
+            queue_us: self.queue_us,
         })
     }
 }

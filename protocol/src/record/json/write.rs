@@ -175,15 +175,27 @@ fn write_generated(out: &mut Vec<u8>, generated: &Generated) {
         policy_versions,
         parent,
         kind,
+        prompt_shared,
+        step,
+        finish_reason,
+        tool,
+        generation_us,
+        queue_us,
     } = generated;
     let mut object = Object::open(out);
     object.field("prompt_token_ids", prompt_token_ids);
+    object.field("prompt_shared", prompt_shared);
     object.field("token_ids", token_ids);
     write_logprobs(object.key("logprobs"), logprobs);
     object.field("loss_mask", loss_mask);
     list(object.key("policy_versions"), policy_versions, write_versions);
     object.field("parent", parent);
     object.string("kind", kind.name());
+    object.field("step", step);
+    object.string("finish_reason", finish_reason);
+    object.string("tool", tool);
+    object.field("generation_us", generation_us);
+    object.field("queue_us", queue_us);
     object.close();
 }
 

@@ -5,7 +5,10 @@
 use std::{env, fs, path::PathBuf};
 
 use bytes::Bytes;
-use envmill_wire::layout::{ArrayKind, Table};
+use envmill_wire::{
+    self as wire,
+    layout::{ArrayKind, Table},
+};
 
 use crate::records::{image, record};
 
@@ -23,6 +26,16 @@ fn an_image_has_the_golden_bytes() {
     assert_eq!(image.len(), expected.len());
     let first = image.iter().zip(&expected).position(|(ours, theirs)| ours != theirs);
     assert_eq!(first, None, "the first byte that differs");
+}
+
+/// As engines made it before generations said of their prompts what these share.
+#[test]
+fn an_older_image_is_read() {
+    let image = Bytes::from(fs::read(golden().with_file_name("trajectory-1.bin")).unwrap());
+    let table =
+        Table::read(image.len(), |at, to| to.copy_from_slice(&image[at..at + to.len()])).unwrap();
+    let expected = wire::Trajectory { generations: Vec::new(), ..record() };
+    assert_eq!(table.trajectory(|range| image.slice(range)).unwrap(), expected);
 }
 
 #[test]

@@ -30,6 +30,28 @@ pub(crate) fn record() -> wire::Trajectory {
             logprobs: vec![0.0, 0.0, -0.25, -1.5, -0.125],
             policy_versions: vec![wire::VersionSpan { version: None, tokens: 5 }],
         }),
+        generations: vec![
+            wire::Generated {
+                prompt_token_ids: vec![1, 50_256],
+                token_ids: vec![7],
+                kind: "agent".into(),
+                step: Some(0),
+                finish_reason: "stop".into(),
+                tool: "look".into(),
+                generation_us: 700,
+                ..wire::Generated::default()
+            },
+            // All of the first, and nothing new.
+            wire::Generated {
+                prompt_shared: 3,
+                token_ids: vec![u32::MAX, 9],
+                parent: Some(0),
+                kind: "agent".into(),
+                step: Some(2),
+                queue_us: 70,
+                ..wire::Generated::default()
+            },
+        ],
         blobs: vec![
             blob("routed_experts", "int16", &[2, 3], &[1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0]),
             blob("nothing", "uint8", &[0], &[]),

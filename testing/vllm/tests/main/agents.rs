@@ -42,8 +42,7 @@ fn play(
         panic!("{text}{}", String::from_utf8_lossy(&output.stderr));
     });
     let records = std::fs::read_to_string(folder.join("trajectories.jsonl")).unwrap();
-    let records: Vec<Value> =
-        records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records: Vec<Value> = records.lines().map(rig::record).collect();
     assert_eq!(records.len(), episodes, "{summary}");
     (folder, records, summary)
 }

@@ -8,7 +8,7 @@ use envmill_inference::{
     Deliver, Finish, HttpTarget, Inference, Request, RequestId, Route, Sampling, VllmHttp,
     VllmHttpOptions,
 };
-use envmill_protocol::record::Conversation;
+use envmill_protocol::record::{Conversation, whole_prompt};
 
 use crate::rig::{self, RUNTIME};
 
@@ -36,13 +36,14 @@ fn captures(route: Route) {
     let begun: Vec<_> = captured.calls.iter().map(|it| it.begun).collect();
     assert_eq!(begun, [Begun::Anew, Begun::Continued, Begun::Continued, Begun::Continued]);
     assert_eq!((captured.branches, captured.generations.len()), (1, 4));
-    let whole = Conversation::of(&captured.generations);
+    let whole = Conversation::of(&captured.generations, &[]);
     assert_eq!(whole.turns.len(), 8);
     // vLLM, asked by the recorded ids themselves, says the same: it had got those and sampled these.
-    for generated in &captured.generations {
+    for (index, generated) in captured.generations.iter().enumerate() {
+        let prompt = whole_prompt(&captured.generations, index);
         let request = Request {
             id: RequestId(1 << 60),
-            prompt: generated.prompt_token_ids.as_slice().into(),
+            prompt: prompt.as_slice().into(),
             messages: None,
             sampling: Arc::new(Sampling { temperature: 0.0, ..Sampling::default() }),
             max_tokens: 24,
@@ -54,8 +55,8 @@ fn captures(route: Route) {
         assert_eq!(outcome.token_ids, generated.token_ids);
         let finished = outcome.finished.unwrap();
         assert!(matches!(finished.finish, Finish::Length | Finish::EndOfTurn));
-        if let Some(prompt) = finished.prompt {
-            assert_eq!(prompt, generated.prompt_token_ids);
+        if let Some(seen) = finished.prompt {
+            assert_eq!(seen, prompt);
         }
         let pairs = outcome.logprobs.iter().zip(&generated.logprobs);
         assert!(pairs.clone().count() == generated.token_ids.len());

@@ -74,7 +74,7 @@ fn episodes_outlive_one_of_another_vllm() {
     assert!(summary["policy"]["continued"].as_f64().unwrap() > 0.0, "{output}");
     let mut ids = HashMap::new();
     for line in std::fs::read_to_string(&records).unwrap().lines() {
-        let record: Value = serde_json::from_str(line).unwrap();
+        let record = rig::record(line);
         *ids.entry(record["trajectory_id"].to_string()).or_insert(0) += 1;
         assert_eq!(record["end"]["kind"], "completed", "{line}");
         is_whole(&record);

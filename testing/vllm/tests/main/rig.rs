@@ -13,7 +13,11 @@ use std::{
 use envmill_inference::{
     Control, HttpTarget, Inference as _, PauseMode, VllmHttp, VllmHttpOptions,
 };
-use envmill_protocol::PolicyVersion;
+use envmill_protocol::{
+    PolicyVersion,
+    record::{read_json_line, whole_prompt},
+};
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// Where vLLM is installed.
@@ -22,6 +26,16 @@ pub(crate) fn folder() -> PathBuf {
     folder
         .expect("ENVMILL_VLLM names the folder that `cargo xtask vllm` has installed vLLM in")
         .into()
+}
+
+/// A line of a file of records, with each generation's whole prompt.
+pub(crate) fn record(line: &str) -> Value {
+    let mut record: Value = serde_json::from_str(line).unwrap();
+    let generations = read_json_line(line.as_bytes()).unwrap().generations;
+    for index in 0..generations.len() {
+        record["generations"][index]["prompt_token_ids"] = json!(whole_prompt(&generations, index));
+    }
+    record
 }
 
 /// A port that nobody has at the moment.
