@@ -18,6 +18,7 @@ mod observed;
 pub mod openenv;
 mod policy;
 pub mod record;
+mod reset_parameters;
 
 pub use command::{Command, Request};
 pub use event::{Event, Outcome};
@@ -28,3 +29,4 @@ pub use observation::Observation;
 pub use observed::{Ended, Observed, Reward};
 pub use policy::{Decision, Generated, GeneratedKind, PolicyError, Spoken, Turn, VersionSpan};
 pub use record::Trajectory;
+pub use reset_parameters::ResetParameters;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use envmill_protocol::{
-    EpisodeIndex, Failure, FailureKind, Generated, Observed, PolicyVersion, ServerId, Slot,
-    Trajectory,
+    EpisodeIndex, Failure, FailureKind, Generated, Observed, PolicyVersion, ResetParameters,
+    ServerId, Slot, Trajectory,
     record::{Attempt, ContentHash, Conversation, End, Provenance, Step, Timing, content_hash},
 };
 
@@ -24,7 +24,7 @@ pub(crate) struct Episode {
     /// The place of its task in the set of the job.
     pub(crate) task: Option<u32>,
     pub(crate) policy_seed: u64,
-    pub(crate) parameters: Bytes,
+    pub(crate) parameters: ResetParameters,
     state: State,
     /// Past attempts, and at the end the last.
     pub(crate) attempts: Vec<Attempt>,
@@ -86,7 +86,7 @@ impl Episode {
         job: usize,
         index: EpisodeIndex,
         policy_seed: u64,
-        parameters: Bytes,
+        parameters: ResetParameters,
         now: Time,
         counts: &mut Counts,
     ) -> Self {
@@ -220,8 +220,8 @@ impl Episode {
             branch_id: conversation.branch,
             parent_branch: conversation.parent_branch,
             agent_id: 0,
-            seed: job.environment_seed(self.group),
-            reset_parameters: self.parameters,
+            seed: self.parameters.seed,
+            reset_parameters: self.parameters.text,
             provenance: Provenance {
                 server: server.to_owned(),
                 session_id: play

@@ -63,7 +63,7 @@ impl Core {
             group_id: number,
             task_id: state.task_id(group.task),
             environment: state.options.environment_name.clone(),
-            seed: state.environment_seed(number),
+            seed: state.parameters(number, group.task).seed,
             asked: options.samples,
             oversampled: options.oversample,
             complete_at: options.target(),

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use envmill_protocol::{
-    EpisodeIndex, Failure, Generation, Slot,
+    EpisodeIndex, Failure, Generation, ResetParameters, Slot,
     record::{Cancellation, End},
 };
 
@@ -193,37 +192,11 @@ impl Job {
     /// The reset parameters of the episodes of one group: the seed, the job's object and those of the task
     /// with this place, in one. Of equal keys the last wins, so that a job may fix the seed and a task
     /// anything.
-    pub(crate) fn parameters(&self, group: u64, task: Option<u32>) -> Bytes {
-        let seed = self.environment_seed(group).map(|seed| format!("{{\"seed\":{seed}}}"));
-        let task = self.task(task).map(|task| &task.parameters);
-        match (seed, task) {
-            (None, None) => self.options.reset_parameters.clone(),
-            (seed, task) => joined([
-                seed.as_deref().unwrap_or_default().as_bytes(),
-                &self.options.reset_parameters,
-                task.map_or(&[], |task| &task[..]),
-            ]),
-        }
+    pub(crate) fn parameters(&self, group: u64, task: Option<u32>) -> ResetParameters {
+        let task = self.task(task).map(|task| &task.parameters[..]).unwrap_or_default();
+        let seed = self.environment_seed(group);
+        ResetParameters::joined(seed, [&self.options.reset_parameters, task])
     }
-}
-
-/// The members of JSON objects, given as texts, in one; an empty text has none.
-fn joined(objects: [&[u8]; 3]) -> Bytes {
-    let mut text = Vec::with_capacity(2 + objects.iter().map(|object| object.len()).sum::<usize>());
-    text.push(b'{');
-    for object in objects {
-        let object = object.trim_ascii();
-        let members = object.strip_prefix(b"{").and_then(|inner| inner.strip_suffix(b"}"));
-        let members = members.unwrap_or_default().trim_ascii_start();
-        if !members.is_empty() {
-            if text.len() > 1 {
-                text.push(b',');
-            }
-            text.extend_from_slice(members);
-        }
-    }
-    text.push(b'}');
-    Bytes::from(text)
 }
 
 /// The episode of the job `name` whose trajectory has this id; `None` if it is of another job.
@@ -235,30 +208,26 @@ pub fn episode_of(name: &str, trajectory_id: &str) -> Option<EpisodeIndex> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
-    fn parameters(given: &'static str, send_seed: bool) -> Bytes {
-        let options = JobOptions {
-            reset_parameters: Bytes::from_static(given.as_bytes()),
+    #[test]
+    fn the_seed_joins_the_reset_parameters() {
+        let options = |send_seed| JobOptions {
+            reset_parameters: Bytes::from_static(br#"{ "split": "a" }"#),
             seed: 40,
             send_seed,
             ..JobOptions::default()
         };
-        Job::new(options, Time::ZERO).unwrap().parameters(2, None)
-    }
-
-    #[test]
-    fn the_seed_joins_the_reset_parameters() {
-        assert_eq!(parameters("", true), r#"{"seed":42}"#);
-        assert_eq!(parameters(" {} ", true), r#"{"seed":42}"#);
-        assert_eq!(parameters(r#"{ "split": "a" }"#, true), r#"{"seed":42,"split": "a" }"#);
-        assert_eq!(parameters(r#"{"split":"a"}"#, false), r#"{"split":"a"}"#);
-        assert_eq!(parameters("", false), "");
+        let of = |send_seed| Job::new(options(send_seed), Time::ZERO).unwrap().parameters(2, None);
+        assert_eq!(of(true).text, r#"{"seed":42,"split": "a" }"#);
+        assert_eq!((of(true).seed, of(false).seed), (Some(42), None));
     }
 
     #[test]
     fn a_task_wins_over_the_job() {
-        let parameters = Bytes::from_static(br#"{"level":3}"#);
+        let parameters = Bytes::from_static(br#"{"level":3,"seed":17}"#);
         let task = Task { id: "hard".into(), parameters, ..Task::default() };
         let options = JobOptions {
             reset_parameters: Bytes::from_static(br#"{"level":1}"#),
@@ -267,7 +236,9 @@ mod tests {
         };
         let mut job = Job::new(options, Time::ZERO).unwrap();
         let task = job.draw(5);
-        assert_eq!(job.parameters(5, task), r#"{"seed":5,"level":1,"level":3}"#);
+        let parameters = job.parameters(5, task);
+        assert_eq!(parameters.text, r#"{"level":3,"seed":17}"#);
+        assert_eq!(parameters.seed, Some(17));
         assert_eq!(job.task_id(task), "hard");
     }
 

@@ -52,7 +52,7 @@ impl Core {
         };
         episode.play.is_attempt = true;
         self.jobs[episode.job].budget.attempts += 1;
-        let parameters = episode.parameters.clone();
+        let parameters = episode.parameters.text.clone();
         episode.advance(Trigger::ResetSent, &mut self.counts);
         let known = &mut self.servers[server.0 as usize];
         known.budget.attempts += 1;

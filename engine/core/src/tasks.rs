@@ -17,7 +17,7 @@ const ROUND_MAX: u64 = 1 << 26;
 pub struct Task {
     /// Names it in the record.
     pub id: String,
-    /// Reset parameters of its own, which win over the job's: the text of one JSON object.
+    /// Reset parameters of its own, which win over the job's and over its seed: the text of one JSON object.
     pub parameters: Bytes,
     /// How often it is played in a round.
     pub weight: Weight,

@@ -35,7 +35,7 @@ pub struct Trajectory {
     pub parent_branch: Option<u32>,
     /// Which agent of a multi-agent environment this is; 0 where there is one.
     pub agent_id: u32,
-    /// The seed given to the environment at reset, if one was. Many environments drop it.
+    /// The seed given to the environment at reset, if one was: that of `reset_parameters`. Many environments drop it.
     pub seed: Option<u64>,
     /// The reset parameters as sent: the text of one JSON object, or empty for none.
     pub reset_parameters: Bytes,

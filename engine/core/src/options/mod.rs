@@ -79,8 +79,8 @@ pub struct JobOptions {
     pub group: Option<GroupOptions>,
     /// The most sessions at one time.
     pub sessions_max: u32,
-    /// Group `i` (without groups, episode `i`) is reset with the seed `(seed + i) mod 2^31`; each
-    /// episode's policy draws from a seed derived from `seed` and the episode's own number.
+    /// Group `i` (without groups, episode `i`) is reset with the seed `(seed + i) mod 2^31`, unless its reset
+    /// parameters or those of its task have a `seed`; each episode's policy draws from a seed derived from `seed` and the episode's own number.
     pub seed: u64,
     /// Whether a `seed` is sent with the reset. Off for environments that refuse the key.
     pub send_seed: bool,
