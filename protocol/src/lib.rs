@@ -27,6 +27,8 @@ pub use ids::{EpisodeIndex, Generation, JobId, PolicyVersion, ServerId, Slot};
 pub use numbers::{DType, Numbers};
 pub use observation::Observation;
 pub use observed::{Ended, Observed, Reward};
-pub use policy::{Decision, Generated, GeneratedKind, PolicyError, Spoken, Turn, VersionSpan};
+pub use policy::{
+    Decision, EpisodeStart, Generated, GeneratedKind, PolicyError, Spoken, Turn, VersionSpan,
+};
 pub use record::Trajectory;
 pub use reset_parameters::ResetParameters;

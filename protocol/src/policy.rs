@@ -4,6 +4,8 @@
 //! time. A built-in policy, a remote trainer and an agent around a language model all sit behind
 //! these two types.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{EpisodeIndex, Generation, JobId, Observed, PolicyVersion, Slot, record::Truncation};
@@ -28,6 +30,17 @@ pub struct Turn {
     pub environment: u32,
     /// What the environment showed last.
     pub observed: Observed,
+    /// What the episode was begun with, in the first turn of each attempt.
+    pub start: Option<Arc<EpisodeStart>>,
+}
+
+/// What an episode was begun with, the same for each attempt at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EpisodeStart {
+    /// The task's name; empty where there is none.
+    pub task_id: String,
+    /// The reset parameters as sent: the text of one JSON object, or empty for none.
+    pub reset_parameters: Bytes,
 }
 
 impl Turn {
@@ -135,6 +148,13 @@ impl Generated {
     #[must_use]
     pub const fn length(&self) -> usize {
         self.prompt_len() + self.token_ids.len()
+    }
+
+    /// Whether it is known what was sampled. One without tokens and without a prompt says which version
+    /// decided and nothing else; one without tokens for a prompt has sampled nothing.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        !self.token_ids.is_empty() || self.prompt_len() > 0
     }
 
     /// Bytes that it takes in memory, its arrays included.

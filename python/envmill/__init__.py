@@ -17,6 +17,7 @@ Importing this package starts no thread and changes nothing in the process, whic
 as it likes. What belongs to the engine and is used in a forked process raises ``RuntimeError``.
 """
 
+from envmill._answers import Generated
 from envmill._client import Client
 from envmill._errors import EnvmillError, Interrupted, Refused, Unreachable
 from envmill._events import GroupRecord, JobEnd, Notice, Stale
@@ -25,6 +26,7 @@ from envmill._native import (
     Blob,
     Delivery,
     End,
+    EpisodeStart,
     Generation,
     Observed,
     Record,
@@ -47,7 +49,9 @@ __all__ = [
     "Delivery",
     "End",
     "EnvmillError",
+    "EpisodeStart",
     "Events",
+    "Generated",
     "Generation",
     "GroupRecord",
     "Interrupted",

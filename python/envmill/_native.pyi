@@ -155,6 +155,29 @@ class Turn:
     @property
     def reward(self) -> float | None:
         """The reward of the last step, if there was one."""
+    @property
+    def sample_index(self) -> int:
+        """The episode's number within its group; 0 without groups."""
+    @property
+    def start(self) -> EpisodeStart | None:
+        """What its episode was begun with. It comes once for each attempt at an episode, with the first of
+        its turns that this policy is shown: that of step 0, but where another policy was shown those before.
+        Later turns have ``None``; keep it by :attr:`episode`."""
+
+@final
+class EpisodeStart:
+    """What an episode was begun with, the same for each attempt at it."""
+
+    @property
+    def task_id(self) -> str:
+        """The task's name; empty where there is none."""
+    @property
+    def reset_parameters(self) -> Any:
+        """The reset parameters as sent, an object; ``None`` for none. Parsed when they are first asked for,
+        and kept."""
+    @property
+    def reset_parameters_bytes(self) -> bytes:
+        """Their JSON text; empty for none."""
 
 @final
 class Version:
@@ -223,7 +246,11 @@ class Generation:
         that ``parent`` names or, where it names none, of the one before this; 0 where it shares none."""
     @property
     def token_ids(self) -> NDArray[numpy.uint32]:
-        """What was sampled; empty where unknown."""
+        """What was sampled; empty where unknown, and where nothing was (:attr:`is_known`)."""
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known what was sampled: without tokens, there is a prompt for which it was
+        nothing."""
     @property
     def logprobs(self) -> NDArray[numpy.float32]:
         """Natural logarithms, as many as ``token_ids``; empty where unknown."""

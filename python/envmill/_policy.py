@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, SupportsIndex, TypeAlias
 
-from envmill import _native
+from envmill import _answers, _native
+from envmill._answers import Generated
 from envmill._native import Turn, Version
 from envmill._waiting import answer, rung
 
@@ -69,8 +70,16 @@ class Policy(Iterator[list[Turn]], AsyncIterator[list[Turn]]):
         prompt_token_ids: Iterable[Any] | None = None,
         token_ids: Iterable[Any] | None = None,
         logprobs: Iterable[Any] | None = None,
+        loss_mask: Iterable[Any] | None = None,
+        parent: Iterable[int | None] | None = None,
+        kind: str | Iterable[str | None] | None = None,
+        generations: Iterable[Sequence[Generated] | None] | None = None,
     ) -> None:
         """Answers turns. Waits while many answers are on their way.
+
+        What a language model generated for a turn goes into the episode's record. Where one call led to each
+        action it is said in lists with an entry for each turn (an entry of ``None``: nothing is said of that
+        turn); where there were several calls, or none, in ``generations``.
 
         :param turns: turns, or their ids.
         :param actions: as many: mappings, texts of JSON objects, or exceptions, with which the turn's
@@ -78,12 +87,34 @@ class Policy(Iterator[list[Turn]], AsyncIterator[list[Turn]]):
         :param versions: the version that decided, one for all or one for each; the job's current one,
             unless told.
         :param prompt_token_ids: for each turn, what a language model was given.
-        :param token_ids: for each turn, what it sampled.
+        :param token_ids: for each turn, what it sampled. An empty list says that it sampled nothing for
+            that prompt, ``None`` that what it sampled is unknown.
         :param logprobs: for each turn, as many natural logarithms as it sampled tokens.
+        :param loss_mask: for each turn, as many of 1, for tokens to be trained on, and 0; all are, unless
+            told.
+        :param parent: for each turn, the index of the generation that its prompt continues, among those
+            that were told of its episode so far, in the order of the record; found by the tokens, unless
+            told.
+        :param kind: what part it plays, one for all or one for each: ``agent`` (it led to the action),
+            ``auxiliary`` (a side call) or ``discarded`` (thrown away); ``agent``, unless told.
+        :param generations: instead of these lists: for each turn all that was generated for it, in order, as
+            mappings of these names (:class:`Generated`).
 
-        :raises ValueError: if there are not as many of each.
+        :raises ValueError: if there are not as many of each, or something of it makes no sense. No turn was
+            answered then.
         """
-        self._answering(turns, actions, versions, prompt_token_ids, token_ids, logprobs).wait()
+        self._answering(
+            turns,
+            actions,
+            versions,
+            generations,
+            prompt_token_ids=prompt_token_ids,
+            token_ids=token_ids,
+            logprobs=logprobs,
+            loss_mask=loss_mask,
+            parent=parent,
+            kind=kind,
+        ).wait()
 
     async def aanswer(
         self,
@@ -94,43 +125,50 @@ class Policy(Iterator[list[Turn]], AsyncIterator[list[Turn]]):
         prompt_token_ids: Iterable[Any] | None = None,
         token_ids: Iterable[Any] | None = None,
         logprobs: Iterable[Any] | None = None,
+        loss_mask: Iterable[Any] | None = None,
+        parent: Iterable[int | None] | None = None,
+        kind: str | Iterable[str | None] | None = None,
+        generations: Iterable[Sequence[Generated] | None] | None = None,
     ) -> None:
         """:meth:`answer`, awaited."""
-        await answer(
-            self._answering(turns, actions, versions, prompt_token_ids, token_ids, logprobs)
+        answering = self._answering(
+            turns,
+            actions,
+            versions,
+            generations,
+            prompt_token_ids=prompt_token_ids,
+            token_ids=token_ids,
+            logprobs=logprobs,
+            loss_mask=loss_mask,
+            parent=parent,
+            kind=kind,
         )
+        await answer(answering)
 
     def _answering(
         self,
         turns: Iterable[Turn | SupportsIndex],
         actions: Iterable[Action],
         versions: Version | Sequence[Version | None] | None,
-        prompt_token_ids: Iterable[Any] | None,
-        token_ids: Iterable[Any] | None,
-        logprobs: Iterable[Any] | None,
+        generations: Iterable[Sequence[Generated] | None] | None,
+        **columns: Any,
     ) -> _native.Pending:
         named = [turn.id if isinstance(turn, Turn) else turn.__index__() for turn in turns]
         count = len(named)
         if versions is None or isinstance(versions, Version):
             versions = [versions] * count
-        given: list[list[Any]] = [named]
-        for name, values in (("actions", actions), ("versions", versions)):
-            given.append(_as_many(name, values, count))
-        if prompt_token_ids is token_ids is logprobs is None:
-            given.append([None] * count)
+        if isinstance(columns["kind"], str):
+            columns["kind"] = [columns["kind"]] * count
+        given = [name for name, values in columns.items() if values is not None]
+        if generations is None:
+            generated = _answers.columns(named, columns)
+        elif given:
+            raise ValueError(f"either generations or {', '.join(given)}")
         else:
-            lists = [
-                [[]] * count
-                if values is None
-                else [_listed(each) for each in _as_many(name, values, count)]
-                for name, values in (
-                    ("prompt_token_ids", prompt_token_ids),
-                    ("token_ids", token_ids),
-                    ("logprobs", logprobs),
-                )
-            ]
-            given.append(list(zip(*lists, strict=True)))
-        return self._seat.answer(list(zip(*given, strict=True)))
+            generated = _answers.several(named, generations)
+        actions = _answers.as_many("actions", actions, count)
+        versions = _answers.as_many("versions", versions, count)
+        return self._seat.answer(list(zip(named, actions, versions, generated, strict=True)))
 
     def close(self) -> None:
         """Leaves the job's turns to another policy. Does nothing the second time."""
@@ -159,18 +197,3 @@ class Policy(Iterator[list[Turn]], AsyncIterator[list[Turn]]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _as_many(name: str, values: Iterable[Any], count: int) -> list[Any]:
-    values = list(values)
-    if len(values) != count:
-        raise ValueError(f"{name}: {len(values)} for {count} turns")
-    return values
-
-
-def _listed(values: Any) -> list[Any]:
-    """A list of numbers; arrays have a quick way to become one."""
-    if values is None:
-        return []
-    listed: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
-    return listed

@@ -46,7 +46,7 @@ mod _native {
         record::{End, Observed, Record, Step},
         rollouts::Stream,
         tokens::{Blob, Generation, TurnSpan, Version},
-        turns::{Seat, Turn},
+        turns::{EpisodeStart, Seat, Turn},
     };
 
     /// Runs the `envmill` command and returns its exit status. `program` is the command line that

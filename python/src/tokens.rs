@@ -109,6 +109,11 @@ impl Generation {
     }
 
     #[getter]
+    fn is_known(&self) -> bool {
+        self.it().is_known()
+    }
+
+    #[getter]
     fn logprobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         of_record(py, &self.trajectory, |it| &it.generations[self.index].logprobs[..])
     }

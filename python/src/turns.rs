@@ -18,7 +18,7 @@ use crate::{
     mailbox::Mailbox,
     pending::Pending,
     runtime::{Owned, Words},
-    tokens::Version,
+    tokens::{Runs, Version},
 };
 
 const WORDS: Words = Words {
@@ -86,7 +86,12 @@ async fn receive(
 
 fn batch(py: Python<'_>, turns: Option<Vec<wire::Turn>>) -> PyResult<Py<PyAny>> {
     let Some(turns) = turns else { return Ok(py.None()) };
-    let turns = turns.into_iter().map(|turn| Py::new(py, Turn { turn, observation: Lazy::new() }));
+    let turns = turns.into_iter().map(|mut turn| {
+        let start = turn.start.take();
+        let start = start.map(|start| EpisodeStart { start, parameters: Lazy::new() });
+        let start = start.map(|start| Py::new(py, start)).transpose()?;
+        Py::new(py, Turn { turn, start, observation: Lazy::new() })
+    });
     Ok(PyList::new(py, turns.collect::<PyResult<Vec<_>>>()?)?.into_any().unbind())
 }
 
@@ -136,10 +141,11 @@ impl Seat {
 }
 
 /// A turn's name, its action, and what was generated to come to it.
-type Answer<'py> = (u64, Bound<'py, PyAny>, Option<Version>, Option<Generated>);
+type Answer<'py> = (u64, Bound<'py, PyAny>, Option<Version>, Option<Vec<Generated>>);
 
-/// Token ids of the prompt and of what was sampled, and logarithms of the probabilities of the latter.
-type Generated = (Vec<u32>, Vec<u32>, Vec<f32>);
+/// Token ids of the prompt and of what was sampled; of the latter logarithms of the probabilities, the loss
+/// mask and the versions; the generation that it continues, and its kind. As `_answers.py` has checked them.
+type Generated = (Vec<u32>, Vec<u32>, Vec<f32>, Vec<u8>, Runs, Option<u32>, String);
 
 fn action((turn, action, version, generated): Answer<'_>) -> PyResult<wire::Action> {
     // An exception instead of an action is why there is none.
@@ -152,20 +158,34 @@ fn action((turn, action, version, generated): Answer<'_>) -> PyResult<wire::Acti
         let wrong = |_| PyValueError::new_err(format!("the action for turn {turn} is no JSON"));
         (text.map_err(wrong)?, String::new())
     };
-    let generated = generated.map(|(prompt_token_ids, token_ids, logprobs)| wire::Generated {
+    let generations = generated.into_iter().flatten().map(self::generated).collect();
+    let version = version.map(wire::Version::from);
+    Ok(wire::Action { turn, action, error, version, generations })
+}
+
+fn generated(
+    (prompt_token_ids, token_ids, logprobs, loss_mask, versions, parent, kind): Generated,
+) -> wire::Generated {
+    let span = |(version, tokens): (Version, u32)| wire::VersionSpan {
+        version: Some(version.into()),
+        tokens,
+    };
+    wire::Generated {
         prompt_token_ids,
         token_ids,
         logprobs,
-        ..wire::Generated::default()
-    });
-    let version = version.map(wire::Version::from);
-    Ok(wire::Action { turn, action, error, version, generated })
+        loss_mask: loss_mask.into(),
+        policy_versions: versions.into_iter().map(span).collect(),
+        parent,
+        kind,
+    }
 }
 
 /// An environment showed something and waits for an action.
 #[pyclass(frozen, module = "envmill._native")]
 pub(crate) struct Turn {
     turn: wire::Turn,
+    start: Option<Py<EpisodeStart>>,
     observation: Lazy,
 }
 
@@ -211,8 +231,47 @@ impl Turn {
         self.turn.reward
     }
 
+    #[getter]
+    const fn sample_index(&self) -> u32 {
+        self.turn.sample_index
+    }
+
+    #[getter]
+    fn start(&self, py: Python<'_>) -> Option<Py<EpisodeStart>> {
+        self.start.as_ref().map(|start| start.clone_ref(py))
+    }
+
     fn __repr__(&self) -> String {
         let wire::Turn { turn, episode, step, .. } = self.turn;
         format!("Turn(id={turn}, episode={episode}, step={step})")
+    }
+}
+
+/// What an episode was begun with.
+#[pyclass(frozen, module = "envmill._native")]
+pub(crate) struct EpisodeStart {
+    start: wire::EpisodeStart,
+    parameters: Lazy,
+}
+
+#[pymethods]
+impl EpisodeStart {
+    #[getter]
+    fn task_id(&self) -> &str {
+        &self.start.task_id
+    }
+
+    #[getter]
+    fn reset_parameters(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.parameters.of(py, &self.start.reset_parameters)
+    }
+
+    #[getter]
+    fn reset_parameters_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.start.reset_parameters)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("EpisodeStart(task_id={:?})", self.start.task_id)
     }
 }

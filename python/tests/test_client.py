@@ -553,6 +553,9 @@ def test_a_trainer_is_the_policy(client: envmill.Client) -> None:
                 )
             with pytest.raises(ValueError, match="actions: 1 for 2 turns"):
                 policy.answer([1, 2], [{}])
+            for given, problem in ANSWERS_THAT_ARE_NONE:
+                with pytest.raises(ValueError, match=problem):
+                    policy.answer([1], [{}], **given)
         records = list(rollouts)
         rollouts.ack(records)
     assert len(records) == 20
@@ -567,6 +570,80 @@ def test_a_trainer_is_the_policy(client: envmill.Client) -> None:
             assert generation.token_ids.tolist() == [3, 4, 5]
             assert generation.prompt_token_ids.tolist() == [1, 2]
             assert generation.logprobs.tolist() == [-0.5] * 3
+
+
+def test_a_trainer_sees_tasks_and_says_all_that_it_generated(client: envmill.Client) -> None:
+    tasks = [{"id": f"t{at}", "parameters": {"seed": 50 + at}} for at in range(3)]
+    asked = job(episodes=0, groups=3, tasks=tasks, policy="trainer", limits={"max_steps": 3})
+    asked["group_rules"] = {"samples": 2}
+    starts: dict[int, envmill.EpisodeStart] = {}
+    with client.rollouts(asked) as rollouts:
+        with client.policy(rollouts.job_id) as policy:
+            for turns in policy:
+                for turn in turns:
+                    assert turn.group_id * 2 + turn.sample_index == turn.episode
+                    assert (turn.start is not None) == (turn.step == 0)
+                    if turn.start is not None:
+                        starts[turn.episode] = turn.start
+                actions = [{"action": 1}] * len(turns)
+                if turns[0].step == 0:
+                    mask = numpy.array([1, 0], dtype=numpy.uint8)
+                    bad = envmill.Generated(prompt_token_ids=[1], token_ids=[8, 9], kind="discarded")
+                    good = envmill.Generated(
+                        prompt_token_ids=[1], token_ids=[3, 4], loss_mask=mask, logprobs=[-0.5, -1.0]
+                    )
+                    policy.answer(turns, actions, generations=[[bad, good]] * len(turns))
+                elif turns[0].step == 1:
+                    prompts = [[1, 3, 4, 5]] * len(turns)
+                    nothing: list[list[int]] = [[]] * len(turns)
+                    policy.answer(
+                        turns,
+                        actions,
+                        prompt_token_ids=prompts,
+                        token_ids=nothing,
+                        parent=[1] * len(turns),
+                        kind="auxiliary",
+                    )
+                else:
+                    policy.answer(turns, actions)
+        records = [record for record in rollouts if isinstance(record, envmill.Record)]
+        rollouts.ack(records)
+    assert len(records) == 6
+    for record in records:
+        start = starts[record.group_id * 2 + record.sample_index]
+        assert (start.task_id, start.reset_parameters) == (record.task_id, record.reset_parameters)
+        assert record.reset_parameters == {"seed": record.seed}
+        assert record.seed == 50 + int(record.task_id[1:])
+        bad, good, nothing, unknown = record.generations
+        assert [bad.kind, good.kind, nothing.kind] == ["discarded", "agent", "auxiliary"]
+        assert (good.loss_mask.tolist(), nothing.parent) == ([1, 0], 1)
+        assert [it.is_known for it in record.generations] == [True, True, True, False]
+        assert len(nothing.token_ids) == len(unknown.token_ids) == 0
+        assert record.token_ids.tolist() == [1, 3, 4]
+
+
+ANSWERS_THAT_ARE_NONE: list[tuple[dict[str, Any], str]] = [
+    ({"token_ids": [[1, 2]], "logprobs": [[-0.5]]}, "turn 1: logprobs has 1 entries for 2 tokens"),
+    ({"token_ids": [[1, 2]], "loss_mask": [[1]]}, "turn 1: loss_mask has 1 entries for 2 tokens"),
+    ({"token_ids": [[1]], "loss_mask": [[2]]}, "turn 1: loss_mask has 1 for tokens"),
+    ({"token_ids": [[]]}, "nothing was sampled, for no prompt"),
+    ({"prompt_token_ids": [[1]]}, "prompt_token_ids without token_ids"),
+    ({"token_ids": [[1]], "kind": "dream"}, "kind is agent, auxiliary, discarded, and not 'dream'"),
+    ({"token_ids": [[1]], "parent": [-1]}, "parent is the index"),
+    ({"token_ids": [[1], [2]]}, "token_ids: 2 for 1 turns"),
+    ({"generations": [[]], "kind": "agent"}, "either generations or kind"),
+    ({"generations": [{"token_ids": [1]}]}, "a list of mappings for each turn"),
+    ({"generations": [[{"token_id": [1]}]]}, "generation 0: there is no 'token_id'; did you mean"),
+    (
+        {
+            "generations": [
+                [{"token_ids": [1], "policy_versions": [(envmill.Version(1), 2)]}],
+            ]
+        },
+        "policy_versions covers 2 of 1 tokens",
+    ),
+]
+"""Arguments of ``Policy.answer``, and what is said to them."""
 
 
 def test_another_policy_takes_its_place(client: envmill.Client) -> None:

@@ -1,7 +1,9 @@
 //! Turns: the policy's and the external driver's.
 
+use std::sync::Arc;
+
 use envmill_protocol::{
-    Decision, Failure, FailureKind, JobId, Phase, PolicyError, Slot, Turn,
+    Decision, EpisodeStart, Failure, FailureKind, JobId, Phase, PolicyError, Slot, Turn,
     record::{End, Truncation},
 };
 
@@ -21,6 +23,12 @@ impl Core {
         let play = &mut episode.play;
         play.turn_opened_at = self.now;
         let observed = play.steps.last().map_or(play.reset.as_ref(), |step| Some(&step.observed));
+        let start = play.steps.is_empty().then(|| {
+            Arc::new(EpisodeStart {
+                task_id: job.task_id(episode.task),
+                reset_parameters: episode.parameters.text.clone(),
+            })
+        });
         let turn = Turn {
             slot,
             generation: self.sessions[slot.0 as usize].generation,
@@ -30,6 +38,7 @@ impl Core {
             step: u32::try_from(play.steps.len()).unwrap_or(u32::MAX),
             environment: job.options.environment,
             observed: observed.cloned().unwrap_or_default(),
+            start,
         };
         match job.options.driver {
             Driver::Policy => outputs.turns.push(turn),

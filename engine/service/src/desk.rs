@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use envmill_protocol::{Decision, Generation, PolicyVersion, Slot, Turn};
+use envmill_protocol::{Decision, EpisodeStart, Generation, PolicyVersion, Slot, Turn};
 use envmill_wire as wire;
 use envmill_workers::Waker;
 use tokio::sync::Notify;
@@ -52,6 +52,8 @@ impl TurnName {
 struct Table {
     /// What waits, by its slot: a session has one turn at a time.
     waiting: Vec<Option<Waiting>>,
+    /// What the episodes were begun with, by their slots.
+    starts: Vec<Start>,
     /// Turns that no stream has been given, in the order in which they came. Some may be gone.
     fresh: VecDeque<TurnName>,
     /// How many of them are not.
@@ -74,6 +76,29 @@ struct Waiting {
     turn: Turn,
     /// The stream was given it, and has not answered.
     is_shown: bool,
+}
+
+/// What the last episode of a slot was begun with: kept for the stream that sits down in its midst.
+#[derive(Debug, Default)]
+struct Start {
+    start: Option<Arc<EpisodeStart>>,
+    /// The stream that was told, if one was.
+    told: Option<u64>,
+}
+
+impl Start {
+    /// What this stream was not told yet.
+    fn news(&mut self, seat: u64) -> Option<wire::EpisodeStart> {
+        if self.told == Some(seat) {
+            return None;
+        }
+        self.told = Some(seat);
+        let EpisodeStart { task_id, reset_parameters } = &**self.start.as_ref()?;
+        Some(wire::EpisodeStart {
+            task_id: task_id.clone(),
+            reset_parameters: reset_parameters.clone(),
+        })
+    }
 }
 
 /// What a stream finds at its desk: the first of these that there is.
@@ -248,10 +273,14 @@ impl Desk {
 }
 
 impl Table {
-    fn add(&mut self, turn: Turn) {
+    fn add(&mut self, mut turn: Turn) {
         let (slot, name) = (turn.slot.0 as usize, TurnName::of(turn.slot, turn.generation));
         if slot >= self.waiting.len() {
             self.waiting.resize_with(slot + 1, || None);
+            self.starts.resize_with(slot + 1, Start::default);
+        }
+        if let Some(start) = turn.start.take() {
+            self.starts[slot] = Start { start: Some(start), told: None };
         }
         let before = self.waiting[slot].replace(Waiting { turn, is_shown: false });
         self.fresh_count += usize::from(before.is_none_or(|it| it.is_shown));
@@ -305,7 +334,9 @@ impl Table {
         {
             if let Some(waiting) = self.get(name).filter(|it| !it.is_shown) {
                 waiting.is_shown = true;
-                turns.push(message(name, &waiting.turn, members));
+                let mut turn = message(name, &waiting.turn, members);
+                turn.start = self.starts[name.slot().0 as usize].news(self.seat);
+                turns.push(turn);
                 self.fresh_count -= 1;
             }
         }
@@ -315,13 +346,16 @@ impl Table {
 }
 
 fn message(name: TurnName, turn: &Turn, members: u64) -> wire::Turn {
+    let members = members.max(1);
     wire::Turn {
         turn: name.0,
         episode: turn.episode.0,
-        group_id: turn.episode.0 / members.max(1),
+        group_id: turn.episode.0 / members,
+        sample_index: u32::try_from(turn.episode.0 % members).unwrap_or(u32::MAX),
         step: turn.step,
         seed: turn.seed,
         observation: turn.observed.observation.text().clone(),
         reward: turn.observed.reward.value,
+        start: None,
     }
 }

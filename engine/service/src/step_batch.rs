@@ -154,11 +154,11 @@ fn take(job: &Job, actions: wire::Actions) -> Result<(), Refusal> {
         Ok((TurnName(turn), decided))
     };
     let answers = actions.actions.into_iter().map(answer).collect::<Result<Vec<_>, Refusal>>()?;
-    desk.decide(job.number, answers, |slot, generation, (action, generated)| Decision {
+    desk.decide(job.number, answers, |slot, generation, (action, generations)| Decision {
         slot,
         generation,
         action,
-        generations: vec![generated],
+        generations,
         spoken: Spoken::default(),
     });
     Ok(())

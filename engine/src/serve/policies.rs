@@ -298,6 +298,7 @@ mod tests {
             step: 0,
             environment: 0,
             observed: Observed::default(),
+            start: None,
         }
     }
 

@@ -168,7 +168,8 @@ pub fn group(group: record::GroupRecord) -> wire::Group {
 }
 
 /// A trainer's answer to a turn as a decision: an action or why there is none, and what was generated to
-/// come to it.
+/// come to it, in its order. Where it tells of nothing, that is one generation whose tokens are unknown, for
+/// its version.
 ///
 /// # Errors
 ///
@@ -177,15 +178,24 @@ pub fn group(group: record::GroupRecord) -> wire::Group {
 pub fn decision(
     action: wire::Action,
     current: ours::PolicyVersion,
-) -> Result<(Result<Bytes, ours::PolicyError>, ours::Generated), String> {
-    let wire::Action { turn: _, action, error, version, generated } = action;
+) -> Result<(Result<Bytes, ours::PolicyError>, Vec<ours::Generated>), String> {
+    let wire::Action { turn: _, action, error, version, mut generations } = action;
     let decided = match &version {
         Some(_) => policy_version(version.as_ref()).ok_or("the version is too large")?,
         None => current,
     };
-    let generated = read_generated(generated.unwrap_or_default(), decided)?;
+    if generations.is_empty() {
+        generations.push(wire::Generated::default());
+    }
+    let several = generations.len() > 1;
+    let read = |(index, generated)| {
+        let named =
+            |problem| if several { format!("generation {index}: {problem}") } else { problem };
+        read_generated(generated, decided).map_err(named)
+    };
+    let generations = generations.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
     let action = if error.is_empty() { Ok(action) } else { Err(ours::PolicyError::new(error)) };
-    Ok((action, generated))
+    Ok((action, generations))
 }
 
 fn read_generated(
@@ -216,6 +226,11 @@ fn read_generated(
         if length != tokens && !(name == "logprobs" && length == 0) {
             return Err(format!("{name} has {length} entries for {tokens} tokens"));
         }
+    }
+    if let Some(value) = loss_mask.iter().find(|value| **value > 1) {
+        return Err(format!(
+            "loss_mask has a {value}: it is one byte for each token, 1 for those to be trained on, else 0"
+        ));
     }
     let mut spans = policy_versions
         .iter()

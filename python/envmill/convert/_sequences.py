@@ -115,6 +115,9 @@ def sequences(record: Record) -> list[Sequence]:
         if generation.kind != "agent":
             continue
         check_tokens(record, index)
+        if not len(generation.token_ids):
+            # Nothing was sampled: there is nothing to learn from.
+            continue
         fitting = [each for each in grown if each.is_continued_by(generation)]
         if fitting:
             place = max(fitting, key=lambda each: len(each.token_ids))
@@ -134,8 +137,8 @@ def check_tokens(record: Record, index: int) -> None:
     """
     :raises TokensUnknown: if it is not known what was sampled in a generation, or for which prompt.
     """
-    generation = record.generations[index]
-    if not len(generation.token_ids) or not generation.prompt_len:
+    # Where tokens are unknown, so is the prompt; tokens without one are of no use.
+    if not record.generations[index].prompt_len:
         raise TokensUnknown(
             f"{_named(record)} does not say what was sampled in its generation {index}, or for which "
             "prompt: answer turns with `prompt_token_ids`, `token_ids` and `logprobs`"

@@ -1,9 +1,9 @@
 //! What crosses the core's boundary.
 
 use envmill_protocol::{
-    Command, Decision, Ended, EpisodeIndex, Event, Failure, FailureKind, Generated, GeneratedKind,
-    Generation, JobId, Observed, Outcome, Phase, PolicyError, PolicyVersion, Request, Reward,
-    ServerId, SessionFate, Slot, Spoken, Turn, VersionSpan,
+    Command, Decision, Ended, EpisodeIndex, EpisodeStart, Event, Failure, FailureKind, Generated,
+    GeneratedKind, Generation, JobId, Observed, Outcome, Phase, PolicyError, PolicyVersion,
+    Request, Reward, ServerId, SessionFate, Slot, Spoken, Turn, VersionSpan,
 };
 
 use super::{
@@ -19,7 +19,8 @@ structs! {
     Observed { observation, reward, metadata, ended }
     Reward { value, raw }
     Failure { kind, session, message, retry_after, details }
-    Turn { slot, generation, job, episode, seed, step, environment, observed }
+    Turn { slot, generation, job, episode, seed, step, environment, observed, start }
+    EpisodeStart { task_id, reset_parameters }
     Decision { slot, generation, action, generations, spoken }
     Spoken { messages, sampling }
     PolicyError { message, truncates }
