@@ -206,10 +206,12 @@ pub enum Content {
 pub struct Standing {
     /// The current policy version.
     pub version: Version,
-    /// Items that may go and have not been sent.
+    /// Items that may go and are with no consumer: they have not been sent, or are to be sent again.
     pub waiting_items: u64,
     /// Their bytes.
     pub waiting_bytes: u64,
+    /// Items that have been given to a consumer, now or once, and are not acknowledged.
+    pub unacknowledged_items: u64,
     /// The largest number that was given.
     pub last_number: u64,
     /// The job's end has been recorded.

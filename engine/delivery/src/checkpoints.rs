@@ -66,6 +66,7 @@ impl Job {
                 self.unload(sequence, shared);
                 if let Some(item) = self.items.get_mut(&sequence) {
                     item.row.stage = Stage::Acknowledged { issue, checkpoint };
+                    self.kept_items += 1;
                 }
                 self.touch(sequence, shared);
             }
@@ -137,6 +138,7 @@ impl Job {
                 && let Stage::Acknowledged { issue, .. } = item.row.stage
             {
                 item.row.stage = Stage::Issued(issue);
+                self.kept_items -= 1;
             }
             self.touch(sequence, shared);
         }

@@ -96,6 +96,11 @@ impl Stage {
             Self::Waiting | Self::Acknowledged { .. } => None,
         }
     }
+
+    /// Whether it is kept for a checkpoint only.
+    pub(crate) const fn is_acknowledged(self) -> bool {
+        matches!(self, Self::Acknowledged { .. })
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -29,6 +29,8 @@ pub(crate) struct Job {
     pub(crate) wishes: BTreeMap<u32, u64>,
     waiting_items: u64,
     waiting_bytes: u64,
+    /// How many of those with a number are acknowledged and kept.
+    pub(crate) kept_items: u64,
     pace: Pace,
     dirty: Dirty,
     /// The last batch of changes that anything of this job is in.
@@ -75,6 +77,7 @@ impl Job {
             wishes: BTreeMap::new(),
             waiting_items: 0,
             waiting_bytes: 0,
+            kept_items: 0,
             pace: Pace::GoOn,
             dirty: Dirty::default(),
             touched_in: Ticket::default(),
@@ -90,6 +93,7 @@ impl Job {
                 Stage::Waiting => false,
                 Stage::Issued(issue) | Stage::Acknowledged { issue, .. } => {
                     job.issued.insert(issue.number, sequence);
+                    job.kept_items += u64::from(row.stage.is_acknowledged());
                     true
                 }
             };
@@ -260,6 +264,7 @@ impl Job {
         let Some(item) = self.items.remove(&sequence) else { return };
         if let Stage::Issued(issue) | Stage::Acknowledged { issue, .. } = item.row.stage {
             self.issued.remove(&issue.number);
+            self.kept_items -= u64::from(item.row.stage.is_acknowledged());
         }
         self.dirty.items.remove(&sequence);
         self.dirty.payloads_gone.remove(&sequence);
@@ -320,6 +325,7 @@ impl Job {
             version: self.row.version,
             waiting_items: self.waiting_items,
             waiting_bytes: self.waiting_bytes,
+            unacknowledged_items: self.issued.len() as u64 - self.kept_items,
             last_number: self.row.last_number,
             has_ended: self.row.has_ended,
             ranks: self.consumers.keys().copied().collect(),

@@ -141,6 +141,7 @@ impl Job {
                     Issue { number, verdict, judged_at, rank: Some(rank), batch }
                 }
             };
+            self.kept_items -= u64::from(item.row.stage.is_acknowledged());
             item.row.stage = Stage::Issued(issue);
             if issue.verdict != Verdict::Fresh {
                 self.drop_payload(sequence, shared);

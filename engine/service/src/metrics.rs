@@ -58,6 +58,7 @@ pub(crate) struct Metrics {
     pub(crate) paused: Family<Of, Gauge>,
     pub(crate) waiting: Family<Of, Gauge>,
     pub(crate) waiting_bytes: Family<Of, Gauge>,
+    pub(crate) unacknowledged: Family<Of, Gauge>,
     pub(crate) sessions: Family<Of, Gauge>,
     pub(crate) sessions_max: Family<Of, Gauge>,
     pub(crate) steps: Family<Of, Gauge>,
@@ -102,11 +103,16 @@ impl Metrics {
             "Jobs whose episodes may not go on, or that may begin none, for now",
             &self.paused,
         );
-        put.put("records_waiting", "Records that may go and have not been sent", &self.waiting);
+        put.put("records_waiting", "Records that may go and are with no consumer", &self.waiting);
         put.put(
             "records_waiting_bytes",
-            "Bytes of records that may go and have not been sent",
+            "Bytes of records that may go and are with no consumer",
             &self.waiting_bytes,
+        );
+        put.put(
+            "records_unacknowledged",
+            "Records that were sent and are not acknowledged",
+            &self.unacknowledged,
         );
         put.put("sessions", "Sessions that are open", &self.sessions);
         put.put("sessions_max", "The most sessions, as configured", &self.sessions_max);

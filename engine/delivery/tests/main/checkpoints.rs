@@ -22,6 +22,32 @@ fn trained() -> Rig {
     rig
 }
 
+#[test]
+fn what_was_sent_is_owed_until_it_is_acknowledged() {
+    let mut rig = trained();
+    let standing = |rig: &Rig| {
+        let standing = rig.delivery.standing(JOB).unwrap();
+        (standing.waiting_items, standing.unacknowledged_items)
+    };
+    assert_eq!(standing(&rig), (0, 4));
+    rig.crash();
+    // Whoever comes now gets the four again.
+    assert_eq!(standing(&rig), (0, 4));
+    rig.delivery.rewind(JOB, Some("a")).unwrap();
+    assert_eq!(standing(&rig), (0, 7));
+    rig.settle();
+    assert_eq!(after(rig, 2), [4, 5, 6, 7, 8, 9, 10]);
+    let mut rig = trained();
+    rig.record(10, 10);
+    rig.record(11, 11);
+    assert_eq!(rig.numbers(1), [11, 12]);
+    rig.delivery.detach(envmill_delivery::ConsumerId(1));
+    rig.acknowledge(7, 12, Some("c"));
+    assert_eq!(standing(&rig), (0, 0));
+    rig.delivery.durable(JOB, "c").unwrap();
+    assert_eq!(standing(&rig), (0, 0));
+}
+
 fn after(mut rig: Rig, consumer: u64) -> Vec<u64> {
     rig.attach(0, consumer, 0);
     rig.credit(consumer, 100);

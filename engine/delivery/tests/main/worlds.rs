@@ -357,6 +357,8 @@ impl World {
     }
 
     fn look(&mut self) {
+        let standing = self.delivery.standing(JOB).unwrap();
+        assert!(standing.unacknowledged_items <= standing.last_number);
         for token in self.disk.kept() {
             self.is_confirmed(token);
         }
@@ -461,6 +463,7 @@ impl World {
             }
         }
         assert_eq!(self.delivery.resident_bytes(), 0);
+        assert_eq!(self.delivery.standing(JOB).unwrap().unacknowledged_items, 0);
         let asked: BTreeSet<(Kind, u64)> = (0..self.groups * self.members)
             .map(|id| (Kind::Trajectory, id))
             .chain((0..self.groups).map(|id| (Kind::Group, id)))

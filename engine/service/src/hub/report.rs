@@ -94,6 +94,7 @@ impl Hub {
             so_far: Some(account),
             reserved_bytes: status.reserved_bytes,
             waits_for_memory: status.waits_for_memory,
+            unacknowledged: standing.unacknowledged_items,
         })
     }
 
@@ -193,6 +194,7 @@ impl Hub {
             set(&metrics.in_flight, statuses().map(in_flight).sum());
             set(&metrics.scoring, statuses().map(|status| status.scoring).sum());
             set(&metrics.waiting, standings().map(|it| it.waiting_items).sum());
+            set(&metrics.unacknowledged, standings().map(|it| it.unacknowledged_items).sum());
             set(&metrics.waiting_bytes, standings().map(|it| it.waiting_bytes).sum());
             let samplings = || jobs().filter_map(|job| job.sampling.as_ref());
             set(&metrics.tasks_less, samplings().map(Sampling::visited_less).sum());

@@ -69,7 +69,9 @@ async fn nothing_comes_without_credit_and_nothing_is_begun() {
         }
     }
     assert_eq!(numbers, [1, 2, 3, 4]);
-    assert_eq!(rig.client().status().await.unwrap().jobs[0].progress.as_ref().unwrap().waiting, 16);
+    let status = rig.client().status().await.unwrap();
+    let progress = status.jobs[0].progress.as_ref().unwrap();
+    assert_eq!((progress.waiting, progress.unacknowledged), (16, 4));
     for _ in 0..4 {
         trainer.rollouts.taken(1 << 20);
     }
