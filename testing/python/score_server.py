@@ -1,11 +1,13 @@
-"""A scorer over HTTP, on the port that is the argument, written with the standard library alone.
+"""A scorer over HTTP, on the port that is the argument, written with the standard library alone. With files of a
+certificate and its key after the port it speaks HTTPS.
 
 `POST /steps` gives each episode the number of its steps as its reward. `/busy` answers 503 to the first two
 calls and then does the same, `/picky` answers 422 to each batch with episode 3 in it, `/page` answers with a
-web page, and anything else is not there.
+web page, `/secret` wants the token `s3cret`, `/elsewhere` points to that, and anything else is not there.
 """
 
 import json
+import ssl
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -26,7 +28,11 @@ class Scorer(BaseHTTPRequestHandler):
             return self.answer(422, b"episode 3 cannot be scored")
         if self.path == "/page":
             return self.answer(200, b"<html>")
-        if self.path not in ("/steps", "/busy", "/picky"):
+        if self.path == "/secret" and self.headers["authorization"] != "Bearer s3cret":
+            return self.answer(401, f"who asks? not {self.headers['authorization']}".encode())
+        if self.path == "/elsewhere":
+            return self.answer(307, b"go on", {"location": "/secret"})
+        if self.path not in ("/steps", "/busy", "/picky", "/secret"):
             return self.answer(404, b"nothing here")
         scores = [{"reward": len(it["steps"])} for it in episodes]
         self.answer(200, json.dumps({"scores": scores}).encode())
@@ -43,4 +49,9 @@ class Scorer(BaseHTTPRequestHandler):
         pass
 
 
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Scorer).serve_forever()
+server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Scorer)
+if len(sys.argv) > 2:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*sys.argv[2:])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()

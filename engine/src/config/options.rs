@@ -475,13 +475,21 @@ pub(crate) fn headers(
         headers.push((name.trim().to_owned(), value.trim().to_owned()));
     }
     if let Some(name) = bearer_env {
-        let Some(token) = variable(name).filter(|token| !token.is_empty()) else {
-            let problem = format!("the environment variable {name} is not set");
-            return Err(ConfigError::value("bearer-env", problem));
-        };
-        headers.push(("Authorization".into(), format!("Bearer {}", token.trim())));
+        let header = bearer(name, variable);
+        headers.push(header.map_err(|problem| ConfigError::value("bearer-env", problem))?);
     }
     Ok(headers)
+}
+
+/// The header with a bearer token that an environment variable holds, or what is wrong.
+pub(crate) fn bearer(
+    name: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<(String, String), String> {
+    match variable(name).filter(|token| !token.is_empty()) {
+        Some(token) => Ok(("Authorization".into(), format!("Bearer {}", token.trim()))),
+        None => Err(format!("the environment variable {name} is not set")),
+    }
 }
 
 #[cfg(test)]

@@ -184,7 +184,12 @@ mod tests {
     fn options(group: bool) -> ScorerOptions {
         ScorerOptions {
             name: "judge".into(),
-            source: Source::Http { url: "http://a".into(), connections: 1 },
+            source: Source::Python {
+                function: "a:b".into(),
+                interpreter: "python3".into(),
+                path: Vec::new(),
+                processes: 1,
+            },
             timeout: Duration::from_secs(1),
             retries: 2,
             batch_max: 8,

@@ -1,17 +1,17 @@
 //! A scorer that is a server: batches by `POST`, as JSON.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use rustls::crypto::aws_lc_rs;
+use envmill_openenv::{OptionsError, tls_config};
 use ureq::{
     Agent,
     http::{
-        HeaderMap,
-        header::{CONTENT_TYPE, RETRY_AFTER},
+        HeaderMap, HeaderValue,
+        header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
     },
-    tls::{Certificate, RootCerts, TlsConfig},
 };
 
+use super::HttpSource;
 use crate::callable::{Caller, Fault, Remedy};
 
 /// How long a connection may take.
@@ -24,12 +24,19 @@ const EXCERPT_BYTES_MAX: usize = 500;
 pub(super) struct HttpCaller {
     agent: Agent,
     url: String,
+    authorization: Option<HeaderValue>,
     timeout: Duration,
 }
 
 impl HttpCaller {
-    /// Asks nobody yet. No proxy is used, and redirects are not followed.
-    pub(super) fn new(url: &str, timeout: Duration) -> Self {
+    /// Asks nobody yet. No proxy is used, and redirects are not followed: what says who asks goes to its
+    /// server only.
+    ///
+    /// # Errors
+    ///
+    /// There are no certificates where the options say.
+    pub(super) fn new(server: &HttpSource, timeout: Duration) -> Result<Self, OptionsError> {
+        let HttpSource { url, connections: _, authorization, ca } = server;
         let mut config = Agent::config_builder()
             .timeout_global(Some(timeout))
             .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
@@ -39,14 +46,10 @@ impl HttpCaller {
             .proxy(None)
             .user_agent(concat!("envmill/", env!("CARGO_PKG_VERSION")));
         if url.starts_with("https") {
-            let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-            let roots: Vec<_> = roots.map(|der| Certificate::from_der(der).to_owned()).collect();
-            let tls = TlsConfig::builder()
-                .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
-                .root_certs(RootCerts::new_with_certs(&roots));
-            config = config.tls_config(tls.build());
+            config = config.tls_config(tls_config(ca.as_deref())?);
         }
-        Self { agent: config.build().into(), url: url.to_owned(), timeout }
+        let (url, authorization) = (url.clone(), authorization.clone());
+        Ok(Self { agent: config.build().into(), url, authorization, timeout })
     }
 
     fn fault(&self, error: &ureq::Error) -> Fault {
@@ -69,7 +72,10 @@ impl HttpCaller {
 
 impl Caller for HttpCaller {
     fn call(&mut self, batch: &[u8]) -> Result<Vec<u8>, Fault> {
-        let request = self.agent.post(&self.url).header(CONTENT_TYPE, "application/json");
+        let mut request = self.agent.post(&self.url).header(CONTENT_TYPE, "application/json");
+        if let Some(value) = &self.authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
         let mut response = request.send(batch).map_err(|error| self.fault(&error))?;
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
         let body = body.map_err(|error| self.fault(&error))?;

@@ -17,7 +17,7 @@ mod options;
 mod pool;
 mod seam;
 
-pub(crate) use groups::{Groups, Plan};
+pub use options::{HttpSource, ScorerOptions, Source};
 pub(crate) use options::{KEYS, Table};
 pub use options::{ScorerOptions, Source};
 pub(crate) use pool::{Item, Pool};

@@ -2,14 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use envmill_core::Scoring;
 use serde::Deserialize;
-use ureq::http::Uri;
+use ureq::http::{HeaderValue, Uri};
+
+use crate::config::bearer;
 
 /// How long after all calls should be over an episode's score is given up by the core: only if
 /// something here is wrong.
@@ -42,12 +44,7 @@ pub struct ScorerOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A server that takes batches by `POST`.
-    Http {
-        /// Where.
-        url: String,
-        /// The most batches at one time. Default 4.
-        connections: u32,
-    },
+    Http(HttpSource),
     /// A function in Python processes.
     Python {
         /// `module:function`.
@@ -61,10 +58,38 @@ pub enum Source {
     },
 }
 
+/// A server that takes batches by `POST`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpSource {
+    /// Where.
+    pub url: String,
+    /// The most batches at one time. Default 4.
+    pub connections: u32,
+    /// The header that says who asks, if the server wants to know. It goes to `url` and nowhere else, and is
+    /// shown nowhere.
+    pub authorization: Option<HeaderValue>,
+    /// Certificates (PEM) to trust besides the web's own authorities.
+    pub ca: Option<PathBuf>,
+}
+
+impl fmt::Debug for HttpSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, connections, authorization, ca } = self;
+        f.debug_struct("HttpSource")
+            .field("url", url)
+            .field("connections", connections)
+            .field("is_authorized", &authorization.is_some())
+            .field("ca", ca)
+            .finish()
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http { url, connections } => write!(f, "{url}, {connections} connections"),
+            Self::Http(HttpSource { url, connections, .. }) => {
+                write!(f, "{url}, {connections} connections")
+            }
             Self::Python { function, processes: 1, .. } => {
                 write!(f, "python {function}, 1 process")
             }
@@ -91,7 +116,7 @@ impl ScorerOptions {
     #[must_use]
     pub const fn workers(&self) -> u32 {
         match &self.source {
-            Source::Http { connections, .. } => *connections,
+            Source::Http(server) => server.connections,
             Source::Python { processes, .. } => *processes,
         }
     }
@@ -116,6 +141,9 @@ impl ScorerOptions {
 pub(crate) struct Table {
     url: Option<String>,
     connections: Option<u32>,
+    bearer_env: Option<String>,
+    bearer_file: Option<PathBuf>,
+    ca: Option<PathBuf>,
     python: Option<String>,
     interpreter: Option<PathBuf>,
     python_path: Option<Vec<PathBuf>>,
@@ -129,9 +157,12 @@ pub(crate) struct Table {
 }
 
 /// Its keys.
-pub(crate) const KEYS: [&str; 12] = [
+pub(crate) const KEYS: [&str; 15] = [
     "url",
     "connections",
+    "bearer-env",
+    "bearer-file",
+    "ca",
     "python",
     "interpreter",
     "python-path",
@@ -148,11 +179,13 @@ pub(crate) const KEYS: [&str; 12] = [
 type Problem = (&'static str, String);
 
 impl Table {
-    /// Completes and checks it. `beside` makes a path what the file means by it.
+    /// Completes and checks it. `beside` makes a path what the file means by it, and `variable` reads an
+    /// environment variable.
     pub(crate) fn resolve(
         self,
         name: &str,
         beside: impl Fn(&Path) -> PathBuf,
+        variable: impl Fn(&str) -> Option<String>,
     ) -> Result<ScorerOptions, Problem> {
         let goes_with = |key, other: &str| Err((key, format!("it goes with `{other}`")));
         let at_least_one = |key, value: Option<u64>| match value {
@@ -182,11 +215,42 @@ impl Table {
                     return goes_with("processes", "python");
                 }
                 check_url(&url)?;
-                Source::Http { url, connections: self.connections.unwrap_or(4) }
+                let ca = self.ca.as_deref().map(&beside);
+                if ca.is_some() && !url.starts_with("https:") {
+                    return Err(("ca", "it goes with a `url` that begins with https".into()));
+                }
+                let authorization = match (self.bearer_env, self.bearer_file) {
+                    (Some(_), Some(_)) => {
+                        let problem = "either `bearer-env` or `bearer-file`";
+                        return Err(("bearer-file", problem.into()));
+                    }
+                    (Some(name), None) => {
+                        let header = bearer(&name, variable);
+                        Some(
+                            header
+                                .and_then(|(_, value)| sensitive(&value))
+                                .map_err(in_key("bearer-env"))?,
+                        )
+                    }
+                    (None, Some(file)) => {
+                        let header = bearer_of(&beside(&file));
+                        Some(header.map_err(in_key("bearer-file"))?)
+                    }
+                    (None, None) => None,
+                };
+                let connections = self.connections.unwrap_or(4);
+                Source::Http(HttpSource { url, connections, authorization, ca })
             }
             (None, Some(function)) => {
-                if self.connections.is_some() {
-                    return goes_with("connections", "url");
+                for (key, is_given) in [
+                    ("connections", self.connections.is_some()),
+                    ("bearer-env", self.bearer_env.is_some()),
+                    ("bearer-file", self.bearer_file.is_some()),
+                    ("ca", self.ca.is_some()),
+                ] {
+                    if is_given {
+                        return goes_with(key, "url");
+                    }
                 }
                 check_function(&function)?;
                 let interpreter = self.interpreter.unwrap_or_else(|| "python3".into());
@@ -217,6 +281,29 @@ impl Table {
             group: self.group,
         })
     }
+}
+
+fn in_key(key: &'static str) -> impl Fn(String) -> Problem {
+    move |problem| (key, problem)
+}
+
+/// The header with a bearer token that a file holds, and nothing else.
+fn bearer_of(file: &Path) -> Result<HeaderValue, String> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    match text.trim() {
+        "" => Err(format!("{} is empty: write the token into it", file.display())),
+        token => sensitive(&format!("Bearer {token}")),
+    }
+}
+
+/// A value that is never shown.
+fn sensitive(value: &str) -> Result<HeaderValue, String> {
+    // What is wrong is not repeated: it is a secret.
+    let mut value = HeaderValue::from_str(value)
+        .map_err(|_| "a token is one line of letters, digits and signs".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn check_url(url: &str) -> Result<(), Problem> {
@@ -252,7 +339,29 @@ mod tests {
 
     fn resolve(text: &str) -> Result<ScorerOptions, Problem> {
         let table: Table = toml::from_str(text).unwrap();
-        table.resolve("judge", |path| Path::new("/etc").join(path))
+        let variable = |name: &str| match name {
+            "TOKEN" => Some("s3cret\n".to_owned()),
+            "LINES" => Some("s3cret\ns3cret".to_owned()),
+            _ => None,
+        };
+        table.resolve("judge", |path| Path::new("/etc").join(path), variable)
+    }
+
+    #[test]
+    fn who_asks_is_said_and_shown_nowhere() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "s3cret\n").unwrap();
+        let of_file = format!("bearer-file = {:?}", file.path());
+        for key in ["bearer-env = \"TOKEN\"", &of_file] {
+            let text = format!("url = \"https://a:1/s\"\nca = \"ca.pem\"\n{key}");
+            let options = resolve(&text).unwrap();
+            let Source::Http(server) = &options.source else { panic!("{options:?}") };
+            assert_eq!(server.authorization.as_ref().unwrap(), "Bearer s3cret");
+            assert_eq!(server.ca.as_deref(), Some(Path::new("/etc/ca.pem")));
+            assert!(!format!("{options:?} {options}").contains("s3cret"));
+        }
+        let (key, problem) = resolve("url = \"http://a\"\nbearer-env = \"LINES\"").unwrap_err();
+        assert!(key == "bearer-env" && !problem.contains("s3cret"), "{problem}");
     }
 
     #[test]
@@ -316,6 +425,21 @@ mod tests {
             ("url = \"http://a\"\ninterpreter = \"p\"", "interpreter", "goes with `python`"),
             ("url = \"http://a\"\npython-path = []", "python-path", "goes with `python`"),
             ("python = \"a:b\"\nconnections = 2", "connections", "goes with `url`"),
+            ("python = \"a:b\"\nbearer-env = \"TOKEN\"", "bearer-env", "goes with `url`"),
+            ("python = \"a:b\"\nbearer-file = \"f\"", "bearer-file", "goes with `url`"),
+            ("python = \"a:b\"\nca = \"f\"", "ca", "goes with `url`"),
+            ("url = \"http://a\"\nca = \"f\"", "ca", "https"),
+            ("url = \"http://a\"\nbearer-env = \"NO\"", "bearer-env", "NO is not set"),
+            (
+                "url = \"http://a\"\nbearer-file = \"no-such\"",
+                "bearer-file",
+                "cannot read /etc/no-such",
+            ),
+            (
+                "url = \"http://a\"\nbearer-env = \"TOKEN\"\nbearer-file = \"f\"",
+                "bearer-file",
+                "either",
+            ),
             ("python = \"a.b\"", "python", "module:function"),
             ("python = \"a;b:c\"", "python", "module:function"),
             ("python = \"a:\"", "python", "module:function"),

@@ -121,8 +121,12 @@ impl ScorerPools {
             let thread = thread::Builder::new().name(format!("{}-{number}", options.name));
             let pool = pool.clone();
             match &options.source {
-                Source::Http { url, .. } => {
-                    let mut caller = HttpCaller::new(url, options.timeout);
+                Source::Http(server) => {
+                    let caller = HttpCaller::new(server, options.timeout);
+                    let mut caller = caller.map_err(|error| ScorerError::NotStarted {
+                        name: options.name.clone(),
+                        problem: error.to_string(),
+                    })?;
                     // It ends when its server has answered.
                     drop(thread.spawn(move || pool.work(&mut caller))?);
                 }

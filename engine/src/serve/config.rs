@@ -332,7 +332,7 @@ impl ServeOptions {
         }
         let scorers = scorers
             .into_iter()
-            .map(|(name, table)| context.scorer(&name, table))
+            .map(|(name, table)| context.scorer(&name, table, &variable))
             .collect::<Result<_, _>>()?;
         let store = service.store.unwrap_or_else(|| PathBuf::from("envmill-store"));
         Ok(Self {
@@ -448,9 +448,14 @@ impl Context<'_> {
         self.wrong(&format!("{table}.{name}"), problem)
     }
 
-    fn scorer(&self, name: &str, table: scorer::Table) -> Result<ScorerOptions, ServeConfigError> {
+    fn scorer(
+        &self,
+        name: &str,
+        table: scorer::Table,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<ScorerOptions, ServeConfigError> {
         self.check_name("scorers", name)?;
-        match table.resolve(name, |path| self.beside(path)) {
+        match table.resolve(name, |path| self.beside(path), variable) {
             Ok(scorer) => Ok(scorer),
             Err((key, problem)) => self.wrong(&format!("scorers.{name}.{key}"), problem),
         }

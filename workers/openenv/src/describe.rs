@@ -8,14 +8,9 @@ use serde_json::value::RawValue;
 use ureq::{
     Agent, Body,
     http::{Response, header::CONTENT_TYPE},
-    tls::{Certificate, RootCerts, TlsConfig},
 };
 
-use crate::{
-    Options, OptionsError, Server,
-    options::Target,
-    tls::{Authorities, provider},
-};
+use crate::{Options, OptionsError, Server, options::Target, tls::Authorities};
 
 /// How long one HTTP request may take, from the name's resolution to the last byte: a Python server with
 /// much to do takes its time for its `/openapi.json`.
@@ -136,16 +131,7 @@ impl Asker {
             .proxy(None)
             .user_agent(concat!("envmill/", env!("CARGO_PKG_VERSION")));
         if target.address.is_secure() {
-            let certificates: Vec<_> = authorities
-                .certificates()
-                .map(|der| Certificate::from_der(der).to_owned())
-                .collect();
-            config = config.tls_config(
-                TlsConfig::builder()
-                    .unversioned_rustls_crypto_provider(provider())
-                    .root_certs(RootCerts::new_with_certs(&certificates))
-                    .build(),
-            );
+            config = config.tls_config(authorities.blocking());
         }
         Ok(Self { agent: config.build().into(), target })
     }

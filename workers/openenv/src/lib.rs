@@ -49,6 +49,7 @@ pub use describe::{DescribeError, Description, describe, metadata, ready};
 pub use limits::raise_descriptor_limit;
 pub use metrics::Metrics;
 pub use options::{Options, OptionsError, Server, Transport};
-pub use tasks::{ask_tasks, environments, num_tasks};
+pub use tasks::{ask_tasks, environments, num_tasks, task_range};
+pub use tls::tls_config;
 pub use tools::{Tool, ToolsError, list_tools, tools};
 pub use worker::OpenEnvWorker;

@@ -1,6 +1,6 @@
 //! The tasks that a server says it has, over its Task API.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use bytes::Bytes;
 use envmill_protocol::openenv::tasks::{TaskError, TaskMethod};
@@ -34,6 +34,34 @@ pub fn num_tasks(server: &Server, options: &Options, split: &str) -> Result<u64,
     let question = serde_json::json!({ "split": split }).to_string();
     let body = without_api(asker.answer(&endpoint, Some(&question)))?;
     read::<Answer>(&asker, &endpoint, &body).map(|answer| answer.num_tasks)
+}
+
+/// Asks a server for the tasks of a split from one index up to another, waiting for the answer: what the
+/// environment says of each, which is any JSON. `None` where it has no such list.
+///
+/// # Errors
+///
+/// As [`num_tasks`].
+pub fn task_range(
+    server: &Server,
+    options: &Options,
+    split: &str,
+    range: Range<u64>,
+) -> Result<Option<Vec<Box<RawValue>>>, DescribeError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        tasks: Vec<Box<RawValue>>,
+    }
+    let asker = Asker::new(server, options)?;
+    let environment = environment(&asker)?;
+    let endpoint = format!("/{}/task_range", escaped(&environment));
+    let Range { start, end } = range;
+    let question = serde_json::json!({"split": split, "start": start, "stop": end}).to_string();
+    match asker.answer(&endpoint, Some(&question)) {
+        Ok(body) => read::<Answer>(&asker, &endpoint, &body).map(|answer| Some(answer.tasks)),
+        Err(DescribeError::Status { status: 404 | 405 | 501, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The names of the environments that a server lists for its Task API, waiting for the answer.

@@ -11,6 +11,7 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::OptionsError;
 
@@ -43,8 +44,18 @@ impl Authorities {
         Ok(Self { own, config: OnceLock::new() })
     }
 
+    /// What a blocking client needs.
+    pub(crate) fn blocking(&self) -> TlsConfig {
+        let certificates: Vec<_> =
+            self.certificates().map(|der| Certificate::from_der(der).to_owned()).collect();
+        TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(provider())
+            .root_certs(RootCerts::new_with_certs(&certificates))
+            .build()
+    }
+
     /// All certificates, the file's first.
-    pub(crate) fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+    fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
         self.own.iter().chain(webpki_root_certs::TLS_SERVER_ROOT_CERTS)
     }
 
@@ -74,8 +85,18 @@ impl Authorities {
     }
 }
 
+/// Whom a blocking HTTP client of ours trusts: the web's own authorities, and those of a file of
+/// certificates (PEM), if there is one.
+///
+/// # Errors
+///
+/// The file cannot be read, or holds no certificates.
+pub fn tls_config(ca_file: Option<&Path>) -> Result<TlsConfig, OptionsError> {
+    Authorities::load(ca_file).map(|authorities| authorities.blocking())
+}
+
 /// The cryptography, named here so that nothing depends on a process-wide choice.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
+fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 

@@ -4,6 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use envmill_client::{Client, Event, RolloutsOptions, wire};
 use envmill_testing::{Processes, Watchdog, free_port, python, script, wait_until};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
 use super::rig::{Service, with_runtime};
@@ -286,6 +287,72 @@ fn a_server_says_what_episodes_were_worth() {
         let message = reward.unwrap_err();
         assert!(message.contains("cannot be asked"), "{message}");
     }
+}
+
+#[test]
+fn a_server_is_told_who_asks_and_trusted_by_its_certificate() {
+    let _watchdog = Watchdog::start("scorers that want to know", BOUND);
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let ca = write("ca.pem", &authority.pem());
+    let token = write("token", "s3cret\n");
+    let port = free_port().unwrap();
+    let mut server = Command::new(python().unwrap());
+    server.arg(script("score_server.py")).arg(port.to_string());
+    server.args([write("cert.pem", &certificate.pem()), write("key.pem", &key.serialize_pem())]);
+    let _server = Processes::spawn(&mut server).unwrap();
+    let is_there = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    wait_until("the scorer is there", BOUND, is_there);
+    let at = |path: &str, keys: &str| {
+        format!("url = \"https://localhost:{port}/{path}\"\nretries = 0\n{keys}")
+    };
+    let (trusted, known) = (format!("ca = {ca:?}\n"), format!("bearer-file = {token:?}\n"));
+    let scored = Scored::start(&[
+        ("known", &at("secret", &format!("{trusted}{known}"))),
+        ("unknown", &at("secret", &trusted)),
+        ("elsewhere", &at("elsewhere", &format!("{trusted}{known}"))),
+        ("untrusted", &at("secret", &known)),
+    ]);
+    for it in scored.play(job("known", 20)) {
+        assert_eq!(it.reward, Some(it.steps.len() as f64));
+    }
+    for (scorer, expected) in [
+        ("unknown", "answered 401 Unauthorized: who asks? not None"),
+        ("elsewhere", "answered 307 Temporary Redirect: go on"),
+        ("untrusted", "cannot be asked"),
+    ] {
+        for reward in rewards(&scored.play(job(scorer, 2))) {
+            let message = reward.unwrap_err();
+            assert!(message.contains(expected) && !message.contains("s3cret"), "{message}");
+        }
+    }
+    let wrong = write("wrong.pem", "no certificate");
+    let path = write(
+        "c.toml",
+        &format!(
+            "[service]\nlisten = \"127.0.0.1:0\"\n[environments.cartpole]\nenv = \"native:cartpole\"\n\
+             [scorers.a]\n{}",
+            at("secret", &format!("ca = {wrong:?}\n"))
+        ),
+    );
+    let command = envmill_testing::EnvmillCommand::new(crate::rig::ENVMILL);
+    let finished = command.args(["serve", "--config"]).arg(&path).run().unwrap();
+    assert_ne!(finished.code(), Some(0));
+    assert!(
+        finished.stderr.contains("it must hold certificates in PEM form"),
+        "{}",
+        finished.stderr
+    );
 }
 
 #[test]
