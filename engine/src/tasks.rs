@@ -1,10 +1,11 @@
 //! The tasks of a job: rows of a file, or a split of the server's own.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{collections::BTreeMap, fs, io, ops::Range, path::PathBuf};
 
 use bytes::Bytes;
 use envmill_core::{OptionsError, Task, Tasks, Weight, WeightError};
 use envmill_formats::{FormatError, parquet_rows};
+use envmill_protocol::ResetParameters;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
@@ -12,6 +13,11 @@ use serde_json::{Value, json, value::RawValue};
 const PARQUET: &[u8] = b"PAR1";
 /// The most tasks of a job: all of them are held in memory.
 pub const TASKS_MAX: u64 = 1 << 24;
+/// An environment is asked what it says of the tasks of a split that has so many at most: it is made anew for
+/// each answer.
+pub const ASKED_MAX: u64 = 1 << 16;
+/// So many tasks of a split are asked for at one time, unless they are too large.
+const AT_ONCE: u64 = 256;
 
 /// Tasks cannot be had. Nothing was played.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +76,21 @@ pub enum TasksError {
     /// No rounds can be drawn of them.
     #[error(transparent)]
     Rounds(OptionsError),
+    /// An environment tells of other tasks than it was asked for.
+    #[error(
+        "--split {split}: asked for {asked} tasks from number {start} on, the environment gave {found}; \
+         its `get_task_range` has to give as many as its `num_tasks` says that there are"
+    )]
+    Range {
+        /// The split.
+        split: String,
+        /// The first that was asked for.
+        start: u64,
+        /// How many were.
+        asked: u64,
+        /// How many came.
+        found: u64,
+    },
     /// There are none, or more than can be held.
     #[error("{from}: there are {found} tasks; there must be between 1 and {TASKS_MAX}")]
     Count {
@@ -152,22 +173,82 @@ fn task(index: usize, row: &str) -> Result<Task, String> {
     Ok(Task { id, parameters, ..Task::default() })
 }
 
-/// The tasks of a split of the server's: `count` of them, named `SPLIT/0` and so on. OpenEnv
-/// environments are told which one to play by `split` and `index` at reset.
+/// The tasks of a split of the server's: `count` of them. OpenEnv environments are told which one to play by
+/// `split` and `index` at reset. `ask` gives what the environment says of those from one index up to another,
+/// or `None` if it says nothing: of those a task has its name (`task_id`, else `id`, a text or a number) and
+/// `reset_parameters` of its own, beside which `split` and `index` stand. Without a name it is called `SPLIT/0`
+/// and so on. Of a split of more than [`ASKED_MAX`] nothing is asked.
 ///
 /// # Errors
 ///
-/// There are none, or too many.
-pub fn of_split(split: &str, count: u64) -> Result<Vec<Task>, TasksError> {
+/// There are none, or too many; something that is asked cannot be had, or is not what was asked for.
+pub fn of_split<E: From<TasksError>>(
+    split: &str,
+    count: u64,
+    mut ask: impl FnMut(Range<u64>) -> Result<Option<Vec<Box<RawValue>>>, E>,
+) -> Result<Vec<Task>, E> {
     if count == 0 || count > TASKS_MAX {
-        return Err(TasksError::Count { from: format!("--split {split}"), found: count });
+        return Err(TasksError::Count { from: format!("--split {split}"), found: count }.into());
     }
-    let task = |index| Task {
-        id: format!("{split}/{index}"),
-        parameters: Bytes::from(json!({"split": split, "index": index}).to_string()),
-        ..Task::default()
+    let mut tasks = Vec::with_capacity(usize::try_from(count).unwrap_or_default());
+    let mut is_asked = count <= ASKED_MAX;
+    let mut at_once = AT_ONCE;
+    while (tasks.len() as u64) < count {
+        let start = tasks.len() as u64;
+        let range = start..count.min(start + at_once);
+        let asked = if is_asked { ask(range.clone()) } else { Ok(None) };
+        let bodies = match asked {
+            // What is too large for one answer comes in several.
+            Err(_) if range.end - range.start > 1 => {
+                at_once = (range.end - range.start) / 2;
+                continue;
+            }
+            asked => asked?,
+        };
+        let Some(bodies) = bodies else {
+            is_asked = false;
+            tasks.extend(range.map(|index| of_body(split, index, None)));
+            continue;
+        };
+        let asked = range.end - range.start;
+        if bodies.len() as u64 != asked {
+            let (split, found) = (split.to_owned(), bodies.len() as u64);
+            return Err(TasksError::Range { split, start, asked, found }.into());
+        }
+        let bodies = range.zip(&bodies);
+        tasks.extend(bodies.map(|(index, body)| of_body(split, index, Some(&**body))));
+    }
+    Ok(tasks)
+}
+
+/// A task of a split, and what the environment says of it.
+fn of_body(split: &str, index: u64, body: Option<&RawValue>) -> Task {
+    #[derive(Default, Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        task_id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        reset_parameters: Option<&'a RawValue>,
+    }
+    // It may be anything: a text, a list, or an object.
+    let body = body.map(|body| serde_json::from_str::<Body<'_>>(body.get()).unwrap_or_default());
+    let Body { task_id, id, reset_parameters } = body.unwrap_or_default();
+    let name = |raw: &RawValue| match serde_json::from_str(raw.get()) {
+        Ok(Value::String(name)) if !name.is_empty() => Some(name),
+        Ok(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
     };
-    Ok((0..count).map(task).collect())
+    let id = task_id.and_then(name).or_else(|| id.and_then(name));
+    let own = reset_parameters.map(RawValue::get).filter(|text| text.starts_with('{'));
+    let place = json!({"split": split, "index": index}).to_string();
+    let objects = [own.unwrap_or_default().as_bytes(), place.as_bytes()];
+    Task {
+        id: id.unwrap_or_else(|| format!("{split}/{index}")),
+        parameters: ResetParameters::joined(None, objects).text,
+        ..Task::default()
+    }
 }
 
 /// What tasks weigh, where they are not all played once a round.
@@ -280,6 +361,48 @@ mod tests {
         let ids: Vec<_> = tasks.iter().map(|task| task.id.as_str()).collect();
         assert_eq!(ids, ["a", "1"]);
         assert_eq!(tasks[0].parameters, "{\"id\": \"a\",  \"x\": {\"y\": [1]}}");
+    }
+
+    #[test]
+    fn a_split_is_named_as_its_environment_names_it() {
+        let bodies = [
+            r#"{"id":"the first","x":1}"#,
+            r#"{"task_id":7,"id":"b","reset_parameters":{"seed":3,"index":9}}"#,
+            r#""text""#,
+            r#"{"id":[1],"reset_parameters":[1]}"#,
+            r#"{"id":""}"#,
+        ];
+        let asked = std::cell::RefCell::new(Vec::new());
+        let of = |largest: u64, given: usize| {
+            of_split::<TasksError>("s", 5, |range| {
+                asked.borrow_mut().push(range.clone());
+                if range.end - range.start > largest {
+                    return Err(TasksError::NoWeight);
+                }
+                let all = bodies.iter().take(given);
+                let some = all.skip(range.start as usize).take((range.end - range.start) as usize);
+                Ok(Some(some.map(|it| RawValue::from_string((*it).into()).unwrap()).collect()))
+            })
+        };
+        let tasks = of(5, 5).unwrap();
+        let ids: Vec<_> = tasks.iter().map(|task| task.id.as_str()).collect();
+        assert_eq!(ids, ["the first", "7", "s/2", "s/3", "s/4"]);
+        assert_eq!(tasks[0].parameters, r#"{"index":0,"split":"s"}"#);
+        assert_eq!(tasks[1].parameters, r#"{"seed":3,"index":1,"split":"s"}"#);
+        assert_eq!(asked.take(), [0..5]);
+        assert_eq!(of(2, 5).unwrap(), tasks);
+        assert_eq!(asked.take(), [0..5, 0..2, 2..4, 4..5]);
+        assert!(matches!(of(0, 5), Err(TasksError::NoWeight)));
+        let error = of(5, 3).unwrap_err().to_string();
+        assert!(
+            error.contains("asked for 5 tasks from number 0 on, the environment gave 3"),
+            "{error}"
+        );
+        let numbered = of_split::<TasksError>("s", 5, |_| Ok(None)).unwrap();
+        assert_eq!(numbered[4].id, "s/4");
+        assert_eq!(numbered[4].parameters, r#"{"index":4,"split":"s"}"#);
+        let never = |_| -> Result<_, TasksError> { panic!("it is not asked") };
+        assert_eq!(of_split("s", ASKED_MAX + 1, never).unwrap().len() as u64, ASKED_MAX + 1);
     }
 
     #[test]

@@ -143,7 +143,8 @@ pub struct Settings {
     #[arg(long, value_name = "FILE")]
     pub tasks: Option<PathBuf>,
 
-    /// Tasks of the server's own: a split of its Task API. Drawn as those of --tasks are.
+    /// Tasks of the server's own: a split of its Task API, named as the server names them. Drawn as those
+    /// of --tasks are.
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
 

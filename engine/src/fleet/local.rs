@@ -1,10 +1,12 @@
 //! Environments without a server: native ones in this process, Python ones in processes of their own.
 
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use bytes::Bytes;
 use envmill_openenv::{Tool, ToolsError};
 use envmill_protocol::{
     FailureKind, Outcome, Request,
@@ -12,6 +14,8 @@ use envmill_protocol::{
 };
 use envmill_python_worker::{Gymnasium, Log, OpenEnvClass, Options, PythonWorker, Target};
 use envmill_workers::Asker;
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 
 use super::{Fleet, FleetWorker, Member};
 use crate::{
@@ -80,25 +84,54 @@ pub(super) fn python(
 
 /// How many tasks a split of the environment has, which an environment made for that tells.
 pub(super) fn num_tasks(split: &str, worker: &mut FleetWorker) -> Result<u64, RunError> {
-    let problem = |problem: String| RunError::Split { split: split.to_owned(), problem };
-    let question = TaskMethod::NumTasks.request(&serde_json::json!({ "split": split }).to_string());
+    let none = || "it has no tasks of its own; give them with --tasks FILE".to_owned();
+    let params = json!({ "split": split });
+    let count = ask_tasks(TaskMethod::NumTasks, split, &params, worker)?;
+    read_tasks(split, &count.ok_or_else(|| of_split(split, none()))?)
+}
+
+/// What it says of the tasks from one index up to another; `None` if it has no such list.
+pub(super) fn task_range(
+    split: &str,
+    range: Range<u64>,
+    worker: &mut FleetWorker,
+) -> Result<Option<Vec<Box<RawValue>>>, RunError> {
+    let params = json!({"split": split, "start": range.start, "stop": range.end});
+    let tasks = ask_tasks(TaskMethod::GetTaskRange, split, &params, worker)?;
+    tasks.map(|tasks| read_tasks(split, &tasks)).transpose()
+}
+
+/// The answer of an environment that is made for it; `None` if it supports no such question.
+fn ask_tasks(
+    method: TaskMethod,
+    split: &str,
+    params: &Value,
+    worker: &mut FleetWorker,
+) -> Result<Option<Bytes>, RunError> {
+    let request = method.request(&params.to_string());
     let mut asker = Asker::new(worker, ASKED_WITHIN);
-    let answer = asker.open().and_then(|()| asker.ask(Request::ToolCall { request: question }));
+    let answer = asker.open().and_then(|()| asker.ask(Request::ToolCall { request }));
     asker.close();
-    let count = match answer {
+    let answer = match answer {
         Ok(Outcome::ToolResult(response)) => task_result(&response),
         // What it has no method for, it refuses.
         Ok(_) => Err(TaskError::Unsupported),
         Err(failure) if failure.kind == FailureKind::Refused => Err(TaskError::Unsupported),
-        Err(failure) => return Err(problem(failure.to_string())),
+        Err(failure) => return Err(of_split(split, failure.to_string())),
     };
-    let count = count.map_err(|error| match error {
-        TaskError::Unsupported => {
-            problem("it has no tasks of its own; give them with --tasks FILE".into())
-        }
-        error => problem(error.to_string()),
-    })?;
-    serde_json::from_slice(&count).map_err(|error| problem(error.to_string()))
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(TaskError::Unsupported) => Ok(None),
+        Err(error) => Err(of_split(split, error.to_string())),
+    }
+}
+
+fn read_tasks<'a, T: Deserialize<'a>>(split: &str, answer: &'a [u8]) -> Result<T, RunError> {
+    serde_json::from_slice(answer).map_err(|error| of_split(split, error.to_string()))
+}
+
+fn of_split(split: &str, problem: String) -> RunError {
+    RunError::Split { split: split.to_owned(), problem }
 }
 
 /// The tools of the environment, which one made for that tells.

@@ -77,7 +77,10 @@ impl Fleet {
     ) -> Result<Vec<Task>, RunError> {
         match &self.remote {
             Some(remote) => remote.tasks_of(split),
-            None => Ok(tasks::of_split(split, local::num_tasks(split, worker)?)?),
+            None => {
+                let count = local::num_tasks(split, worker)?;
+                tasks::of_split(split, count, |range| local::task_range(split, range, worker))
+            }
         }
     }
 

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use envmill_core::{Input, Note, Task};
-use envmill_openenv::{Description, OpenEnvWorker, Options, Server, Tool, describe, num_tasks};
+use envmill_openenv::{
+    Description, OpenEnvWorker, Options, Server, Tool, describe, num_tasks, task_range,
+};
 use envmill_protocol::{ServerId, openenv::FieldPath};
 
 use super::{Fleet, FleetWorker, Member};
@@ -69,7 +71,11 @@ impl Remote {
     /// The tasks of a split, as the first server tells of it.
     pub(super) fn tasks_of(&self, split: &str) -> Result<Vec<Task>, RunError> {
         match self.options.servers.first() {
-            Some(server) => Ok(tasks::of_split(split, num_tasks(server, &self.options, split)?)?),
+            Some(server) => {
+                let count = num_tasks(server, &self.options, split)?;
+                let ask = |range| Ok(task_range(server, &self.options, split, range)?);
+                tasks::of_split(split, count, ask)
+            }
             None => Ok(Vec::new()),
         }
     }

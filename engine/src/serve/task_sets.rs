@@ -94,7 +94,7 @@ impl Table {
             }
         };
         if self.weight_key.is_some() && !matches!(source, TaskSource::File(_)) {
-            let problem = "a split has no keys; give `weights` by the tasks' names, SPLIT/NUMBER";
+            let problem = "a split has no keys; give `weights` by the tasks' names";
             return Err(("weight-key", problem.into()));
         }
         let weights = Weights { key: self.weight_key, of: self.weights };
