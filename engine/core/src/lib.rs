@@ -53,6 +53,7 @@ mod timers;
 mod turns;
 mod versions;
 mod weights;
+mod whole_groups;
 
 pub use crate::core::Core;
 pub use admission::{Admission, AdmissionOptions, AdmissionStatus, Room, Standing};
@@ -79,3 +80,4 @@ pub use task_statistics::{StatisticsByTask, TaskStatistics};
 pub use tasks::{Task, Tasks};
 pub use time::Time;
 pub use weights::{Weight, WeightError};
+pub use whole_groups::{GroupPlan, WholeGroups};

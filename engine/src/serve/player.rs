@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use envmill_core::{Input, JobOptions, Note, OptionsError, SessionReuse, Task};
+use envmill_core::{GroupPlan, Input, JobOptions, Note, OptionsError, SessionReuse, Task};
 use envmill_delivery::JobKey;
 use envmill_protocol::{JobId, Trajectory, record::GroupRecord};
 use envmill_service::{Environment, JobPolicy, Order, Played, Player, Snapshot};
@@ -30,7 +30,7 @@ use crate::{
     fleet::{Fleet, FleetWorker},
     policy::PolicySpec,
     run::{self, RunError},
-    scorer::{Plan, Pool, ScorerPools},
+    scorer::{Pool, ScorerPools},
     sink::{GroupSink, Sink, SinkError},
 };
 
@@ -224,7 +224,7 @@ impl Player for FleetPlayer {
             return;
         }
         self.complete(&mut options);
-        let (name, plan) = (options.name.clone(), Plan::of(&options));
+        let (name, plan) = (options.name.clone(), GroupPlan::of(&options));
         self.control.submit(options, move |submitted| {
             if let (Ok(id), Some(scorer)) = (&submitted, scorer) {
                 shared.scorers.add(*id, name, &scorer, plan);

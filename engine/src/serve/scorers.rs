@@ -8,12 +8,12 @@ use std::{
     },
 };
 
-use envmill_core::{Input, Scored, ToScore};
+use envmill_core::{GroupPlan, Input, Scored, ToScore, WholeGroups};
 use envmill_protocol::{JobId, Trajectory, record::End};
 
 use crate::{
     driver::Control,
-    scorer::{Groups, Item, Plan, Pool, Scorer},
+    scorer::{Item, Pool, Scorer},
 };
 
 /// Hands the episodes of each job to the scorer that the job names. Jobs come and go while it runs. A
@@ -33,7 +33,7 @@ struct Job {
     id: JobId,
     pool: Pool,
     /// Where whole groups are wanted: members that wait for the others.
-    groups: Option<Groups<Item>>,
+    groups: Option<WholeGroups<Item>>,
     /// The episodes with the scorer, by trajectory: what is set when they are not any more.
     waiting: HashMap<String, Arc<AtomicBool>>,
 }
@@ -45,10 +45,10 @@ impl JobScorers {
     }
 
     /// A job that is scored begins: its episodes go to this scorer.
-    pub(super) fn add(&self, id: JobId, name: String, scorer: &str, plan: Plan) {
+    pub(super) fn add(&self, id: JobId, name: String, scorer: &str, plan: GroupPlan) {
         let table = &mut *self.table();
         let Some(pool) = table.pools.get(scorer).cloned() else { return };
-        let groups = pool.options().group.then(|| Groups::new(plan));
+        let groups = pool.options().group.then(|| WholeGroups::new(plan));
         table.jobs.insert(name, Job { id, pool, groups, waiting: HashMap::new() });
     }
 

@@ -12,7 +12,7 @@ use crate::{
     Plan, World,
     ledger::Ledger,
     plan::{episodes_of, members_of},
-    recorded::retry,
+    recorded::{fills_groups, retry},
 };
 
 /// The record of a group comes when all of its members have theirs, and not long after its deadline.
@@ -31,6 +31,11 @@ pub(crate) fn check_group(
     ledger.came_out(JobId(number as u32), "a group");
     if members.len() as u64 != members_of(job) || group.members.len() != members.len() {
         return ledger.violation(|| format!("{} comes after {} records", name(), members.len()));
+    }
+    let begun = members.iter().map(|member| member.timing.started_us).min().unwrap_or_default();
+    let is_played = members.iter().any(|member| !member.attempts.is_empty());
+    if fills_groups(job) && is_played && ledger.versions.was_held(JobId(number as u32), begun) {
+        ledger.violation(|| format!("{} was begun while its job waited for a version", name()));
     }
     let took = Duration::from_micros(group.ended_us.saturating_sub(group.started_us));
     let deadline = job.group.and_then(|options| options.deadline);

@@ -42,10 +42,18 @@ pub struct Plan {
     pub score_values: u64,
     /// How long the scorer takes, at most.
     pub score_within: Duration,
-    /// Episodes that the scorer has no score for.
+    /// Episodes that the scorer has no score for. Where it sees whole groups: groups at which it raises an
+    /// exception, and members that it cannot judge.
     pub score_fails: u32,
-    /// Episodes that the scorer never answers for.
+    /// Episodes that the scorer never answers for. Where it sees whole groups: groups that are given up after
+    /// `score_timeout`.
     pub score_mute: u32,
+    /// How long whole groups are waited for.
+    pub score_timeout: Duration,
+    /// Whole groups of which the answer has fewer scores than members.
+    pub score_short: u32,
+    /// Members of whole groups whose score has no reward.
+    pub score_missing: u32,
     /// What is put into the core from outside, and when.
     pub wishes: Vec<(Duration, Input)>,
 }

@@ -31,15 +31,20 @@ pub(crate) fn check(record: &Trajectory, plan: &Plan, slack: Duration, ledger: &
         end(record, job, plan),
         times(record, job, slack),
         staleness(record, job),
-        ledger.versions.check(JobId(number as u32), record),
+        ledger.versions.check(JobId(number as u32), record, fills_groups(job)),
     ];
     for what in checks.into_iter().filter_map(Result::err) {
         ledger.violation(|| format!("{id}: {what}"));
     }
 }
 
+/// Whether the groups of a job that have begun are filled whatever keeps it from beginning others.
+pub(crate) fn fills_groups(job: &JobOptions) -> bool {
+    job.group.is_some() && matches!(job.scoring, Scoring::External { whole_groups: true, .. })
+}
+
 /// The episode's number within its job, as its id has it.
-fn number_in_id(record: &Trajectory) -> Option<u64> {
+pub(crate) fn number_in_id(record: &Trajectory) -> Option<u64> {
     record.trajectory_id.rsplit('-').next()?.parse().ok()
 }
 

@@ -15,7 +15,7 @@ use envmill_protocol::{
 use crate::{
     Failed, Plan, Random, World, accounts, grouped,
     plan::members_of,
-    seeds::{STEPS_MAX, failed_by_panic, plan_of},
+    seeds::{STEPS_MAX, failed_by_panic, plan_of, whole_groups_of},
 };
 
 /// Plays the world of a seed, keeps only what a kill at some moment would have left on the disk, has
@@ -25,6 +25,19 @@ use crate::{
 ///
 /// What was wrong; a panic of the core is among it.
 pub fn play_resumed(seed: u64) -> Result<(), Failed> {
+    go_on_after_a_kill(seed, plan_of)
+}
+
+/// As [`play_resumed`], with scorers that see whole groups.
+///
+/// # Errors
+///
+/// As [`play_resumed`].
+pub fn play_resumed_whole_groups(seed: u64) -> Result<(), Failed> {
+    go_on_after_a_kill(seed, whole_groups_of)
+}
+
+fn go_on_after_a_kill(seed: u64, plan_of: fn(u64) -> Plan) -> Result<(), Failed> {
     let played = catch_unwind(AssertUnwindSafe(|| {
         let mut first = World::new(plan_of(seed));
         let mut violations: Vec<String> = first.run_within(STEPS_MAX).err().into_iter().collect();
@@ -80,6 +93,7 @@ impl World {
             self.earlier().iter().chain(&self.records).cloned().collect();
         groups.extend(self.groups.iter().cloned());
         violations.extend(grouped::check_all(&groups, &records, self.plan(), true));
+        violations.extend(self.scorer_violations());
         for job in self.plan().jobs() {
             let own: Vec<&Trajectory> = records.iter().filter(|it| it.job_id == job.name).collect();
             let is_refill = |it: &&GroupRecord| it.job_id == job.name && it.refill_of.is_some();

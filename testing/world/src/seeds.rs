@@ -49,8 +49,22 @@ pub(crate) const STEPS_MAX: u64 = 1_000_000;
 ///
 /// What was wrong; a panic of the core is among it.
 pub fn play(seed: u64) -> Result<Played, Failed> {
+    play_plan(plan_of(seed))
+}
+
+/// Plays the world of a seed with scorers that see whole groups, and checks everything.
+///
+/// # Errors
+///
+/// As [`play`].
+pub fn play_whole_groups(seed: u64) -> Result<Played, Failed> {
+    play_plan(whole_groups_of(seed))
+}
+
+fn play_plan(plan: Plan) -> Result<Played, Failed> {
+    let seed = plan.seed;
     let played = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(plan_of(seed));
+        let mut world = World::new(plan);
         let mut violations = Vec::new();
         violations.extend(world.run_within(STEPS_MAX).err());
         violations.extend(world.all_violations());
@@ -147,9 +161,38 @@ pub fn plan_of(seed: u64) -> Plan {
         score_within: millis(random, 0, 50),
         score_fails: some(random, 50),
         score_mute: some(random, 50),
+        score_timeout: Duration::ZERO,
+        score_short: 0,
+        score_missing: 0,
         wishes,
     };
     if seed % 16 == 9 { busy(plan) } else { plan }
+}
+
+/// The world of a seed, in which whole groups are scored: each job has groups, mostly, and a scorer that sees
+/// them as one, and that fails as scorers do.
+#[must_use]
+pub fn whole_groups_of(seed: u64) -> Plan {
+    let random = &mut Random::new(seed.rotate_left(24) ^ 0x0060_0FF5);
+    let mut plan = plan_of(seed);
+    for job in std::iter::once(&mut plan.job).chain(&mut plan.more_jobs) {
+        if job.group.is_none() && random.chance(900) {
+            let options = group(random);
+            job.episodes = job.episodes.next_multiple_of(u64::from(options.samples));
+            job.group = Some(options);
+        }
+        let most = random.between(1, 50) as u32;
+        // Nobody waits for a scorer of groups in the core: the slowest member decides.
+        job.scoring = Scoring::External { deadline: None, most, whole_groups: true };
+    }
+    if plan.options.steps_bytes_max < u64::MAX {
+        let largest = plan.jobs().map(JobOptions::group_bytes_max).max().unwrap_or_default();
+        plan.options.steps_bytes_max = plan.options.steps_bytes_max.max(largest);
+    }
+    (plan.score_fails, plan.score_mute) = (some(random, 150), some(random, 150));
+    (plan.score_short, plan.score_missing) = (some(random, 150), some(random, 300));
+    plan.score_timeout = millis(random, 50, 3_000);
+    plan
 }
 
 /// The same world with servers that compute one answer after another and have too much to do, so that

@@ -94,12 +94,27 @@ impl Versions {
         }
     }
 
-    /// Whether a record can be, as far as its job's versions go.
+    /// Whether what was started then, in microseconds, was started while its job waited for a version.
+    pub(crate) fn was_held(&self, job: JobId, started_us: u64) -> bool {
+        let was_held = |&(from, to): &(Time, Time)| {
+            from.as_micros() < started_us
+                && Duration::from_micros(started_us + 1) < to.since(Time::ZERO)
+        };
+        self.0.get(&job).is_some_and(|job| job.held.iter().any(was_held))
+    }
+
+    /// Whether a record can be, as far as its job's versions go. `fills`: groups that have begun start their
+    /// members whatever is announced meanwhile.
     ///
     /// # Errors
     ///
     /// Why not.
-    pub(crate) fn check(&self, job: JobId, record: &Trajectory) -> Result<(), String> {
+    pub(crate) fn check(
+        &self,
+        job: JobId,
+        record: &Trajectory,
+        fills: bool,
+    ) -> Result<(), String> {
         let timing = &record.timing;
         let (started, ended) = (timing.policy_version_started, timing.policy_version_ended);
         if started > ended {
@@ -110,11 +125,7 @@ impl Versions {
         let spans = |from: u64, to: u64, at: Time| {
             from < at.as_micros() && at.since(Time::ZERO) < Duration::from_micros(to)
         };
-        let was_held = |&(from, to): &(Time, Time)| {
-            let at = timing.started_us;
-            from.as_micros() < at && Duration::from_micros(at + 1) < to.since(Time::ZERO)
-        };
-        if !record.attempts.is_empty() && versions.held.iter().any(was_held) {
+        if !fills && !record.attempts.is_empty() && self.was_held(job, timing.started_us) {
             return Err("it was started while its job waited for a version".into());
         }
         for attempt in &record.attempts {

@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use envmill_core::{
-    AdmissionStatus, Core, Counts, External, Input, Latency, Note, Options, Outputs, Score, Scored,
-    ServerOptions, SessionReuse, Time, ToScore,
+    AdmissionStatus, Core, Counts, External, Input, Latency, Note, Options, Outputs, Scored,
+    ServerOptions, SessionReuse, Time,
 };
 use envmill_protocol::{
     Command, Decision, Event, Failure, FailureKind, Generation, Outcome, PolicyError, Request,
@@ -24,6 +24,7 @@ use crate::{
     grouped,
     ledger::{Ledger, Verdict},
     lies, memory, recorded,
+    scorer::{Scorers, Scores},
     server::Servers,
 };
 
@@ -49,6 +50,7 @@ pub struct World {
     clock: Clock,
     servers: Servers,
     ledger: Ledger,
+    scorers: Scorers,
     queue: BinaryHeap<Reverse<Scheduled>>,
     serial: u64,
     /// What the core wants done, until the world obeys.
@@ -118,6 +120,7 @@ impl World {
             clock: Clock::new(plan.clock),
             servers: Servers::new(plan.servers.clone()),
             ledger: Ledger::new(1 + plan.more_jobs.len() as u32, reuse_max),
+            scorers: Scorers::new(&plan),
             queue: BinaryHeap::new(),
             serial: 0,
             outputs: Outputs::default(),
@@ -450,18 +453,16 @@ impl World {
         self.core.settle(told, &mut self.fresh);
         self.observe();
         let mut outputs = std::mem::take(&mut self.outputs);
-        self.records.append(&mut outputs.records);
-        self.groups.append(&mut outputs.groups);
-        self.notes.append(&mut outputs.notes);
         for command in outputs.commands.drain(..) {
             self.obey(command);
         }
         for turn in outputs.turns.drain(..) {
             self.think(&turn);
         }
-        for to_score in outputs.to_score.drain(..) {
-            self.score(&to_score);
-        }
+        self.score(&mut outputs);
+        self.records.append(&mut outputs.records);
+        self.groups.append(&mut outputs.groups);
+        self.notes.append(&mut outputs.notes);
         for turn in outputs.handed.drain(..) {
             let hand = Hand::take(&turn, &self.plan.external, &mut self.random);
             let pause = self.random.up_to(self.plan.think);
@@ -510,20 +511,29 @@ impl World {
         self.send(pause, Happening::Decide(decision));
     }
 
-    /// The scorer takes an episode.
-    fn score(&mut self, to_score: &ToScore) {
-        let ticket = to_score.ticket;
-        if self.random.chance(self.plan.score_mute) {
-            return;
+    /// Hands to the scorers what is to be scored, and tells them of records: in this order, as drivers do.
+    fn score(&mut self, outputs: &mut Outputs) {
+        for to_score in outputs.to_score.drain(..) {
+            let Self { scorers, plan, random, ledger, .. } = self;
+            let scores = scorers.take(to_score, plan, random, ledger);
+            self.send_scores(scores);
         }
-        let result = if self.random.chance(self.plan.score_fails) {
-            Err("no score".to_owned())
-        } else {
-            let reward = self.random.below(self.plan.score_values.max(1)) as f64;
-            Ok(Score { reward: Some(reward), components: Vec::new() })
-        };
-        let pause = self.random.up_to(self.plan.score_within);
-        self.send(pause, Happening::Score(Scored { ticket, result }));
+        for record in &outputs.records {
+            let Self { scorers, plan, random, ledger, .. } = self;
+            let scores = scorers.recorded(record, plan, random, ledger);
+            self.send_scores(scores);
+        }
+    }
+
+    fn send_scores(&mut self, scores: Scores) {
+        for (pause, scored) in scores {
+            self.send(pause, Happening::Score(scored));
+        }
+    }
+
+    /// What is wrong with how whole groups were scored.
+    pub(crate) fn scorer_violations(&self) -> Vec<String> {
+        self.scorers.check(&self.records, &self.plan)
     }
 
     fn obey(&mut self, command: Command) {
@@ -587,6 +597,7 @@ impl World {
         let mut violations = self.violations();
         violations.extend(accounts::check_all(self));
         violations.extend(grouped::check_all(&self.groups, &self.records, &self.plan, false));
+        violations.extend(self.scorer_violations());
         let counts = self.core.counts();
         let mut expect = |holds: bool, what: &str| {
             if !holds {

@@ -3,9 +3,13 @@
 //! Many more: `cargo xtask seeds --count 100000`. That each check in the core is needed by some
 //! pinned seed: `cargo xtask mutants`.
 
-use std::process::Command;
+use std::{collections::BTreeMap, process::Command};
 
-use envmill_world::{Failed, each, play, play_resumed};
+use envmill_protocol::{FailureKind, record::End};
+use envmill_world::{
+    Failed, World, each, play, play_resumed, play_resumed_whole_groups, play_whole_groups,
+    whole_groups_of,
+};
 
 /// One seed a line; what follows a `#` says what it has found.
 const PINNED: &str = include_str!("pinned_seeds.txt");
@@ -52,6 +56,44 @@ fn killed_worlds_go_on() {
 #[test]
 fn thousands_of_seeds_are_clean() {
     all_are_clean(&(0..6_000).collect::<Vec<u64>>(), play);
+}
+
+/// Groups that are scored as one, by scorers that fail as a whole, in part or not at all: each episode has its
+/// one record, and no group waits for ever.
+#[test]
+fn worlds_that_score_whole_groups_are_clean() {
+    all_are_clean(&(0..2_500).collect::<Vec<u64>>(), play_whole_groups);
+    all_are_clean(&(10_000..10_500).collect::<Vec<u64>>(), play_resumed_whole_groups);
+}
+
+/// Without this the worlds above could be clean because nothing happens in them.
+#[test]
+fn scorers_of_whole_groups_fail_in_every_way() {
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 0..150 {
+        let world = World::played(whole_groups_of(seed));
+        for record in &world.records {
+            let what = match &record.end {
+                End::Failed(failure) if failure.kind == FailureKind::Scorer => {
+                    failure.message.clone()
+                }
+                End::Completed { .. } if record.reward.is_none() => "no reward".into(),
+                End::Completed { .. } => "a reward".into(),
+                _ => continue,
+            };
+            *seen.entry(what).or_default() += 1;
+        }
+    }
+    for what in [
+        "an exception",
+        "it has not answered in time",
+        "fewer scores than members",
+        "it cannot be judged",
+        "no reward",
+        "a reward",
+    ] {
+        assert!(seen.get(what).is_some_and(|count| *count >= 10), "{what}: {seen:?}");
+    }
 }
 
 const HASHED: std::ops::Range<u64> = 100..130;

@@ -2,23 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use envmill_core::JobOptions;
+use crate::JobOptions;
 
 /// How the groups of a job are made up.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Plan {
+pub struct GroupPlan {
     /// Members of each.
-    pub(crate) members: u32,
+    members: u32,
     /// With so many usable ones a group is complete.
-    pub(crate) target: u32,
+    target: u32,
     /// Of the groups that an earlier run has begun: how many members it has recorded, and how many of
     /// them are usable.
-    pub(crate) before: BTreeMap<u64, (u32, u32)>,
+    before: BTreeMap<u64, (u32, u32)>,
 }
 
-impl Plan {
+impl GroupPlan {
     /// As the core has it.
-    pub(crate) fn of(job: &JobOptions) -> Self {
+    #[must_use]
+    pub fn of(job: &JobOptions) -> Self {
         let Some(group) = job.group else {
             return Self { members: 1, target: 1, ..Self::default() };
         };
@@ -35,9 +36,13 @@ impl Plan {
 /// Keeps what is to be scored until its group is there: all members that will come, or as many as make
 /// the group complete. Every member comes or is recorded, so that a group waits no longer than its
 /// slowest member takes, and no bound on the time is needed.
+///
+/// For whoever hands episodes to such a scorer ([`Scoring::External`](crate::Scoring::External)): what comes
+/// out of one call is to be scored in one batch. It is told of each record of the job, after what is to be
+/// scored.
 #[derive(Debug)]
-pub(crate) struct Groups<T> {
-    plan: Plan,
+pub struct WholeGroups<T> {
+    plan: GroupPlan,
     open: BTreeMap<u64, Group<T>>,
 }
 
@@ -57,19 +62,21 @@ struct Group<T> {
     used_before: u32,
 }
 
-impl<T> Groups<T> {
-    pub(crate) fn new(plan: Plan) -> Self {
+impl<T> WholeGroups<T> {
+    /// Nobody is there.
+    #[must_use]
+    pub const fn new(plan: GroupPlan) -> Self {
         Self { plan, open: BTreeMap::new() }
     }
 
     /// A member is to be scored: those that may be scored now, by trajectory.
-    pub(crate) fn came(&mut self, group: u64, trajectory: &str, it: T) -> Vec<T> {
+    pub fn came(&mut self, group: u64, trajectory: &str, it: T) -> Vec<T> {
         self.group(group).here.insert(trajectory.to_owned(), it);
         self.ready(group)
     }
 
     /// A member is recorded; `is_usable` as the group's record will say it: those that may be scored now.
-    pub(crate) fn recorded(&mut self, group: u64, trajectory: &str, is_usable: bool) -> Vec<T> {
+    pub fn recorded(&mut self, group: u64, trajectory: &str, is_usable: bool) -> Vec<T> {
         let state = self.group(group);
         state.recorded += 1;
         if !state.sent.contains(trajectory) {
@@ -84,6 +91,12 @@ impl<T> Groups<T> {
             return Vec::new();
         }
         self.ready(group)
+    }
+
+    /// Groups of which something came and that are not recorded as a whole.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.len()
     }
 
     fn group(&mut self, group: u64) -> &mut Group<T> {
@@ -102,7 +115,7 @@ impl<T> Groups<T> {
     }
 
     fn ready(&mut self, group: u64) -> Vec<T> {
-        let Plan { members, target, .. } = self.plan;
+        let GroupPlan { members, target, .. } = self.plan;
         let state = self.group(group);
         let played = state.here.len() as u64 + state.sent.len() as u64;
         let usable = (played + u64::from(state.used_before)).saturating_sub(state.unusable.into());
@@ -121,8 +134,8 @@ impl<T> Groups<T> {
 mod tests {
     use super::*;
 
-    fn groups(members: u32, target: u32) -> Groups<u32> {
-        Groups::new(Plan { members, target, ..Plan::default() })
+    fn groups(members: u32, target: u32) -> WholeGroups<u32> {
+        WholeGroups::new(GroupPlan { members, target, ..GroupPlan::default() })
     }
 
     #[test]
@@ -164,7 +177,7 @@ mod tests {
     #[test]
     fn what_an_earlier_run_has_recorded_counts() {
         let before = [(0, (2, 1))].into();
-        let mut groups = Groups::new(Plan { members: 4, target: 4, before });
+        let mut groups = WholeGroups::new(GroupPlan { members: 4, target: 4, before });
         assert!(groups.came(0, "c", 3).is_empty());
         assert_eq!(groups.came(0, "d", 4), [3, 4]);
         assert!(groups.recorded(0, "c", true).is_empty());
@@ -174,7 +187,7 @@ mod tests {
 
     #[test]
     fn one_without_a_group_is_its_own() {
-        let mut groups = Groups::new(Plan::of(&JobOptions::default()));
+        let mut groups = WholeGroups::new(GroupPlan::of(&JobOptions::default()));
         assert_eq!(groups.came(5, "a", 1), [1]);
     }
 }
