@@ -585,27 +585,30 @@ def test_a_trainer_sees_tasks_and_says_all_that_it_generated(client: envmill.Cli
                     assert (turn.start is not None) == (turn.step == 0)
                     if turn.start is not None:
                         starts[turn.episode] = turn.start
-                actions = [{"action": 1}] * len(turns)
-                if turns[0].step == 0:
-                    mask = numpy.array([1, 0], dtype=numpy.uint8)
-                    bad = envmill.Generated(prompt_token_ids=[1], token_ids=[8, 9], kind="discarded")
-                    good = envmill.Generated(
-                        prompt_token_ids=[1], token_ids=[3, 4], loss_mask=mask, logprobs=[-0.5, -1.0]
-                    )
-                    policy.answer(turns, actions, generations=[[bad, good]] * len(turns))
-                elif turns[0].step == 1:
-                    prompts = [[1, 3, 4, 5]] * len(turns)
-                    nothing: list[list[int]] = [[]] * len(turns)
-                    policy.answer(
-                        turns,
-                        actions,
-                        prompt_token_ids=prompts,
-                        token_ids=nothing,
-                        parent=[1] * len(turns),
-                        kind="auxiliary",
-                    )
-                else:
-                    policy.answer(turns, actions)
+                    mine, actions = [turn], [{"action": 1}]
+                    if turn.step == 0:
+                        mask = numpy.array([1, 0], dtype=numpy.uint8)
+                        bad = envmill.Generated(
+                            prompt_token_ids=[1], token_ids=[8, 9], kind="discarded"
+                        )
+                        good = envmill.Generated(
+                            prompt_token_ids=[1],
+                            token_ids=[3, 4],
+                            loss_mask=mask,
+                            logprobs=[-0.5, -1.0],
+                        )
+                        policy.answer(mine, actions, generations=[[bad, good]])
+                    elif turn.step == 1:
+                        policy.answer(
+                            mine,
+                            actions,
+                            prompt_token_ids=[[1, 3, 4, 5]],
+                            token_ids=[[]],
+                            parent=[1],
+                            kind="auxiliary",
+                        )
+                    else:
+                        policy.answer(mine, actions)
         records = [record for record in rollouts if isinstance(record, envmill.Record)]
         rollouts.ack(records)
     assert len(records) == 6
@@ -614,9 +617,9 @@ def test_a_trainer_sees_tasks_and_says_all_that_it_generated(client: envmill.Cli
         assert (start.task_id, start.reset_parameters) == (record.task_id, record.reset_parameters)
         assert record.reset_parameters == {"seed": record.seed}
         assert record.seed == 50 + int(record.task_id[1:])
-        bad, good, nothing, unknown = record.generations
-        assert [bad.kind, good.kind, nothing.kind] == ["discarded", "agent", "auxiliary"]
-        assert (good.loss_mask.tolist(), nothing.parent) == ([1, 0], 1)
+        discarded, kept, nothing, unknown = record.generations
+        assert [discarded.kind, kept.kind, nothing.kind] == ["discarded", "agent", "auxiliary"]
+        assert (kept.loss_mask.tolist(), nothing.parent) == ([1, 0], 1)
         assert [it.is_known for it in record.generations] == [True, True, True, False]
         assert len(nothing.token_ids) == len(unknown.token_ids) == 0
         assert record.token_ids.tolist() == [1, 3, 4]
