@@ -116,6 +116,14 @@ fn a_class_tells_its_tasks_and_tools_without_a_server() {
         assert!(first.contains(&format!("\"payload\":\"{}\"", record.task_id)), "{first}");
     }
 
+    let named = Job::on("named tasks", "openenv-class:named_tasks_env:NamedTasksEnv")
+        .words("--epochs 1 --split train --max-steps 1 --python")
+        .args([envmill_testing::python().unwrap()])
+        .env("PYTHONPATH", envmill_testing::script("servers"))
+        .play();
+    let ids: BTreeSet<&str> = named.records.iter().map(|it| it.task_id.as_str()).collect();
+    assert_eq!(ids, BTreeSet::from(["word-0", "word-1", "word-2", "word-3", "word-4"]));
+
     let none = Job::on("none", "native:echo").words("--split train").refused();
     assert!(none.contains("--tasks FILE"), "{none}");
 }

@@ -67,6 +67,34 @@ fn a_split_of_a_real_server_is_played_in_epochs() {
 }
 
 #[test]
+fn tasks_are_named_as_their_server_names_them() {
+    let _watchdog = Watchdog::start("named tasks", BOUND);
+    let server = PythonServer::of("named_tasks_env").unwrap();
+    let service = Service::start(&format!(
+        "[environments.tasks]\nenv = \"{}\"\nsessions = 4\n[task-sets.train]\n\
+         environment = \"tasks\"\nsplit = \"train\"\nweights = {{ \"word-3\" = 0 }}\n",
+        server.url()
+    ));
+    let action = Some(wire::policy::Policy::Constant(THREE_STEPS.into()));
+    let job = wire::SubmitJob {
+        environment: "tasks".into(),
+        task_set: "train".into(),
+        epochs: 1,
+        policy: Some(wire::Policy { policy: action }),
+        ..wire::SubmitJob::default()
+    };
+    let played = with_runtime(play(&service, job));
+    let expected = ["word-0", "word-1", "word-2", "word-4"].map(|name| (name, 1));
+    assert_eq!(counted(&played), BTreeMap::from(expected));
+    for it in &played {
+        let first = String::from_utf8_lossy(&it.reset.as_ref().unwrap().observation).into_owned();
+        let number: usize = it.task_id.strip_prefix("word-").unwrap().parse().unwrap();
+        let payload = format!("\"payload\":\"train/{number}/{}\"", "x".repeat(number));
+        assert!(first.contains(&payload), "{first}");
+    }
+}
+
+#[test]
 fn rows_of_parquet_are_played_as_often_as_they_weigh() {
     let _watchdog = Watchdog::start("parquet", BOUND);
     let rows = concat!(env!("CARGO_MANIFEST_DIR"), "/formats/tests/data/tasks.parquet");
