@@ -29,6 +29,7 @@ pub mod replay;
 pub mod report;
 mod resume;
 pub mod run;
+mod sampled;
 pub mod scorer;
 pub mod serve;
 pub mod sink;

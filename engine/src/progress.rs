@@ -63,6 +63,8 @@ impl Progress {
             text.push_str(&format!(", {count} failed ({cause})"));
         }
         if let Some(bar) = &self.bar {
+            // Tasks say how many there are only once they are known.
+            bar.set_length(counts.requested);
             bar.set_position(counts.recorded());
             bar.set_message(text);
             self.next = look.elapsed + SHOWN_EVERY;

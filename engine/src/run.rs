@@ -9,8 +9,8 @@ use std::{
 };
 
 use envmill_core::{
-    Core, EjectionOptions, FingerprintChange, JobOptions, Note, Options, OptionsError, RetryBudget,
-    ServerOptions, Tasks, Time,
+    Core, EjectionOptions, FingerprintChange, Input, JobOptions, Note, Options, OptionsError,
+    RetryBudget, ServerOptions, Tasks, Time,
 };
 use envmill_openenv::DescribeError;
 use envmill_recorder::Recorded;
@@ -27,6 +27,7 @@ use crate::{
     replay::{Recording, RecordingError, Replay},
     report::Summary,
     resume::Earlier,
+    sampled::Sampled,
     sink::{self, DirectoryError, GroupSink, OutputDirectory, SinkError},
     tasks::{self, TasksError},
 };
@@ -98,6 +99,22 @@ pub enum RunError {
         split: String,
         /// Why.
         problem: String,
+    },
+    /// So many rounds are no number of episodes.
+    #[error("--epochs {epochs}: so many rounds of {tasks} tasks have nothing to play, or too much")]
+    Epochs {
+        /// How many rounds were asked for.
+        epochs: u64,
+        /// How many tasks there are.
+        tasks: usize,
+    },
+    /// The file of rounds cannot be gone on with.
+    #[error("--revisit-after: {}: {source}; begin another job in another --out", .path.display())]
+    Rounds {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The job cannot be taken on.
     #[error(transparent)]
@@ -176,22 +193,26 @@ fn play(
         PolicySpec::Replay(path) => Some(Arc::new(Recording::read(path)?)),
         _ => None,
     };
-    let mut earlier = Earlier::read(options, directory)?;
-    let recorded_before = earlier.recorded.len();
     let is_interrupted = || control.interrupts() > 0;
     let (mut fleet, mut worker) =
         Fleet::start(options, control, &directory.server_logs(), &is_interrupted)?;
     let tasks = tasks(options, &fleet, &mut worker)?;
     if !tasks.is_empty() {
-        job_json["tasks-digest"] = tasks::digest(&tasks).into();
-        is_same_job(begun.as_ref(), &job_json)?;
+        job_json["tasks-digest"] = tasks::digest(tasks.as_slice()).into();
     }
+    let counted = RunOptions { episodes: episodes(options, &tasks)?, ..options.clone() };
+    let options = &counted;
+    job_json["episodes"] = options.episodes.into();
+    is_same_job(begun.as_ref(), &job_json)?;
+    let mut earlier = Earlier::read(options, directory)?;
+    let recorded_before = earlier.recorded.len();
     let logs = directory.server_logs();
     let policy = policy(options, &fleet, &mut worker, recording.as_ref(), &logs)?;
     let group_lines = std::mem::take(&mut earlier.group_lines);
+    let sampled = sampled(options, directory, &tasks, &group_lines)?;
     let mut core = core(options, &fleet.members);
     let job = JobOptions {
-        tasks: Tasks::new(tasks),
+        tasks: sampled.as_ref().map_or(tasks, Sampled::tasks),
         recorded: earlier.recorded.into(),
         recorded_groups: earlier.groups.into(),
         ..job(options)
@@ -204,11 +225,22 @@ fn play(
     let driver =
         Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?
             .recorded_by(recorder)
-            .with_groups(groups.transpose()?.map(|groups| Box::new(groups) as Box<dyn GroupSink>));
+            .with_groups(groups.transpose()?.map(|groups| {
+                let groups: Box<dyn GroupSink> = Box::new(groups);
+                match &sampled {
+                    Some(sampled) => sampled.hears(groups),
+                    None => groups,
+                }
+            }));
     let finished = driver.run(|mut at| {
         fleet.look_after(&mut at, options, control);
         for note in at.notes {
             tell(note, options);
+            if let (Note::RoundWanted(job), Some(sampled)) = (note, &sampled)
+                && let Some(round) = sampled.draw()
+            {
+                control.send(Input::Round { job: *job, round });
+            }
         }
         look(&at);
     });
@@ -235,16 +267,35 @@ fn is_same_job(
     }
 }
 
-fn tasks(
+fn tasks(options: &RunOptions, fleet: &Fleet, worker: &mut FleetWorker) -> Result<Tasks, RunError> {
+    let tasks = match (&options.tasks, &options.split) {
+        (Some(path), _) => tasks::read(path)?,
+        (None, Some(split)) => fleet.tasks_of(split, worker)?,
+        (None, None) => return Ok(Tasks::default()),
+    };
+    Ok(options.sampling.weights.apply(tasks)?)
+}
+
+/// How many episodes are asked for: so many, or so many rounds of the tasks.
+fn episodes(options: &RunOptions, tasks: &Tasks) -> Result<u64, RunError> {
+    let Some(epochs) = options.sampling.epochs else { return Ok(options.episodes) };
+    let samples = options.rules.group.map_or(1, |group| u64::from(group.samples));
+    let plays = tasks.plays(options.seed, epochs).filter(|plays| *plays > 0);
+    let episodes = plays.and_then(|plays| plays.checked_mul(samples));
+    episodes.ok_or(RunError::Epochs { epochs, tasks: tasks.len() })
+}
+
+/// What draws the tasks by what came of them, if that is asked for.
+fn sampled(
     options: &RunOptions,
-    fleet: &Fleet,
-    worker: &mut FleetWorker,
-) -> Result<Vec<envmill_core::Task>, RunError> {
-    match (&options.tasks, &options.split) {
-        (Some(path), _) => Ok(tasks::read(path)?),
-        (None, Some(split)) => fleet.tasks_of(split, worker),
-        (None, None) => Ok(Vec::new()),
-    }
+    directory: &OutputDirectory,
+    tasks: &Tasks,
+    group_lines: &[u8],
+) -> Result<Option<Sampled>, RunError> {
+    let Some(revisit) = options.sampling.revisit else { return Ok(None) };
+    let path = directory.rounds();
+    let opened = Sampled::open(path.clone(), tasks.clone(), options.seed, revisit, group_lines);
+    opened.map(Some).map_err(|source| RunError::Rounds { path, source })
 }
 
 /// Raises the limit on descriptors as far as it goes, which must do for this many sessions.
@@ -414,7 +465,6 @@ fn tell(note: &Note, options: &RunOptions) {
             tracing::warn!(server = server.0, "a server that was left alone is back");
         }
         Note::Quarantined(failure) => tracing::warn!(%failure, "a task is given up"),
-        // Those of a run follow from its seed.
         Note::RoundWanted(_) | Note::JobEnded(_) => {}
         Note::VersionCurrent { version, .. } => {
             tracing::info!(version = version.0, "the job is on another policy version");

@@ -314,6 +314,9 @@ pub fn digest(tasks: &[Task]) -> String {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
+        if task.weight != Weight::ONE {
+            hasher.update(&task.weight.millionths().to_le_bytes());
+        }
     }
     let mut digits = hasher.finalize().to_hex().to_string();
     digits.truncate(32);

@@ -38,6 +38,11 @@ class Settings(TypedDict, total=False):
     no_seed: bool
     tasks: PathLike | None
     split: str | None
+    epochs: int | None
+    weight_key: str | None
+    weights: Mapping[str, float] | Sequence[str] | None
+    revisit_after: int | None
+    revisit_at_least_one_in: int | None
     format: str | None
     episode_records: bool
     resume: bool

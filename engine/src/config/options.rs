@@ -9,7 +9,8 @@ use envmill_protocol::openenv::FieldPath;
 use serde_json::{Value, json};
 
 use super::{
-    ConfigError, Rules, Settings, Source, resumed_name, reuse::Reuse, source, stamp::stamp,
+    ConfigError, Rules, Settings, Source, TaskSampling, resumed_name, reuse::Reuse, source,
+    stamp::stamp,
 };
 use crate::{
     policy::PolicySpec,
@@ -63,6 +64,8 @@ pub struct RunOptions {
     pub tasks: Option<PathBuf>,
     /// A split of the server's tasks.
     pub split: Option<String>,
+    /// How they are drawn.
+    pub sampling: TaskSampling,
     /// Where an observation says that its episode was cut.
     pub truncated_from: Option<FieldPath>,
     /// The text that `truncated_from` was read from.
@@ -160,6 +163,7 @@ impl RunOptions {
         let limits = limits(&settings)?;
         let reset_parameters = reset_parameters(settings.reset_parameters.as_deref())?;
         let (rules, episodes) = Rules::resolve(&settings)?;
+        let sampling = TaskSampling::resolve(&settings)?;
         at_least_1("episodes", episodes)?;
         check_attach(&settings, &sources, episodes)?;
         at_least_1("sessions", u64::from(limits.sessions))?;
@@ -227,6 +231,7 @@ impl RunOptions {
             episode_records: settings.episode_records,
             tasks: settings.tasks,
             split: settings.split,
+            sampling,
             python: settings.python,
             python_path: settings.python_path.into_iter().map(PathBuf::from).collect(),
             replicas: settings.replicas,
@@ -307,8 +312,12 @@ impl RunOptions {
             "no-server-timeout-ms": ms(Some(deadlines.no_server)),
             "start-timeout-ms": ms(Some(self.limits.start)),
         });
-        for (name, value) in self.rules.to_json() {
+        for (name, value) in self.rules.to_json().into_iter().chain(self.sampling.to_json()) {
             all[name] = value;
+        }
+        if self.sampling.epochs.is_some() {
+            // The tasks say how many there are.
+            all.as_object_mut().map(|all| all.remove("episodes"));
         }
         all
     }

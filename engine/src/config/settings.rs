@@ -148,6 +148,32 @@ pub struct Settings {
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
 
+    /// Instead of --episodes or --groups: so many rounds of the tasks. With --samples each play of a task is
+    /// a group.
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u64>,
+
+    /// The key of a row of --tasks (the column) that holds its weight, which is how often it is played in a
+    /// round: 0 to 1000. A row without it has the weight 1.
+    #[arg(long, value_name = "KEY")]
+    pub weight_key: Option<String>,
+
+    /// Weights of single tasks by their names, which win over those in rows. In a file a table:
+    /// weights = { NAME = WEIGHT }.
+    #[arg(long, value_name = "NAME=WEIGHT")]
+    #[serde(deserialize_with = "weights")]
+    pub weights: Vec<String>,
+
+    /// Visits tasks less whose groups do not vary: half as often after so many in a row, a quarter as often
+    /// after as many more. With tasks and --samples of at least 2. [default: as often as they weigh]
+    #[arg(long, value_name = "GROUPS")]
+    pub revisit_after: Option<u32>,
+
+    /// With --revisit-after: but at least once where its weight would have a task visited so many times.
+    /// At most 64. [default: 8]
+    #[arg(long, value_name = "N")]
+    pub revisit_at_least_one_in: Option<u32>,
+
     /// The form of the records: JSON lines, an Arrow IPC stream, or Parquet that is made from such a
     /// stream at the end. [default: jsonl]
     #[arg(long, value_name = "jsonl|arrow|parquet")]
@@ -319,7 +345,7 @@ impl Settings {
         }
         merge! {
             first:
-                format tasks split serve python replicas sessions episodes max_steps episode_bytes_max seed policy agent out name connect_timeout_ms
+                format tasks split epochs weight_key revisit_after revisit_at_least_one_in serve python replicas sessions episodes max_steps episode_bytes_max seed policy agent out name connect_timeout_ms
                 first_reset_timeout_ms reset_timeout_ms step_timeout_ms episode_timeout_ms
                 job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
                 truncated_from ca bearer_env on_fingerprint_change reset_parameters
@@ -329,7 +355,7 @@ impl Settings {
                 ejected_percent_max;
             any: resume episode_records no_seed overwrite json production quiet
                 duplicate_stragglers idempotent;
-            list: env header source_address attach python_path
+            list: env header source_address attach python_path weights
         }
     }
 
@@ -367,4 +393,43 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
         }
     }
     deserializer.deserialize_any(OneOrMany)
+}
+
+/// Weights by name as a table, or as texts like those of the flag.
+fn weights<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Weights;
+    impl<'de> serde::de::Visitor<'de> for Weights {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a table of weights by the names of tasks")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, one: &str) -> Result<Self::Value, E> {
+            Ok(vec![one.into()])
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            self,
+            mut many: A,
+        ) -> Result<Self::Value, A::Error> {
+            let mut values = Vec::new();
+            while let Some(value) = many.next_element()? {
+                values.push(value);
+            }
+            Ok(values)
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(
+            self,
+            mut table: A,
+        ) -> Result<Self::Value, A::Error> {
+            let mut values = Vec::new();
+            while let Some((name, weight)) = table.next_entry::<String, f64>()? {
+                values.push(format!("{name}={weight}"));
+            }
+            Ok(values)
+        }
+    }
+    deserializer.deserialize_any(Weights)
 }

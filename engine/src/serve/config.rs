@@ -183,12 +183,15 @@ const NOT_FOR_A_SERVICE: [(&str, &[&str]); 4] = [
         "a trainer says it with its job",
         &[
             "episodes",
+            "epochs",
             "groups",
             "samples",
             "oversample",
             "complete-at",
             "group-filter",
             "refill-max",
+            "revisit-after",
+            "revisit-at-least-one-in",
             "group-deadline-ms",
             "duplicate-stragglers",
             "group-placement",
@@ -212,7 +215,7 @@ const NOT_FOR_A_SERVICE: [(&str, &[&str]); 4] = [
             "flight-recorder-bytes-max",
         ],
     ),
-    ("write a table [task-sets.NAME]", &["tasks", "split"]),
+    ("write a table [task-sets.NAME]", &["tasks", "split", "weight-key", "weights"]),
     ("sessions are the service's own", &["attach"]),
 ];
 

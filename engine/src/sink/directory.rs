@@ -13,6 +13,7 @@ use super::{
 
 const JOB: &str = "job.json";
 const GROUPS: &str = "groups.jsonl";
+const ROUNDS: &str = "rounds.jsonl";
 const SERVERS: &str = "servers";
 const EPISODE_RECORDS: &str = "results.jsonl";
 pub(super) const DIFFERENCES: &str = "differences.jsonl";
@@ -23,6 +24,7 @@ const PARTIAL: &str = "partial";
 ///
 /// * the file of records, which has its name from its [`Format`];
 /// * `groups.jsonl`: one record of a group a line, where groups were asked for;
+/// * `rounds.jsonl`: which tasks each round has, a line each, where they are drawn by what came of groups;
 /// * `job.json`: the configuration of the run as it was resolved, without secrets;
 /// * `results.jsonl`: the episodes as OpenEnv's `EpisodeRecord`, where they were asked for;
 /// * `differences.jsonl`: where a replay differs from its recording;
@@ -106,7 +108,8 @@ impl OutputDirectory {
             Claim::New if occupied => return Err(DirectoryError::Occupied(path.to_owned())),
             Claim::New => {}
             Claim::Overwrite => {
-                let made = [JOB, GROUPS, EPISODE_RECORDS, DIFFERENCES].map(|name| path.join(name));
+                let made =
+                    [JOB, GROUPS, ROUNDS, EPISODE_RECORDS, DIFFERENCES].map(|name| path.join(name));
                 for file in directory.all_records().chain(made) {
                     remove(&file).map_err(unwritable(&file))?;
                 }
@@ -267,6 +270,7 @@ impl OutputDirectory {
         // All of this is cleaning up after an error that is reported anyway.
         let _ = fs::remove_file(self.running());
         let _ = fs::remove_file(self.groups());
+        let _ = fs::remove_file(self.rounds());
         let _ = fs::remove_file(self.path.join(JOB));
         let _ = fs::remove_dir(&self.path);
     }
@@ -299,6 +303,12 @@ impl OutputDirectory {
     #[must_use]
     pub fn groups(&self) -> PathBuf {
         self.path.join(GROUPS)
+    }
+
+    /// The file of rounds of tasks.
+    #[must_use]
+    pub fn rounds(&self) -> PathBuf {
+        self.path.join(ROUNDS)
     }
 
     /// The directory in which the output of servers goes, one file for each.

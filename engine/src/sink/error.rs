@@ -13,7 +13,7 @@ pub struct SinkError {
 }
 
 impl SinkError {
-    pub(super) fn new(path: PathBuf, source: io::Error) -> Self {
+    pub(crate) fn new(path: PathBuf, source: io::Error) -> Self {
         Self { path, source: Arc::new(source) }
     }
 }

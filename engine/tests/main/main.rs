@@ -20,6 +20,7 @@ mod real_servers;
 mod replays;
 mod resume;
 mod rig;
+mod sampling;
 mod serve;
 mod service;
 mod shapes;

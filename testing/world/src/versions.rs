@@ -109,12 +109,7 @@ impl Versions {
     /// # Errors
     ///
     /// Why not.
-    pub(crate) fn check(
-        &self,
-        job: JobId,
-        record: &Trajectory,
-        fills: bool,
-    ) -> Result<(), String> {
+    pub(crate) fn check(&self, job: JobId, record: &Trajectory, fills: bool) -> Result<(), String> {
         let timing = &record.timing;
         let (started, ended) = (timing.policy_version_started, timing.policy_version_ended);
         if started > ended {
