@@ -58,6 +58,12 @@ impl ServiceOptions {
         path.into()
     }
 
+    /// What is said where the journal cannot be used.
+    pub(crate) fn unusable(&self) -> impl FnOnce(OpenError) -> StartError {
+        let path = self.store.clone();
+        |source| StartError::Store { path, source }
+    }
+
     pub(crate) fn journal_bytes(&self) -> u64 {
         fs::metadata(&self.store).map_or(0, |it| it.len())
     }
@@ -67,8 +73,13 @@ impl ServiceOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The journal cannot be used.
-    #[error(transparent)]
-    Store(#[from] OpenError),
+    #[error("{}: {source}", .path.display())]
+    Store {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: OpenError,
+    },
     /// The journal holds what this version cannot read.
     #[error("the store is damaged: {0} cannot be read")]
     Damaged(String),

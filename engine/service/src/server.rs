@@ -75,7 +75,7 @@ impl Opened {
     ///
     /// The store cannot be used.
     pub fn open(options: ServiceOptions) -> Result<Self, StartError> {
-        let store = Store::open(Medium::File(options.store.clone()))?;
+        let store = Store::open(Medium::File(options.store.clone())).map_err(options.unusable())?;
         let (sender, words) = mpsc::channel();
         Ok(Self { options, store, address: Address::new(sender), words })
     }

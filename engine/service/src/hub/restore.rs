@@ -42,7 +42,7 @@ pub(crate) fn start(hub: Hub, words: Receiver<Word>) -> io::Result<thread::JoinH
 /// A hub with everything that is in the store.
 pub(crate) fn make(options: ServiceOptions, offer: Offer, means: Means) -> Result<Hub, StartError> {
     let Means { mut store, address, rings, metrics } = means;
-    let stored = store.jobs()?;
+    let stored = store.jobs().map_err(options.unusable())?;
     let (incarnation, next_job) = (store.incarnation(), store.new_job().0);
     let (mut described, mut restored) = (Vec::new(), Vec::new());
     for StoredJob { restored: job, description, notes } in stored {

@@ -2,7 +2,7 @@
 
 use envmill_client::Event;
 use envmill_protocol::EpisodeIndex;
-use envmill_service::Order;
+use envmill_service::{Opened, Order, ServiceOptions};
 use envmill_wire as wire;
 
 use crate::rig::{Rig, episodes, groups, id_of};
@@ -84,9 +84,29 @@ async fn wishes_outlive_the_engine() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_engines_do_not_share_a_store() {
     let rig = Rig::new().await;
-    let options = envmill_service::ServiceOptions::new(rig.directory.path().join("store.redb"));
-    let error = envmill_service::Opened::open(options).unwrap_err();
+    let options = ServiceOptions::new(rig.directory.path().join("store.redb"));
+    let error = Opened::open(options).unwrap_err();
     assert!(error.to_string().contains("another process"), "{error}");
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused_by_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    let open = || Opened::open(ServiceOptions::new(&path));
+    drop(open().unwrap());
+    let database = redb::Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let meta: redb::TableDefinition<&str, u64> = redb::TableDefinition::new("meta");
+    transaction.open_table(meta).unwrap().insert("schema", 99).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let told = open().unwrap_err().to_string();
+    let expected = format!(
+        "{}: the store has schema 99 and this version knows 1; use a newer version",
+        path.display()
+    );
+    assert_eq!(told, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

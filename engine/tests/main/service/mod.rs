@@ -1,6 +1,7 @@
 //! The rollout service as a trainer meets it: real processes on both sides.
 
 mod audits;
+mod earlier_stores;
 mod figures;
 mod kills;
 mod memory;

@@ -13,10 +13,11 @@ use crate::rig::{BOUND, ENVMILL};
 
 /// A service that can be killed and started again where it was.
 pub(crate) struct Service {
+    /// It ends before its directory goes.
+    pub(crate) running: Option<Running>,
     pub(crate) directory: TempDir,
     pub(crate) listen: SocketAddr,
     pub(crate) metrics: SocketAddr,
-    pub(crate) running: Option<Running>,
     /// Environment variables that it is started with.
     variables: Vec<(&'static str, String)>,
 }
@@ -28,7 +29,23 @@ impl Service {
     }
 
     pub(crate) fn with_variables(environments: &str, variables: &[(&'static str, &str)]) -> Self {
+        Self::start_in(TempDir::new().unwrap(), environments, variables)
+    }
+
+    /// On this journal.
+    pub(crate) fn on_journal(journal: &[u8], environments: &str) -> Self {
         let directory = TempDir::new().unwrap();
+        let store = directory.path().join("envmill-store");
+        fs::create_dir(&store).unwrap();
+        fs::write(store.join("store.redb"), journal).unwrap();
+        Self::start_in(directory, environments, &[])
+    }
+
+    fn start_in(
+        directory: TempDir,
+        environments: &str,
+        variables: &[(&'static str, &str)],
+    ) -> Self {
         let port = || SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
         let (listen, metrics) = (port(), port());
         let configuration =
