@@ -62,19 +62,13 @@ impl Model {
     pub fn load(folder: impl AsRef<Path>) -> Result<Self, LoadError> {
         let folder = folder.as_ref();
         let file = folder.join("tokenizer.json");
-        let bytes = match std::fs::read(&file) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let mut tokenizer = match read_tokenizer(&file) {
+            Err(LoadError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(LoadError::NoTokenizer(folder.to_owned()));
             }
-            Err(error) => return Err(LoadError::Read { file, error }),
+            read => read?,
         };
         let bad = |why: String| LoadError::Config { file: file.clone(), why };
-        let mut tokenizer =
-            Tokenizer::from_bytes(&bytes).map_err(|error| bad(error.to_string()))?;
-        // A tokenizer may have been saved with these on; ids that were cut or filled up are no prompt.
-        tokenizer.with_truncation(None).map_err(|error| bad(error.to_string()))?;
-        tokenizer.with_padding(None);
         let found = Folder::read(folder)?;
         for (id, token) in &found.added {
             if tokenizer.token_to_id(&token.content).is_some() {
@@ -111,6 +105,19 @@ impl Model {
         Ok(model)
     }
 
+    /// Loads a file in the format of `tokenizer.json` and nothing beside it: no templates, and no ends of turn.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read or understood.
+    pub fn of_tokenizer(file: impl AsRef<Path>) -> Result<Self, LoadError> {
+        let tokenizer = read_tokenizer(file.as_ref())?;
+        let (specials, templates, eos) = Default::default();
+        let mut model = Self { tokenizer, specials, templates, eos, anchor: None };
+        model.anchor = model.find_anchor();
+        Ok(model)
+    }
+
     /// Tokenises a text. Special tokens that are written in it are recognised; none are added.
     ///
     /// # Errors
@@ -142,7 +149,11 @@ impl Model {
     }
 
     /// The text of ids as it stands behind others, special tokens included.
-    pub(crate) fn decode_behind(&self, ids: &[u32]) -> Result<String, TokenError> {
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer fails.
+    pub fn decode_behind(&self, ids: &[u32]) -> Result<String, TokenError> {
         let Some((anchor, id)) = &self.anchor else { return self.decode(ids, false) };
         let mut all = Vec::with_capacity(ids.len() + 1);
         all.push(*id);
@@ -177,6 +188,12 @@ impl Model {
     pub(crate) fn special_texts(&self) -> Vec<String> {
         let added = self.tokenizer.get_added_tokens_decoder().into_values();
         added.filter(|token| token.special).map(|token| token.content).collect()
+    }
+
+    /// Whether the vocabulary has this id. Others are left out of [decoded](Self::decode) text.
+    #[must_use]
+    pub fn has_id(&self, id: u32) -> bool {
+        self.tokenizer.id_to_token(id).is_some()
     }
 
     /// The id of a token, if the vocabulary has it.
@@ -218,4 +235,18 @@ impl Model {
     pub fn templates(&self) -> impl Iterator<Item = &str> {
         self.templates.keys().map(String::as_str)
     }
+}
+
+fn read_tokenizer(file: &Path) -> Result<Tokenizer, LoadError> {
+    let bytes =
+        std::fs::read(file).map_err(|error| LoadError::Read { file: file.to_owned(), error })?;
+    let bad = |error: tokenizers::Error| LoadError::Config {
+        file: file.to_owned(),
+        why: error.to_string(),
+    };
+    let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(bad)?;
+    // A tokenizer may have been saved with these on; ids that were cut or filled up are no prompt.
+    tokenizer.with_truncation(None).map_err(bad)?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
 }

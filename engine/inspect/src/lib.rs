@@ -35,7 +35,7 @@ pub use interval::{Interval, IntervalError};
 pub use list::{list_json, list_line};
 pub use pointer::pointer_between;
 pub use sample::Sample;
-pub use show::Show;
+pub use show::{Show, TokenText};
 pub use summary::{About, FileAbout, GroupLines, JobAbout, Summary};
 pub use tally::Tally;
 pub use text::{Paint, escaped, folded, json_line};

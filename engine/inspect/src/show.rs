@@ -1,11 +1,13 @@
 //! One episode for people.
 
 mod conversation;
+mod spoken;
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{self, Display, Write as _};
 
 use envmill_protocol::{Observed, Trajectory, record::End};
 
+pub use self::spoken::TokenText;
 use crate::{
     Paint, escaped, folded,
     text::{counted, lossy, number, time},
@@ -16,15 +18,23 @@ const FOLDED_BYTES: usize = 240;
 
 /// How an episode is shown: turn by turn, with the conversation of a language model after it. What came
 /// from outside is escaped.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Show {
+#[derive(Clone, Copy, Default)]
+pub struct Show<'a> {
     /// Whether long texts are shown to their ends, and tokens one by one.
     pub full: bool,
     /// Colours.
     pub paint: Paint,
+    /// What token ids come to as text, if somebody knows.
+    pub tokenizer: Option<&'a dyn TokenText>,
 }
 
-impl Show {
+impl fmt::Debug for Show<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Show").field("full", &self.full).finish_non_exhaustive()
+    }
+}
+
+impl Show<'_> {
     /// The lines of an episode, each with its end.
     #[must_use]
     pub fn text(&self, record: &Trajectory) -> String {
@@ -53,12 +63,12 @@ impl Show {
 }
 
 /// What is being written.
-struct Page {
+struct Page<'a> {
     text: String,
-    show: Show,
+    show: Show<'a>,
 }
 
-impl Page {
+impl Page<'_> {
     fn line(&mut self, name: &str, text: &str) {
         let name = self.show.paint.strong(format_args!("{name:<11}"));
         let _ = writeln!(self.text, "{name} {text}");
@@ -243,6 +253,82 @@ mod tests {
 
             user          a corridor
         "#]].assert_eq(&Show::default().text(&conversation()));
+    }
+
+    /// A tokenizer of words.
+    struct Words;
+
+    impl TokenText for Words {
+        fn text(&self, ids: &[u32]) -> String {
+            let word = |id: &u32| match id {
+                2 => "</s>\n".to_owned(),
+                40 => "go".to_owned(),
+                41 => " left\u{1b}[2J".to_owned(),
+                _ => format!("<{id}>"),
+            };
+            ids.iter().map(word).collect()
+        }
+    }
+
+    fn spoken(record: &Trajectory, full: bool) -> String {
+        let text = Show { full, tokenizer: Some(&Words), ..Show::default() }.text(record);
+        let start = text.find("tokens      ").or(text.find("generation  ")).unwrap();
+        text[start..].to_owned()
+    }
+
+    #[test]
+    fn tokens_are_text_where_a_tokenizer_is_known_and_those_to_be_trained_on_are_marked() {
+        let record = changed(|it| {
+            // Of the first answer one token is not trained on.
+            it["tokens"]["loss_mask"] = json!([0, 0, 0, 1, 0, 1, 0, 1, 1, 1]);
+            it["generations"][1]["kind"] = json!("discarded");
+        });
+        expect![[r#"
+            tokens      10: a prompt of 3, 5 to be trained on (▶)
+            logprobs    mean -0.21, least -0.7
+            versions    10 tokens × 12
+            turn          user 0 to 3
+                            <1><887><13>
+            turn        ▶ assistant 3 to 6, 2 trained on, log-probabilities mean -0.06, least -0.11, stop, generated in 79.10 ms
+                          ▶ go
+                             left\x1b[2J
+                          ▶ </s>
+            turn          tool 6 to 7, environment 5.12 ms
+                            <902>
+            turn        ▶ assistant 7 to 10, 3 trained on, log-probabilities mean -0.31, least -0.7, stop, generated in 74.40 ms, queued 800 µs
+                          ▶ go<77></s>
+
+            generation  0: 3 sampled after a prompt of 3, log-probabilities mean -0.54, least -1.5, version 3 tokens × 12
+            generation  1: 3 sampled after a prompt of 7, continues 0, discarded, log-probabilities mean -0.31, least -0.7, version 3 tokens × 12
+                          ▶ go<77></s>
+
+            user          a corridor
+        "#]]
+        .assert_eq(&spoken(&record, false));
+    }
+
+    #[test]
+    fn what_no_turn_or_conversation_has_is_text_as_well() {
+        let record = changed(|it| {
+            it["tokens"]["token_ids"] = json!([]);
+            it["tokens"]["loss_mask"] = json!([]);
+            it["tokens"]["logprobs"] = json!([]);
+            it["tokens"]["policy_versions"] = json!([]);
+            it["turns"] = json!([]);
+        });
+        let text = spoken(&record, false);
+        assert!(text.contains("\n              ▶ go left\\x1b[2J</s>\n"), "{text}");
+        assert!(text.contains("<1><887><13>"), "{text}");
+        let record = changed(|it| it["turns"] = json!([]));
+        let text = spoken(&record, false);
+        assert_eq!(text.matches("▶ go").count(), 2, "{text}");
+        let many = changed(|it| {
+            it["tokens"]["token_ids"] = json!(vec![887; 1000]);
+            it["tokens"]["loss_mask"] = json!(vec![0; 1000]);
+            it["turns"] = json!([]);
+        });
+        assert!(spoken(&many, false).contains("…(5000 bytes)"));
+        assert!(spoken(&many, true).contains(&"<887>".repeat(1000)));
     }
 
     #[test]

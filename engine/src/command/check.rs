@@ -255,16 +255,15 @@ fn baseline(policy: &PolicySpec, options: &Options) -> Result<Baseline, String> 
             recording
                 .episodes()
                 .take(options.episodes as usize)
-                .map(|record| Script {
-                    seed: record.seed,
-                    actions: record
-                        .steps
-                        .iter()
-                        .map(|step| String::from_utf8_lossy(&step.action).into_owned())
-                        .collect(),
-                    repeats: false,
+                .map(|record| {
+                    let record = record.map_err(|error| error.to_string())?;
+                    let action = |step: &envmill_protocol::record::Step| {
+                        String::from_utf8_lossy(&step.action).into_owned()
+                    };
+                    let actions = record.steps.iter().map(action).collect();
+                    Ok(Script { seed: record.seed, actions, repeats: false })
                 })
-                .collect()
+                .collect::<Result<_, String>>()?
         }
         PolicySpec::Random | PolicySpec::Model(_) => {
             return Err(

@@ -8,8 +8,8 @@ use std::{
 };
 
 use envmill_inspect::{
-    About, Comparison, Episodes, Filter, Interval, Paint, RewardFilter, Show, Summary, Version,
-    escaped, json_line, list_json, list_line,
+    About, Comparison, Episodes, Filter, Interval, Paint, RewardFilter, Show, Summary, TokenText,
+    Version, escaped, json_line, list_json, list_line,
 };
 
 use super::{Host, signals};
@@ -17,7 +17,7 @@ use crate::{
     config::Settings,
     driver::Control,
     inspect::{
-        Inputs, InspectError, Selection, SortKey,
+        Inputs, InspectError, Selection, SortKey, Tokenizer,
         convert::{Target, convert},
         diff::diff,
         replay::{self, replay},
@@ -54,6 +54,10 @@ pub(super) struct Arguments {
     /// Show texts to their ends, and all findings.
     #[arg(long)]
     full: bool,
+
+    /// With --show: a tokenizer.json, or a model's folder with one, to show tokens as text.
+    #[arg(long, value_name = "FILE|DIR", requires = "show", conflicts_with = "json")]
+    tokenizer: Option<PathBuf>,
 
     /// With --to: where to.
     #[arg(long, value_name = "FILE", requires = "to")]
@@ -199,7 +203,8 @@ pub(super) fn run(arguments: Arguments, host: &Host) -> Result<u8, String> {
 }
 
 fn inspect(arguments: Arguments, host: &Host) -> Result<u8, String> {
-    let Arguments { paths, mode, filters, json, full, out, force, server, ignore } = arguments;
+    let Arguments { paths, mode, filters, json, full, tokenizer, out, force, server, ignore } =
+        arguments;
     let told = |error: InspectError| error.to_string();
     let control = Control::new();
     let inputs = Inputs::find(&paths).map_err(told)?;
@@ -260,6 +265,7 @@ fn inspect(arguments: Arguments, host: &Host) -> Result<u8, String> {
         }
         diff.about
     } else if let Some(episode) = mode.show {
+        page.tokenizer = tokenizer.map(|path| Tokenizer::load(&path)).transpose().map_err(told)?;
         page.show(&inputs, selection, &episode, &is_interrupted)?
     } else if mode.list {
         let listed = |record| Ok(page.list(&record));
@@ -348,6 +354,7 @@ struct Page {
     json: bool,
     full: bool,
     paint: Paint,
+    tokenizer: Option<Tokenizer>,
     is_read: bool,
 }
 
@@ -356,7 +363,8 @@ impl Page {
         let stdout = std::io::stdout();
         let wants_none = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
         let paint = Paint { is_on: stdout.is_terminal() && !wants_none };
-        Self { out: BufWriter::new(stdout), json, full, paint, is_read: true }
+        let out = BufWriter::new(stdout);
+        Self { out, json, full, paint, tokenizer: None, is_read: true }
     }
 
     /// Prints text as it is, and says whether somebody still reads.
@@ -402,7 +410,12 @@ impl Page {
         }
         selection.limit = selection.limit.or(Some(1));
         let mut shown = 0;
-        let show = Show { full: self.full, paint: self.paint };
+        let tokenizer = self.tokenizer.take();
+        let show = Show {
+            full: self.full,
+            paint: self.paint,
+            tokenizer: tokenizer.as_ref().map(|it| it as &dyn TokenText),
+        };
         let about = selection.each(inputs, is_interrupted, |record| {
             shown += 1;
             if self.json {

@@ -37,6 +37,9 @@ pub enum InspectError {
     /// A file cannot be opened as one of records.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// What is to say what tokens mean cannot be used.
+    #[error("--tokenizer: {0}")]
+    Tokenizer(#[source] envmill_chat::LoadError),
     /// A filter cannot be used.
     #[error(transparent)]
     Filter(#[from] FilterError),

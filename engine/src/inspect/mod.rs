@@ -10,7 +10,9 @@ mod error;
 mod input;
 pub mod replay;
 mod select;
+mod tokenizer;
 
 pub use error::InspectError;
 pub use input::{Inputs, Reader};
 pub use select::{Selection, SortKey};
+pub use tokenizer::Tokenizer;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use envmill_core::Round;
 use envmill_inspect::{About, Cause, Comparison, Difference, likely_cause};
 use envmill_protocol::{
-    Ended, EpisodeIndex, Trajectory,
+    Ended, Trajectory,
     record::{End, Truncation, write_json_line},
 };
 
@@ -80,8 +80,8 @@ pub struct Found {
 }
 
 /// Plays the actions of the selected records again, each after a reset with its own recorded parameters,
-/// and compares. Whether they were one job's or several's makes no difference. The records are held in
-/// memory meanwhile.
+/// and compares. Whether they were one job's or several's makes no difference. The records go through files in the
+/// temporary directory: in memory are those that are played, and of the others the ids and the reset parameters.
 ///
 /// # Errors
 ///
@@ -154,19 +154,19 @@ impl Replay {
         let mut seen = 0;
         for played in Records::open(records)? {
             let played = played?;
-            let index = envmill_core::episode_of(JOB, &played.trajectory_id);
-            let Some(EpisodeIndex(index)) = index else { continue };
-            let (Some(recorded), Some(id)) =
-                (recording.episode(EpisodeIndex(index)), ids.get(index as usize))
+            let Some(index) = envmill_core::episode_of(JOB, &played.trajectory_id) else {
+                continue;
+            };
+            let (Some(recorded), Some(id)) = (recording.episode(index)?, ids.get(index.0 as usize))
             else {
                 continue;
             };
             seen += 1;
-            let Some(difference) = comparison.first_difference(recorded, &played) else {
+            let Some(difference) = comparison.first_difference(&recorded, &played) else {
                 self.matched += 1;
                 continue;
             };
-            let cause = likely_cause(comparison, recorded, &played, &difference);
+            let cause = likely_cause(comparison, &recorded, &played, &difference);
             *self.causes.entry(cause).or_default() += 1;
             if cause == Cause::NotPlayed {
                 self.not_played += 1;
@@ -178,7 +178,7 @@ impl Replay {
                 End::Cancelled(why) => format!("cancelled: {}", why.name()),
                 _ => String::new(),
             };
-            found.insert(index, Found { trajectory_id: id.clone(), difference, cause, failure });
+            found.insert(index.0, Found { trajectory_id: id.clone(), difference, cause, failure });
             if found.len() > FOUND_MAX {
                 found.pop_last();
             }
@@ -222,7 +222,8 @@ impl Script {
         // What was collected elsewhere has no first observation, and may have actions of other kinds.
         record.reset.as_ref()?;
         let index = self.parameters.len();
-        self.parameters.push(record.reset_parameters.clone());
+        // A copy, which does not hold on to the rest of the record.
+        self.parameters.push(Bytes::copy_from_slice(&record.reset_parameters));
         let id = std::mem::replace(&mut record.trajectory_id, format!("{JOB}-{index:08}"));
         JOB.clone_into(&mut record.job_id);
         self.line.clear();

@@ -37,7 +37,7 @@ struct Difference<'a> {
 ///
 /// # Errors
 ///
-/// A record cannot be read, or the target does not take what is written.
+/// A record cannot be read, here or there, or the target does not take what is written.
 pub fn compare(
     recording: &Recording,
     records: impl IntoIterator<Item = Result<Trajectory, RecordsError>>,
@@ -47,9 +47,11 @@ pub fn compare(
     let mut replayed = Replayed::default();
     for played in records {
         let played = played.map_err(io::Error::other)?;
-        let recorded = episode_of(&played.job_id, &played.trajectory_id)
-            .and_then(|index| recording.episode(index));
-        let found = match recorded {
+        let recorded = match episode_of(&played.job_id, &played.trajectory_id) {
+            Some(index) => recording.episode(index).map_err(io::Error::other)?,
+            None => None,
+        };
+        let found = match &recorded {
             None => Some(envmill_inspect::Difference {
                 step: None,
                 what: "missing",
@@ -58,7 +60,7 @@ pub fn compare(
             }),
             Some(recorded) => comparison.first_difference(recorded, &played),
         };
-        match (&found, recorded) {
+        match (&found, &recorded) {
             (None, _) => replayed.matched += 1,
             (Some(_), None) => replayed.missing += 1,
             (Some(_), Some(_)) => replayed.differed += 1,
@@ -66,7 +68,7 @@ pub fn compare(
         if let Some(found) = found {
             let line = Difference {
                 trajectory_id: &played.trajectory_id,
-                recorded_id: recorded.map(|recorded| recorded.trajectory_id.as_str()),
+                recorded_id: recorded.as_ref().map(|recorded| recorded.trajectory_id.as_str()),
                 step: found.step,
                 what: found.what,
                 recorded: found.recorded,

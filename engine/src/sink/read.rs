@@ -109,6 +109,13 @@ impl Records {
         Ok(Self { path, source, batch: Vec::new().into_iter(), whole_bytes: 0 })
     }
 
+    /// Whether each record is a line of its own, which ends at [`whole_bytes`](Self::whole_bytes) when it
+    /// has been read.
+    #[must_use]
+    pub const fn is_lines(&self) -> bool {
+        matches!(self.source, Some(Source::Lines(_)))
+    }
+
     /// How many bytes of the file the records so far take, those of their batch included: where it
     /// can be cut and go on. Not known for Parquet, which cannot go on.
     #[must_use]

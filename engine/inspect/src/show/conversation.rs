@@ -11,15 +11,18 @@ use crate::text::{counted, lossy, number, time};
 /// So many token ids stand in a line.
 const IDS_A_LINE: usize = 16;
 /// Marks what was sampled by the policy.
-const SAMPLED: &str = "▶";
+pub(super) const SAMPLED: &str = "▶";
 
-impl Page {
+impl Page<'_> {
     pub(super) fn conversation(&mut self, record: &Trajectory) {
         if !record.tokens.token_ids.is_empty() {
             self.blank();
             self.tokens(record);
             for turn in &record.turns {
                 self.turn(record, turn);
+            }
+            if record.turns.is_empty() {
+                self.spoken(&record.tokens.token_ids, &record.tokens.loss_mask);
             }
         }
         if !record.generations.is_empty() {
@@ -104,6 +107,7 @@ impl Page {
             format!("  {text}")
         };
         self.line("turn", &text);
+        self.spoken(tokens.token_ids.get(span.clone()).unwrap_or_default(), mask);
         if self.show.full {
             for ids in tokens.token_ids.get(span).unwrap_or_default().chunks(IDS_A_LINE) {
                 let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
@@ -135,6 +139,13 @@ impl Page {
                 let _ = write!(text, ", version {}", versions(&it.policy_versions));
             }
             self.line("generation", &text);
+            // What the conversation has was shown with it.
+            if record.tokens.token_ids.is_empty() || it.kind != GeneratedKind::Agent {
+                if it.parent.is_none() {
+                    self.spoken(&it.prompt_token_ids, &[]);
+                }
+                self.spoken(&it.token_ids, &it.loss_mask);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::{fs, process::Stdio};
 use envmill_testing::Watchdog;
 use serde_json::json;
 
-use super::{COLLECTED, inspect, inspect_with, play, told};
+use super::{COLLECTED, CONVERSATION, inspect, inspect_with, play, told};
 use crate::rig::{BOUND, ENVMILL, quirk_server};
 
 #[test]
@@ -82,6 +82,36 @@ fn filters_limits_and_orders_hold_for_every_mode() {
         let refused = inspect(&out, wrong);
         assert_eq!(refused.code(), Some(2), "{refused:?}");
         assert_eq!(refused.stdout, "", "{refused:?}");
+    }
+}
+
+#[test]
+fn tokens_are_shown_as_text_with_a_tokenizer() {
+    let _watchdog = Watchdog::start("inspect tokens", BOUND);
+    let directory = tempfile::tempdir().unwrap();
+    let records = directory.path().join("records.jsonl");
+    // Token ids of the fixture's vocabulary, in which bytes stand for themselves.
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/chat/tests/fixtures/bytes");
+    let model = envmill_chat::Model::load(folder).unwrap();
+    let ids = model.encode("Where?Left!").unwrap();
+    let prompt = model.encode("Where?").unwrap().len();
+    let mut record: serde_json::Value = serde_json::from_str(CONVERSATION).unwrap();
+    let mask: Vec<u8> = (0..ids.len()).map(|at| u8::from(at >= prompt)).collect();
+    record["tokens"] = json!({"token_ids": ids, "prompt_len": prompt, "loss_mask": mask,
+        "logprobs": vec![-0.5; mask.len()], "policy_versions": []});
+    record["turns"] = json!([]);
+    fs::write(&records, format!("{record}\n")).unwrap();
+    for tokenizer in [folder.to_owned(), format!("{folder}/tokenizer.json")] {
+        let shown = inspect(&records, &format!("--show --tokenizer {tokenizer}"));
+        assert_eq!(shown.code(), Some(0), "{shown:?}");
+        let lines: Vec<_> = shown.stdout.lines().map(str::trim).collect();
+        assert!(lines.contains(&"Where?") && lines.contains(&"▶ Left!"), "{}", shown.stdout);
+    }
+    assert!(!inspect(&records, "--show").stdout.contains("Where?"));
+    for wrong in ["--show --tokenizer none.json", "--show --json --tokenizer x", "--tokenizer x"] {
+        let refused = inspect(&records, wrong);
+        assert_eq!(refused.code(), Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("--tokenizer"), "{refused:?}");
     }
 }
 
