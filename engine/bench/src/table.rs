@@ -36,6 +36,9 @@ fn put_target(text: &mut String, target: &Target) {
     if let Some(environment) = &target.environment {
         put(text, format_args!(" ({environment})"));
     }
+    if !target.versions.is_empty() {
+        put(text, format_args!(": {}", target.versions.join(", ")));
+    }
     if !target.points.is_empty() {
         text.push('\n');
         let rows: Vec<[String; 11]> = target.points.iter().map(row).collect();

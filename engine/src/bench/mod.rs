@@ -7,6 +7,7 @@
 mod actions;
 mod local;
 mod target;
+mod versions;
 
 use std::{
     path::PathBuf,

@@ -1,6 +1,6 @@
 //! One target from its start to its verdict.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use envmill_bench::{
     About, Deadlines, Load, Measured, Plan, Sweep, bottleneck, knee, largest, peer, processes,
@@ -9,17 +9,20 @@ use envmill_bench::{
 };
 use serde_json::{Map, Value};
 
-use super::{BenchOptions, BenchTarget, News, actions::Actor, local};
+use super::{BenchOptions, BenchTarget, News, actions::Actor, local, versions::versions};
 use crate::{
+    children::{Children, Ended},
     config::{Local, Source},
     driver::Control,
-    fleet::{Fleet, FleetWorker},
+    fleet::{Fleet, FleetWorker, Remote},
     policy::PolicySpec,
     run::{self, RunError},
 };
 
 /// A share of success with which a number of sessions is still supported.
 const ALMOST_ALL: f64 = 0.95;
+/// A server whose connections have broken has so long to be seen to have ended.
+const END_SEEN_WITHIN: Duration = Duration::from_millis(500);
 
 impl Measured for FleetWorker {
     fn traffic(&self) -> Option<(u64, u64)> {
@@ -109,6 +112,8 @@ enum BenchError {
     NoProcess(u32),
     #[error("a session that worked before cannot be opened any more: {0}")]
     Gone(String),
+    #[error("with {sessions} sessions: {ended}")]
+    Ended { sessions: u32, ended: Ended },
 }
 
 fn kind(target: &BenchTarget) -> Kind {
@@ -136,15 +141,20 @@ fn sweep(
         found.url = fleet.members.first().map(|member| member.name.clone());
         told_of(&remote.metadata(), found);
     }
+    found.versions.extend(versions(run, &is_interrupted));
     let roots = roots(&fleet, &worker, options)?;
     let mut actor = match &run.policy {
         PolicySpec::Constant(action) => Actor::Constant(action.clone()),
         _ => Actor::Random(Box::new(run::sampler(&fleet, &mut worker)?)),
     };
-    let interrupts = || control.interrupts();
+    let children = fleet.remote.as_ref().and_then(Remote::children);
+    // What a server that has ended is asked for is not waited for.
+    let has_ended = || children.is_some_and(Children::has_ended);
+    let interrupts = || control.interrupts().max(u8::from(has_ended()));
     let plan = plan(bench, fleet.members.len());
     let load = Load::new(&mut worker, &mut actor, plan, &roots, bench.origin, &interrupts);
-    let result = points(load, &Sweep::new(options.sweep.clone()), found, tell);
+    let ended = |wait| children.and_then(|children| children.ended(wait));
+    let result = points(load, &Sweep::new(options.sweep.clone()), found, &ended, tell);
     if result.is_ok() && options.peer && !is_interrupted() {
         tell(News::Peer(peer::NAMES[0]));
         found.peers.push(self::peer(bench, &mut actor, &roots, found));
@@ -153,11 +163,13 @@ fn sweep(
     result
 }
 
-/// Measures the points that a sweep wants, one after another.
+/// Measures the points that a sweep wants, one after another. `ended` says how a server that was started has ended,
+/// if one has, and waits so long for that.
 fn points(
     mut load: Load<'_, FleetWorker, Actor>,
     sweep: &Sweep,
     found: &mut Target,
+    ended: &dyn Fn(Duration) -> Option<Ended>,
     tell: &mut dyn FnMut(News<'_>),
 ) -> Result<(), BenchError> {
     loop {
@@ -169,6 +181,16 @@ fn points(
             }
         };
         let outcome = load.point(sessions, &mut |look| tell(News::Goes(look)))?;
+        let has_failed = outcome.point.sessions.lost + outcome.point.sessions.failed > 0;
+        let wait = if has_failed { END_SEEN_WITHIN } else { Duration::ZERO };
+        if let Some(ended) = ended(wait) {
+            // Cut off before its sessions broke, it would look as if all had gone well.
+            if success(&outcome.point) < 1.0 {
+                tell(News::Measured(&outcome.point, &outcome.words));
+                found.points.push(outcome.point);
+            }
+            return Err(BenchError::Ended { sessions, ended });
+        }
         let is_useful = !outcome.interrupted || outcome.point.steps > 0;
         if is_useful {
             tell(News::Measured(&outcome.point, &outcome.words));

@@ -11,5 +11,5 @@ mod usage;
 
 pub use process::Launch;
 pub(crate) use sentry::Sentry;
-pub use supervisor::{Children, Restarted, Settings, StartError};
+pub use supervisor::{Children, Ended, Restarted, Settings, StartError};
 pub(crate) use usage::Usage;

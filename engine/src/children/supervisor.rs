@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, Sender},
     },
     thread::JoinHandle,
@@ -57,6 +58,18 @@ pub struct Restarted {
     pub url: String,
     /// What identifies its environment; empty if it did not say.
     pub fingerprint: String,
+}
+
+/// A server ended that had answered before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server started by `{what}` ended ({status}); its last output:\n{tail}")]
+pub struct Ended {
+    /// How it was started.
+    pub what: String,
+    /// Its exit status, or the signal that ended it.
+    pub status: String,
+    /// The end of its output.
+    pub tail: String,
 }
 
 /// Servers could not be started. All that were are stopped again.
@@ -112,6 +125,8 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     sentry: Sentry,
+    /// A server that had answered has ended.
+    has_ended: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +149,8 @@ struct Kept {
     was_up: bool,
     failures: u32,
     next_start: Option<Instant>,
+    /// How it ended for the first time after it had answered.
+    ended: Option<Ended>,
     /// CPU time of its processes that have ended.
     cpu_before: Duration,
     usage: Usage,
@@ -176,6 +193,7 @@ impl Children {
             state: Mutex::new(State { servers, ..State::default() }),
             changed: Condvar::new(),
             sentry: Sentry::post(),
+            has_ended: AtomicBool::new(false),
         });
         let (sender, restarted) = mpsc::channel();
         let thread = {
@@ -218,6 +236,25 @@ impl Children {
     /// The servers that were restarted since the last call.
     pub fn restarted(&self) -> impl Iterator<Item = Restarted> {
         self.restarted.try_iter()
+    }
+
+    /// Whether a server has ended since all were started, whether or not it is there again. Costs next to
+    /// nothing.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.shared.has_ended.load(Ordering::Acquire)
+    }
+
+    /// How the first server ended that has ended since all were started. Where none has, one is waited for: whoever
+    /// sees a connection break sees it before the process is gone.
+    #[must_use]
+    pub fn ended(&self, wait: Duration) -> Option<Ended> {
+        let deadline = Instant::now() + wait;
+        let mut state = self.shared.lock();
+        while !self.has_ended() && Instant::now() < deadline {
+            state = self.shared.wait(state);
+        }
+        state.servers.iter().find_map(|server| server.ended.clone())
     }
 
     /// Stops the servers (first asking, then by force) and says what they have cost.
@@ -337,6 +374,12 @@ impl Shared {
             }
             if !was_up {
                 kept.port = 0;
+            }
+            if kept.ended.is_none() {
+                let (what, tail) = (what(launch), tail(log));
+                kept.ended = Some(Ended { what, status: status.clone(), tail });
+                self.has_ended.store(true, Ordering::Release);
+                self.changed.notify_all();
             }
             kept.failures += 1;
             if kept.failures > RESTARTS_MAX {

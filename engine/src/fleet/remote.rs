@@ -93,6 +93,11 @@ impl Remote {
         self.children.as_ref().map(Children::ids).unwrap_or_default()
     }
 
+    /// The servers that were started here.
+    pub(crate) const fn children(&self) -> Option<&Children> {
+        self.children.as_ref()
+    }
+
     /// What the first server tells of its environment (`/metadata`), for which it makes one: the text of one
     /// JSON object, or empty.
     pub(crate) fn metadata(&self) -> Bytes {

@@ -208,6 +208,13 @@ fn environments_without_a_server_are_measured() {
         assert!(target.url.is_none() && target.fingerprint.is_some());
     }
     assert!(native.points[1].episodes > 0 && native.points[1].server.is_none());
+    assert!(native.versions.is_empty() && !report.machine.processor.is_empty());
+    // Its module is a file, which no package has installed.
+    let names: Vec<_> =
+        class.versions.iter().map(|version| version.split_once(' ').unwrap()).collect();
+    let named =
+        |wanted: &str| names.iter().any(|&(name, version)| name == wanted && !version.is_empty());
+    assert!(named("python") && (named("openenv") || named("openenv-core")), "{names:?}");
     let processes = class.points[1].server.as_ref().unwrap();
     assert!(processes.processes >= 3 && processes.cpu_s > 0.0, "{processes:?}");
 }
@@ -273,6 +280,40 @@ fn environments_that_raise_and_servers_that_end_are_told_by_their_cause() {
     let gone = run("nothing");
     assert!(gone.error.is_some_and(|error| error.contains("cannot be reached")));
     assert_eq!(gone.stop, Stop::Error);
+}
+
+#[test]
+fn a_started_server_that_ends_ends_the_sweep_and_is_told_of() {
+    let (finished, report) = Bench::new("bench ending")
+        .words("native:synthetic --sessions 1,2,4,8")
+        .args(["--serve", &ending_server(), "--serve", &ending_server()])
+        .args(["--policy", "constant:{}", "--max-steps", "50"])
+        .run();
+    assert_eq!(finished.code(), Some(3), "{}", finished.stderr);
+    let [_, stock, again] = report.targets.as_slice() else { panic!("{report:#?}") };
+    assert!(again.error.is_some(), "the next one is measured, too");
+    assert_eq!(stock.stop, Stop::Error);
+    let error = stock.error.as_ref().unwrap();
+    assert!(error.starts_with("with 4 sessions: the server started by `"), "{error}");
+    assert!(error.contains("exit status: 7") && error.contains("too many at once"), "{error}");
+    let before: Vec<_> = stock.points.iter().filter(|it| it.sessions.asked < 4).collect();
+    assert_eq!(before.len(), 2, "{stock:#?}");
+    before.into_iter().for_each(check_point);
+    for point in stock.points.iter().skip(2) {
+        assert!(point.sessions.asked == 4 && envmill_bench::success(point) < 1.0, "{point:#?}");
+    }
+    assert!(stock.largest_100.is_some_and(|largest| largest.sessions == 2), "{stock:#?}");
+}
+
+/// A command that starts a stock server which ends once four of its sessions have stepped.
+fn ending_server() -> String {
+    let (python, serve) = (envmill_testing::python().unwrap(), envmill_testing::script("serve.py"));
+    format!(
+        "{} {} ending_env:app --app-dir {} --port {{port}}",
+        python.display(),
+        serve.display(),
+        envmill_testing::script("servers").display()
+    )
 }
 
 #[test]
