@@ -3,14 +3,22 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use envmill_protocol::{Failure, FailureKind};
 use mio::net::TcpStream;
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::address::Address;
+
+/// A peer that has said nothing for so long is asked by the system whether it is there.
+const SILENCE_BEFORE_PROBES: Duration = Duration::from_secs(30);
+/// It is asked again after so long.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+/// It is gone if so many questions on end have no answer.
+const PROBES: u32 = 3;
 
 /// Begins a connection, from `source` where one is given. It stands once the socket is writable and
 /// [`established`] says so.
@@ -34,9 +42,19 @@ pub(crate) fn begin(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStr
     };
     // A request is one small write that must leave at once.
     stream.set_nodelay(true)?;
-    // Finds out about a peer that vanished while nothing was said, in the system's own time.
-    SockRef::from(&stream).set_keepalive(true)?;
+    watch(&stream)?;
     Ok(stream)
+}
+
+/// Has the system find out about a peer that vanishes while nothing is said: within a minute, where its own
+/// defaults take two hours. What was asked for has deadlines of its own. There is no `TCP_USER_TIMEOUT`: it would
+/// also end the connection to a server that is too busy to read what it is sent.
+fn watch(stream: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(SILENCE_BEFORE_PROBES)
+        .with_interval(PROBE_INTERVAL)
+        .with_retries(PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// Whether the connection stands by now.
@@ -92,7 +110,25 @@ pub(crate) fn failure(error: &io::Error, address: &Address, tried: usize) -> Fai
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn a_peer_that_vanishes_is_found_out_within_a_minute() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        for source in [None, Some(to.ip())] {
+            let stream = begin(to, source).unwrap();
+            let socket = SockRef::from(&stream);
+            assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+            let (time, interval) =
+                (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap());
+            let probes = socket.tcp_keepalive_retries().unwrap();
+            assert_eq!(time + interval * probes, Duration::from_mins(1));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+        }
+    }
 
     #[test]
     fn limits_name_their_remedy() {

@@ -9,3 +9,4 @@ mod interrupts;
 mod replicas;
 mod servers;
 mod upgrades;
+mod vanished;
