@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::rig::{BOUND, ENVMILL, bench_server, server_with};
 
 /// Runs a check of `target` and returns its exit status and its report.
-fn check(target: &str, arguments: &[&str]) -> (i32, Value) {
+pub(crate) fn check(target: &str, arguments: &[&str]) -> (i32, Value) {
     let finished = EnvmillCommand::new(ENVMILL)
         .args(["check", target, "--json", "-", "--quiet"])
         .args(arguments)
@@ -33,12 +33,12 @@ fn findings<'a>(report: &'a Value, severity: &str) -> Vec<&'a Value> {
     all.iter().filter(|finding| finding["severity"] == severity).collect()
 }
 
-fn found<'a>(report: &'a Value, id: &str, severity: &str) -> Option<&'a Value> {
+pub(crate) fn found<'a>(report: &'a Value, id: &str, severity: &str) -> Option<&'a Value> {
     findings(report, severity).into_iter().find(|finding| finding["id"] == id)
 }
 
 /// Whether the command that a finding prints finds it again.
-fn is_seen_again(finding: &Value) -> bool {
+pub(crate) fn is_seen_again(finding: &Value) -> bool {
     let line = finding["reproduce"].as_str().unwrap();
     let line = line.replacen("envmill", ENVMILL, 1) + " --json - --quiet";
     let again = Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
@@ -62,7 +62,7 @@ const LITTLE: [&str; 9] = [
     "60000",
 ];
 
-fn is_sound(name: &str, target: &str, only: &[&str]) -> Value {
+pub(crate) fn is_sound(name: &str, target: &str, only: &[&str]) -> Value {
     let (code, report) = check(target, &[&LITTLE[..], only].concat());
     let errors = findings(&report, "error");
     assert!(errors.is_empty() && code == 0, "{name} ({code}): {errors:#?}");

@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod check_encrypted;
 mod documented;
 mod faults;
 mod flight;

@@ -87,7 +87,14 @@ impl Trouble {
         match error.kind() {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Silent(waited),
             _ if error.to_string().contains(STOPPED) => Self::Stopped,
-            _ => Self::Lost(error.to_string()),
+            _ => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(rustls::Error::InvalidCertificate(why)) => Self::Connect(format!(
+                    "the server's certificate is not trusted ({why}): give the authority that has signed it \
+                     with --ca FILE"
+                )),
+                Some(error) => Self::Connect(format!("TLS: {error}")),
+                None => Self::Lost(error.to_string()),
+            },
         }
     }
 
