@@ -28,17 +28,21 @@ WINDOW = 256
 
 def stubs():
     """Generates the messages and the stub, as `python -m grpc_tools.protoc` does."""
-    out = tempfile.mkdtemp()
     files = ["envmill/v1/record.proto", "envmill/v1/rollouts.proto"]
-    wanted = [f"--proto_path={PROTOS}", f"--python_out={out}", f"--grpc_python_out={out}"]
-    if protoc.main(["protoc", *wanted, *files]) != 0:
-        sys.exit("the .proto files cannot be compiled")
-    # Made whole packages, they come before an installed package of the same name.
-    for package in ["envmill", "envmill/v1"]:
-        (pathlib.Path(out) / package / "__init__.py").touch()
-    sys.path.insert(0, out)
-    rollouts = importlib.import_module("envmill.v1.rollouts_pb2")
-    return rollouts, importlib.import_module("envmill.v1.rollouts_pb2_grpc")
+    # What was imported is not read again.
+    with tempfile.TemporaryDirectory() as out:
+        wanted = [f"--proto_path={PROTOS}", f"--python_out={out}", f"--grpc_python_out={out}"]
+        if protoc.main(["protoc", *wanted, *files]) != 0:
+            sys.exit("the .proto files cannot be compiled")
+        # Made whole packages, they come before an installed package of the same name.
+        for package in ["envmill", "envmill/v1"]:
+            (pathlib.Path(out) / package / "__init__.py").touch()
+        sys.path.insert(0, out)
+        try:
+            rollouts = importlib.import_module("envmill.v1.rollouts_pb2")
+            return rollouts, importlib.import_module("envmill.v1.rollouts_pb2_grpc")
+        finally:
+            sys.path.remove(out)
 
 
 class Trainer:

@@ -2,15 +2,16 @@
 
 use std::{
     fmt::Write as _,
-    fs::{self, File},
+    fs::File,
+    io::Seek as _,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::FileExt as _,
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use tempfile::TempDir;
 
 use crate::{
     NEWEST, Processes, free_port, get,
@@ -94,7 +95,8 @@ impl PythonServerOptions {
 pub struct PythonServer {
     options: PythonServerOptions,
     address: SocketAddr,
-    log: TempDir,
+    /// What it prints. It has no name, so that nothing is left of a server that is never dropped.
+    log: File,
     processes: Processes,
 }
 
@@ -106,7 +108,7 @@ impl PythonServer {
     /// When the Python environment is missing, or the server ends or stays silent; the message holds
     /// the tail of its output.
     pub fn start(options: PythonServerOptions) -> Result<Self> {
-        let log = TempDir::new().context("no directory for a server's output")?;
+        let log = tempfile::tempfile().context("no file for a server's output")?;
         for attempt in 1.. {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
             match launch(&options, address, &log) {
@@ -202,8 +204,11 @@ impl PythonServer {
     }
 }
 
-fn launch(options: &PythonServerOptions, address: SocketAddr, log: &TempDir) -> Result<Processes> {
-    let output = File::create(log.path().join("output.log"))?;
+fn launch(options: &PythonServerOptions, address: SocketAddr, log: &File) -> Result<Processes> {
+    // What an earlier one has printed is gone; both streams write behind each other.
+    log.set_len(0)?;
+    let mut output = log.try_clone()?;
+    output.rewind()?;
     let mut command = Command::new(python_of(&options.version)?);
     command
         .arg(script("launch_uvicorn.py"))
@@ -233,8 +238,12 @@ fn launch(options: &PythonServerOptions, address: SocketAddr, log: &TempDir) -> 
     bail!(message)
 }
 
-fn read_lossy(log: &TempDir) -> String {
-    let bytes = fs::read(log.path().join("output.log")).unwrap_or_default();
+/// All of a file, without moving the place at which the server writes.
+fn read_lossy(log: &File) -> String {
+    let length = log.metadata().map_or(0, |it| it.len());
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+    // One that was made shorter meanwhile belongs to a server that has only begun.
+    let _ = log.read_exact_at(&mut bytes, 0);
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

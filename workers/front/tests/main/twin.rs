@@ -2,8 +2,11 @@
 
 use std::{
     fs,
-    path::PathBuf,
-    sync::{Arc, LazyLock, atomic::Ordering},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,7 +29,6 @@ pub(crate) struct Twin {
     pub(crate) stage: Arc<Stage>,
     /// While it exists, the stock server's environment cannot be made.
     fail_file: PathBuf,
-    _directory: tempfile::TempDir,
 }
 
 /// How a twin is set up.
@@ -59,8 +61,11 @@ pub(crate) fn shared_in_production() -> &'static Twin {
 
 impl Twin {
     pub(crate) fn start(setup: Setup) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let fail_file = directory.path().join("fail");
+        // No directory of its own: those that are shared are never dropped, and would leave it behind.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("twin-{}-{number}.fails", std::process::id());
+        let fail_file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let mode = match setup.mode {
             Mode::Simulation => "simulation",
             Mode::Production => "production",
@@ -99,7 +104,7 @@ impl Twin {
         options.mode = setup.mode;
         options.max_sessions = setup.max_sessions;
         let front = Served::start(options, Script::new(Arc::clone(&stage)));
-        Self { python, front, stage, fail_file, _directory: directory }
+        Self { python, front, stage, fail_file }
     }
 
     /// From now on constructing an environment fails, or not.
