@@ -298,7 +298,7 @@ class TurnSpan:
         """One past the last token."""
     @property
     def tool(self) -> str:
-        """The tool's name, or empty."""
+        """The tool that the model calls here, or that answers here; empty for none."""
     @property
     def finish_reason(self) -> str:
         """Why the generation stopped, or empty."""
@@ -307,10 +307,10 @@ class TurnSpan:
         """Microseconds in the inference engine."""
     @property
     def environment_us(self) -> int:
-        """Microseconds in the environment."""
+        """Microseconds that the environment took for what the model is told here."""
     @property
     def queue_us(self) -> int:
-        """Microseconds waiting for either."""
+        """Microseconds of waiting for the inference engine, where known apart."""
 
 @final
 class Blob:

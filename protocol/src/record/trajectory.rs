@@ -156,15 +156,15 @@ pub struct TurnSpan {
     pub start: u32,
     /// One past the last token.
     pub end: u32,
-    /// The tool's name, or empty.
+    /// The tool that the model calls here, or that answers here; empty for none.
     pub tool: String,
     /// Why the generation stopped, or empty.
     pub finish_reason: String,
     /// Microseconds in the inference engine.
     pub generation_us: u64,
-    /// Microseconds in the environment.
+    /// Microseconds that the environment took for what the model is told here.
     pub environment_us: u64,
-    /// Microseconds waiting for either.
+    /// Microseconds of waiting for the inference engine, where known apart.
     pub queue_us: u64,
 }
 

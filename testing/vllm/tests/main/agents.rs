@@ -128,6 +128,15 @@ fn a_generator_in_python_is_an_agent() {
         assert_eq!(generations.len(), 2 * steps.len(), "{record}");
         assert!(generations.iter().step_by(2).all(|it| ids(&it["token_ids"]).len() <= 6));
         assert!(steps[0]["action"]["message"].as_str().unwrap().contains('|'), "{record}");
+        // Each was for the step that it led to, and what was said stands in the messages, too.
+        let expected: Vec<_> = (0..steps.len()).flat_map(|step| [step, step]).collect();
+        let told: Vec<_> = generations.iter().map(|it| it["step"].as_u64().unwrap()).collect();
+        assert!(told.iter().map(|it| *it as usize).eq(expected), "{record}");
+        assert!(generations.iter().all(|it| it["finish_reason"] != ""), "{record}");
+        let messages = record["messages"].as_array().unwrap();
+        let said = messages.iter().filter(|it| it["role"] == "assistant").count();
+        assert_eq!(said, generations.len(), "{record}");
+        assert_eq!(record["sampling"]["max_tokens"], 8, "{record}");
     }
     let log = std::fs::read_to_string(folder.join("servers/agent.log")).unwrap();
     assert!(log.contains("nobody's answer"), "{log}");
