@@ -31,6 +31,14 @@ class Generated(TypedDict, total=False):
     to find it by its tokens."""
     kind: str | None
     """``agent``, ``auxiliary`` (a side call) or ``discarded`` (thrown away); ``None`` for ``agent``."""
+    finish_reason: str | None
+    """Why it stopped, as the inference engine said (``stop``, ``length``)."""
+    tool: str | None
+    """The tool that it called; of several, their names with commas between."""
+    generation_us: int | None
+    """Microseconds in the inference engine."""
+    queue_us: int | None
+    """Microseconds of waiting for it, where they are not among ``generation_us``."""
 
 
 NAMES = tuple(Generated.__annotations__)
@@ -75,7 +83,7 @@ def as_many(name: str, values: Iterable[Any], count: int) -> list[Any]:
 
 
 def _generation(where: str, given: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What the service takes, in the order of :data:`NAMES`."""
+    """What the service takes, in the order of :data:`NAMES`; the last four together."""
     for name in given:
         if name not in NAMES:
             near = difflib.get_close_matches(name, NAMES, 1)
@@ -115,7 +123,11 @@ def _generation(where: str, given: Mapping[str, Any]) -> tuple[Any, ...]:
     kind = given.get("kind") or "agent"
     if kind not in KINDS:
         raise ValueError(f"{where}: kind is {', '.join(KINDS)}, and not {kind!r}")
-    return prompt, tokens, logprobs, mask, versions, parent, kind
+    texts = [given.get(name) or "" for name in ("finish_reason", "tool")]
+    times = [given.get(name) or 0 for name in ("generation_us", "queue_us")]
+    if any(each < 0 for each in times):
+        raise ValueError(f"{where}: generation_us and queue_us are microseconds, and not less than 0")
+    return prompt, tokens, logprobs, mask, versions, parent, kind, (*texts, *times)
 
 
 def _listed(values: Any) -> list[Any]:

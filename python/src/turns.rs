@@ -144,8 +144,12 @@ impl Seat {
 type Answer<'py> = (u64, Bound<'py, PyAny>, Option<Version>, Option<Vec<Generated>>);
 
 /// Token ids of the prompt and of what was sampled; of the latter logarithms of the probabilities, the loss
-/// mask and the versions; the generation that it continues, and its kind. As `_answers.py` has checked them.
-type Generated = (Vec<u32>, Vec<u32>, Vec<f32>, Vec<u8>, Runs, Option<u32>, String);
+/// mask and the versions; the generation that it continues, and its kind; how it went. As `_answers.py` has
+/// checked them.
+type Generated = (Vec<u32>, Vec<u32>, Vec<f32>, Vec<u8>, Runs, Option<u32>, String, Course);
+
+/// Why it stopped, the tool that it called, and the microseconds in the inference engine and before it.
+type Course = (String, String, u64, u64);
 
 fn action((turn, action, version, generated): Answer<'_>) -> PyResult<wire::Action> {
     // An exception instead of an action is why there is none.
@@ -164,8 +168,9 @@ fn action((turn, action, version, generated): Answer<'_>) -> PyResult<wire::Acti
 }
 
 fn generated(
-    (prompt_token_ids, token_ids, logprobs, loss_mask, versions, parent, kind): Generated,
+    (prompt_token_ids, token_ids, logprobs, loss_mask, versions, parent, kind, course): Generated,
 ) -> wire::Generated {
+    let (finish_reason, tool, generation_us, queue_us) = course;
     let span = |(version, tokens): (Version, u32)| wire::VersionSpan {
         version: Some(version.into()),
         tokens,
@@ -178,6 +183,12 @@ fn generated(
         policy_versions: versions.into_iter().map(span).collect(),
         parent,
         kind,
+        finish_reason,
+        tool,
+        generation_us,
+        queue_us,
+        // The engine finds out what is shared, and which step it was.
+        ..wire::Generated::default()
     }
 }
 

@@ -596,6 +596,10 @@ def test_a_trainer_sees_tasks_and_says_all_that_it_generated(client: envmill.Cli
                             token_ids=[3, 4],
                             loss_mask=mask,
                             logprobs=[-0.5, -1.0],
+                            finish_reason="stop",
+                            tool="search",
+                            generation_us=1500,
+                            queue_us=20,
                         )
                         policy.answer(mine, actions, generations=[[bad, good]])
                     elif turn.step == 1:
@@ -620,6 +624,8 @@ def test_a_trainer_sees_tasks_and_says_all_that_it_generated(client: envmill.Cli
         discarded, kept, nothing, unknown = record.generations
         assert [discarded.kind, kept.kind, nothing.kind] == ["discarded", "agent", "auxiliary"]
         assert (kept.loss_mask.tolist(), nothing.parent) == ([1, 0], 1)
+        assert (kept.step, kept.finish_reason, kept.tool) == (0, "stop", "search")
+        assert (kept.generation_us, kept.queue_us) == (1500, 20)
         assert [it.is_known for it in record.generations] == [True, True, True, False]
         assert len(nothing.token_ids) == len(unknown.token_ids) == 0
         assert record.token_ids.tolist() == [1, 3, 4]

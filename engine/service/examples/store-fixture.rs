@@ -173,6 +173,7 @@ fn record(job: &JobOptions, index: u64) -> Trajectory {
         policy_versions: vec![spans(sampled[turn].len())],
         parent: (turn == 1).then_some(0),
         kind: GeneratedKind::Agent,
+        ..Generated::default()
     };
     let has_reward = index.is_multiple_of(2);
     let reward = if has_reward {

@@ -119,6 +119,7 @@ impl Rig {
             step: self.step,
             environment: 0,
             observed: Observed { observation: observation.into(), ..Observed::default() },
+            start: None,
         };
         self.step += 1;
         self.agents.submit(&mut vec![turn]);
