@@ -6,7 +6,10 @@ use envmill_protocol::{GeneratedKind, Trajectory, VersionSpan, record::TurnSpan}
 use serde_json::Value;
 
 use super::{Page, version};
-use crate::text::{counted, lossy, number, time};
+use crate::{
+    escaped,
+    text::{counted, lossy, number, time},
+};
 
 /// So many token ids stand in a line.
 const IDS_A_LINE: usize = 16;
@@ -138,10 +141,20 @@ impl Page<'_> {
             if !it.policy_versions.is_empty() {
                 let _ = write!(text, ", version {}", versions(&it.policy_versions));
             }
+            if !it.finish_reason.is_empty() {
+                let _ = write!(text, ", ended by {}", escaped(&it.finish_reason));
+            }
+            if !it.tool.is_empty() {
+                let _ = write!(text, ", calls {}", escaped(&it.tool));
+            }
+            if it.generation_us > 0 {
+                let _ = write!(text, ", {}", time(it.generation_us as f64));
+            }
             self.line("generation", &text);
             // What the conversation has was shown with it.
             if record.tokens.token_ids.is_empty() || it.kind != GeneratedKind::Agent {
-                if it.parent.is_none() {
+                // What the generation before has shown is not shown again.
+                if it.parent.is_none() || it.prompt_shared > 0 {
                     self.spoken(&it.prompt_token_ids, &[]);
                 }
                 self.spoken(&it.token_ids, &it.loss_mask);
