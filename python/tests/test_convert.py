@@ -143,7 +143,7 @@ def test_a_mask_within_a_generation_is_kept() -> None:
 
 @pytest.mark.parametrize(
     "generations",
-    [[], [generation([1], [])], [FIRST, generation([], [5])], [generation([1], [2], kind="auxiliary")]],
+    [[], [generation([], [])], [FIRST, generation([], [5])], [generation([1], [2], kind="auxiliary")]],
 )
 def test_tokens_that_are_unknown_are_not_made_up(generations: list[Any]) -> None:
     unknown = record(*generations)
@@ -154,6 +154,18 @@ def test_tokens_that_are_unknown_are_not_made_up(generations: list[Any]) -> None
         trl.rollout_output([unknown], blank=0)
     with pytest.raises(convert.TokensUnknown):
         atropos.scored_data_group([unknown])
+
+
+def test_nothing_sampled_is_known_and_nothing_to_learn_from() -> None:
+    nothing = generation([1, 2, 3, 4, 9], [])
+    known = record(FIRST, nothing)
+    assert [it.is_known for it in known.generations] == [True, True]
+    (it,) = convert.sequences(known)
+    assert it.token_ids == [1, 2, 3, 4]
+    entries = openenv.trace_entries(known)
+    assert [entry["completion_token_ids"] for entry in entries] == [[3, 4], []]
+    with pytest.raises(convert.TokensUnknown, match="nothing in it was sampled"):
+        convert.sequences(record(nothing))
 
 
 def test_logprobs_that_are_unknown_are_not_made_up() -> None:
