@@ -155,7 +155,7 @@ mod tests {
     fn many_sessions_at_leisure_are_gathered() {
         let sleep = after(512, Duration::from_micros(200), SECOND);
         assert_eq!(sleep, Duration::from_millis(2));
-        let sleep = after(64, Duration::from_micros(200), SECOND);
+        let sleep = after(128, Duration::from_micros(100), SECOND);
         assert_eq!(sleep, Duration::from_micros(256));
     }
 
