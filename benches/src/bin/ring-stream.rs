@@ -1,8 +1,9 @@
 //! What does a trajectory cost from the engine's memory to a Python trainer's sums, through shared memory
 //! and over gRPC?
 //!
-//! `ring-stream [ROUNDS] [TRAJECTORIES] [RING_MIB]`; default 10 rounds of 384 trajectories of 1 MiB (65,536
-//! tokens with log-probabilities and mask, and 448 KiB of routed experts) through a ring of 64 MiB. A
+//! `ring-stream [ROUNDS] [TRAJECTORIES] [RING_MIB] [TOKENS]`; default 10 rounds of 384 trajectories of 1 MiB
+//! (65,536 tokens with log-probabilities and mask, and routed experts in the 448 KiB that they leave; all of it
+//! is tokens with 116508) through a ring of 64 MiB. A
 //! process of its own serves them: a producer that plays nothing hands records to the service that ships.
 //! Only when all of them are on disk and in its memory does the trainer grant credit, so that the journal is
 //! not in the figures. The trainer sums every array of each record: `testing/python/ring_client.py` with the
@@ -39,23 +40,26 @@ use envmill_service::{
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-const TOKENS: u32 = 65_536;
-const EXPERTS: usize = 448 << 10;
+const TOKENS: u64 = 65_536;
+/// Id, log-probability and mask.
+const TOKEN_BYTES: u64 = 9;
 const MIB: usize = 1 << 20;
 /// So many different contents there are: more than caches hold.
 const CONTENTS: u64 = 64;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, directory, count] = arguments.as_slice()
+    if let [first, directory, count, tokens] = arguments.as_slice()
         && first == "serve"
     {
-        return serve(directory, count.parse()?);
+        return serve(directory, count.parse()?, tokens.parse()?);
     }
     let number = |index: usize, default: u64| {
         arguments.get(index).map_or(Ok(default), |argument| argument.parse())
     };
-    compare(number(0, 10)?, number(1, 384)?, number(2, 64)?)
+    let tokens = number(3, TOKENS)?;
+    ensure!(tokens * TOKEN_BYTES <= MIB as u64, "so many tokens do not fit 1 MiB");
+    compare(number(0, 10)?, number(1, 384)?, number(2, 64)?, tokens)
 }
 
 /// A trainer, and its figures.
@@ -73,7 +77,7 @@ impl Side {
     }
 }
 
-fn compare(rounds: u64, count: u64, ring_mib: u64) -> Result<()> {
+fn compare(rounds: u64, count: u64, ring_mib: u64, tokens: u64) -> Result<()> {
     let package = package()?;
     let mut sides = [
         Side::new("ring, `envmill`", "ring_client.py", true),
@@ -86,7 +90,7 @@ fn compare(rounds: u64, count: u64, ring_mib: u64) -> Result<()> {
         copies.push(copy_bandwidth());
         for turn in 0..sides.len() as u64 {
             let side = &mut sides[((turn + round) % 4) as usize];
-            run(count, ring_mib << 20, package.path(), side)?;
+            run(count, tokens, ring_mib << 20, package.path(), side)?;
         }
     }
     let ring = &sides[0];
@@ -94,7 +98,9 @@ fn compare(rounds: u64, count: u64, ring_mib: u64) -> Result<()> {
         let ratio = ratio_interval(&ring.mib_per_s, side);
         format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
     };
-    println!("{count} trajectories of 1 MiB, a ring of {ring_mib} MiB, {rounds} rounds\n");
+    println!(
+        "{count} trajectories of 1 MiB, {tokens} tokens each, a ring of {ring_mib} MiB, {rounds} rounds\n"
+    );
     println!("| | MiB/s | the first / its | trainer's CPU each | the first's / its |");
     println!("| --- | ---: | ---: | ---: | ---: |");
     for side in &sides {
@@ -146,13 +152,13 @@ fn copy_bandwidth() -> f64 {
     median(&rates)
 }
 
-fn run(count: u64, ring_bytes: u64, package: &Path, side: &mut Side) -> Result<()> {
+fn run(count: u64, tokens: u64, ring_bytes: u64, package: &Path, side: &mut Side) -> Result<()> {
     let ring_bytes = if side.in_ring { ring_bytes } else { 0 };
     let directory = tempfile::tempdir()?;
     let mut server = Command::new(std::env::current_exe()?)
         .arg("serve")
         .arg(directory.path())
-        .arg(count.to_string())
+        .args([count.to_string(), tokens.to_string()])
         .stdout(Stdio::piped())
         .stdin(Stdio::piped())
         .spawn()?;
@@ -213,17 +219,21 @@ fn submit(address: &str, count: u64) -> Result<String> {
 }
 
 /// A player that hands out records that it has at hand.
-struct Producer(Ear);
+struct Producer {
+    ear: Ear,
+    tokens: u32,
+}
 
 impl Player for Producer {
     fn submit(&self, _: JobKey, options: JobOptions, _: JobPolicy, _: Option<String>) {
-        let ear = self.0.clone();
+        let (ear, tokens) = (self.ear.clone(), self.tokens);
+        let experts = (MIB - tokens as usize * TOKEN_BYTES as usize) / 2 * 2;
         thread::spawn(move || {
             let experts: Vec<Bytes> =
-                (0..CONTENTS).map(|content| vec![content as u8; EXPERTS].into()).collect();
+                (0..CONTENTS).map(|content| vec![content as u8; experts].into()).collect();
             for index in 0..options.episodes {
                 let experts = experts[(index % CONTENTS) as usize].clone();
-                ear.tell(Played::Records(vec![record(&options.name, index, experts)]));
+                ear.tell(Played::Records(vec![record(&options.name, index, tokens, experts)]));
             }
         });
     }
@@ -235,7 +245,7 @@ impl Player for Producer {
     }
 }
 
-fn record(job: &str, index: u64, experts: Bytes) -> Trajectory {
+fn record(job: &str, index: u64, tokens: u32, experts: Bytes) -> Trajectory {
     let token = |token: u32| token * 97 % 50_000 + index as u32;
     Trajectory {
         trajectory_id: format!("{job}-{index:08}"),
@@ -257,11 +267,11 @@ fn record(job: &str, index: u64, experts: Bytes) -> Trajectory {
         reward_components: Vec::new(),
         end: End::Completed { mapped: true },
         tokens: Tokens {
-            token_ids: (0..TOKENS).map(token).collect(),
+            token_ids: (0..tokens).map(token).collect(),
             prompt_len: 128,
-            loss_mask: (0..TOKENS).map(|token| u8::from(token >= 128)).collect(),
-            logprobs: (0..TOKENS).map(|token| -0.5 - token as f32 * 1e-6).collect(),
-            policy_versions: vec![VersionSpan { version: PolicyVersion(0), tokens: TOKENS }],
+            loss_mask: (0..tokens).map(|token| u8::from(token >= 128)).collect(),
+            logprobs: (0..tokens).map(|token| -0.5 - token as f32 * 1e-6).collect(),
+            policy_versions: vec![VersionSpan { version: PolicyVersion(0), tokens }],
         },
         generations: Vec::new(),
         turns: Vec::new(),
@@ -270,7 +280,7 @@ fn record(job: &str, index: u64, experts: Bytes) -> Trajectory {
         blobs: vec![Blob {
             name: "routed_experts".into(),
             dtype: "int16".into(),
-            shape: vec![(EXPERTS / 2) as u64],
+            shape: vec![(experts.len() / 2) as u64],
             data: experts,
         }],
         metrics: Vec::new(),
@@ -280,7 +290,7 @@ fn record(job: &str, index: u64, experts: Bytes) -> Trajectory {
 }
 
 /// Serves until standard input ends.
-fn serve(directory: &str, count: u64) -> Result<()> {
+fn serve(directory: &str, count: u64, tokens: u32) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     let options = ServiceOptions {
@@ -296,7 +306,7 @@ fn serve(directory: &str, count: u64) -> Result<()> {
         steps_bytes_max: 1 << 30,
         defaults: JobOptions::default(),
         action_schema: Bytes::new(),
-        player: Box::new(Producer(opened.ear(0))),
+        player: Box::new(Producer { ear: opened.ear(0), tokens }),
     };
     let running = opened.start(vec![environment], BTreeMap::new(), BTreeMap::new())?;
     println!("{}", listener.local_addr()?);
