@@ -121,6 +121,10 @@ impl Drop for Rule {
 }
 
 /// What the runtime does when there is nothing to do, before it waits.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing is ready, and what comes meanwhile is to gather"
+)]
 pub(crate) fn before_waiting() {
     let sleep = RULED.with_borrow(|ruled| ruled.as_ref().map(|sleep| sleep.get()));
     if let Some(sleep) = sleep.filter(|sleep| !sleep.is_zero()) {
