@@ -90,6 +90,8 @@ impl Front {
             Placement::OwnThread => {
                 let (own_thread, fan_out) = OwnThread::start(Arc::clone(&hub), self.worker)?;
                 background.spawn(fan_out);
+                let hub = Arc::clone(&hub);
+                background.spawn(async move { hub.tell().await });
                 Some(own_thread)
             }
         };

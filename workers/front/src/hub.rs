@@ -21,6 +21,10 @@ use tokio::{
 
 use crate::pace::{Pace, Rule};
 
+/// So many commands are not kept for the end of a turn: with cores to spare, the worker begins while the
+/// front still reads.
+const MANY: usize = 32;
+
 /// The table of sessions and the batch being gathered. The lock is held for a few instructions at a
 /// time; with the worker on the front's own thread nobody ever waits for it.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ struct State {
     /// Commands handed to the worker and not answered.
     outstanding: usize,
     pump: Option<TaskWaker>,
+    /// Where there is one, it tells the pump.
+    teller: Option<TaskWaker>,
     pace: Pace,
     closing: bool,
 }
@@ -54,6 +60,8 @@ struct Cell {
     counted: bool,
     outstanding: bool,
     answer: Option<Outcome>,
+    /// The worker has no session here any more.
+    lost: bool,
     task: Option<TaskWaker>,
     /// When it was last asked.
     asked: Option<std::time::Instant>,
@@ -80,7 +88,8 @@ enum Life {
 }
 
 /// A session's hold on its slot. Dropping it closes the session: at once, or, if a command is under
-/// way, when that is answered. Until then the slot stays taken.
+/// way, when that is answered. Until then the slot stays taken. That of a session which the worker has
+/// lost is free at once.
 #[derive(Debug)]
 pub(crate) struct Hold {
     hub: Arc<Hub>,
@@ -193,6 +202,19 @@ impl Hub {
         Poll::Ready(())
     }
 
+    /// Tells the pump, for ever, of what was queued: after all that was ready when the first of it was.
+    pub(crate) async fn tell(&self) {
+        poll_fn(|cx| {
+            let mut state = self.state();
+            state.teller = Some(cx.waker().clone());
+            if !state.commands.is_empty() {
+                state.wake_pump();
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
     /// Whether the worker owes answers.
     pub(crate) fn owed(&self) -> bool {
         self.state().outstanding > 0
@@ -235,6 +257,14 @@ impl State {
             self.pace.came(now, cell.asked.replace(now));
         }
         self.commands.push(Command { slot, generation: cell.generation, request });
+        match (&self.teller, self.commands.len()) {
+            (Some(teller), 1) => teller.wake_by_ref(),
+            (Some(_), count) if count != MANY => {}
+            _ => self.wake_pump(),
+        }
+    }
+
+    fn wake_pump(&mut self) {
         if let Some(pump) = self.pump.take() {
             pump.wake();
         }
@@ -256,6 +286,7 @@ impl State {
         );
         match cell.life {
             Life::Held => {
+                cell.lost = lost;
                 cell.answer = Some(outcome);
                 tasks.extend(cell.task.take());
             }
@@ -345,8 +376,77 @@ impl Drop for Hold {
             cell.life = Life::Abandoned;
             return;
         }
+        if cell.lost {
+            state.release(self.slot);
+            return;
+        }
         cell.life = Life::Closing;
         cell.answer = None;
         state.queue(self.slot, Request::Close);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, sync::atomic::AtomicUsize, task::Wake};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Woken {
+        fn times(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn what_is_queued_in_a_turn_is_told_once_at_its_end() {
+        let hub = Arc::new(Hub::new(64, None));
+        let (pump, turn) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+        let (pump_waker, turn_waker) =
+            (TaskWaker::from(Arc::clone(&pump)), TaskWaker::from(Arc::clone(&turn)));
+        let mut told = Context::from_waker(&pump_waker);
+        let mut end_of_turn = Context::from_waker(&turn_waker);
+        let mut teller = pin!(hub.tell());
+        let mut batch = Vec::new();
+        assert!(teller.as_mut().poll(&mut end_of_turn).is_pending());
+        assert!(hub.poll_batch(&mut batch, &mut told).is_pending());
+
+        let mut holds: Vec<_> = (0..3).map(|_| hub.open().unwrap()).collect();
+        assert_eq!((turn.times(), pump.times()), (1, 0));
+        assert!(teller.as_mut().poll(&mut end_of_turn).is_pending());
+        assert_eq!((turn.times(), pump.times()), (1, 1));
+        assert!(hub.poll_batch(&mut batch, &mut told).is_ready());
+        assert_eq!(batch.len(), 3);
+
+        // Many are not kept until then.
+        assert!(hub.poll_batch(&mut Vec::new(), &mut told).is_pending());
+        holds.extend((0..MANY).map(|_| hub.open().unwrap()));
+        assert_eq!((turn.times(), pump.times()), (2, 2));
+    }
+
+    #[test]
+    fn what_the_worker_lost_holds_no_slot() {
+        let hub = Arc::new(Hub::new(1, None));
+        let hold = hub.open().unwrap();
+        let mut batch = Vec::new();
+        let mut context = Context::from_waker(TaskWaker::noop());
+        assert!(hub.poll_batch(&mut batch, &mut context).is_ready());
+        let Command { slot, generation, .. } = batch[0];
+        let failure = Failure::lost(FailureKind::Factory, "no environment");
+        let event = Event { slot, generation, outcome: Outcome::Failed(failure) };
+        hub.deliver(&mut vec![event], &mut Vec::new());
+        assert!(matches!(hold.poll_answer(&mut context), Poll::Ready(Some(Outcome::Failed(_)))));
+        assert!(hub.open().is_err(), "until its end was looked at");
+        drop(hold);
+        assert!(hub.open().is_ok());
     }
 }

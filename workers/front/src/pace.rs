@@ -21,7 +21,7 @@ use std::{
 const WINDOW: Duration = Duration::from_millis(100);
 
 /// The part of the shortest time between two steps of a session that the front may sleep.
-const PART: u32 = 50;
+const PART: u32 = 25;
 
 /// What is shorter is not worth a sleep, which is not that exact; longer is none.
 const SLEEP: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(2));
@@ -160,7 +160,7 @@ mod tests {
         let sleep = after(512, Duration::from_micros(200), SECOND);
         assert_eq!(sleep, Duration::from_millis(2));
         let sleep = after(128, Duration::from_micros(100), SECOND);
-        assert_eq!(sleep, Duration::from_micros(256));
+        assert_eq!(sleep, Duration::from_micros(512));
     }
 
     #[test]

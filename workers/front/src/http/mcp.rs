@@ -46,7 +46,6 @@ impl Routes {
 
     async fn create(&self, id: &RpcId) -> Response {
         let env_name = self.surroundings.options.description.env_name();
-        let full = || self.surroundings.hub.full();
         ok(match self.directory().create().await {
             Ok(session_id) => rpc::created(id, &session_id),
             Err(NotMade::Full(full)) => {
@@ -54,7 +53,7 @@ impl Routes {
                     ServerError::Capacity { active_sessions: full.active, max_sessions: full.max };
                 rpc::server_error(id, &error)
             }
-            Err(NotMade::Failed(failure)) => rpc::failed(id, &failure, env_name, full),
+            Err(NotMade::Failed(failure, full)) => rpc::failed(id, &failure, env_name, || full),
             Err(NotMade::Closing) => return throwaway::failed(None),
         })
     }

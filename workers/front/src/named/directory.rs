@@ -55,8 +55,8 @@ struct Ready {
 pub(crate) enum NotMade {
     /// There is no slot.
     Full(Full),
-    /// The worker could not.
-    Failed(Failure),
+    /// The worker could not, and what was taken then, this session too.
+    Failed(Failure, Full),
     /// The front is closing.
     Closing,
 }
@@ -100,13 +100,18 @@ impl Directory {
     /// If the future is dropped, so is the session: nobody has its name yet.
     pub(crate) async fn create(self: &Arc<Self>) -> Result<String, NotMade> {
         let id = id::new().map_err(|error| {
-            NotMade::Failed(Failure::lost(FailureKind::Limit, format!("no name: {error}")))
+            NotMade::Failed(
+                Failure::lost(FailureKind::Limit, format!("no name: {error}")),
+                self.hub.full(),
+            )
         })?;
         let hold = self.hub.open().map_err(NotMade::Full)?;
         self.entries().insert(id.clone(), Entry::Initializing);
         let reserved = Reserved { directory: self, id: &id };
         match hold.answer().await {
-            Some(Outcome::Failed(failure)) => return Err(NotMade::Failed(failure)),
+            Some(Outcome::Failed(failure)) => {
+                return Err(NotMade::Failed(failure, self.hub.full()));
+            }
             Some(_) => {}
             None => return Err(NotMade::Closing),
         }

@@ -5,6 +5,7 @@
 mod attaching;
 mod capacity;
 mod client;
+mod flood;
 mod garbage;
 mod idle;
 mod mcp;

@@ -12,6 +12,7 @@ import typing
 from typing import Any, Dict
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.serialization import deserialize_action, serialize_observation
@@ -89,13 +90,22 @@ class OpenEnvClass:
 
     def reset_arguments(self, text):
         """The reset's parameters, without those that the class does not take."""
-        parameters = json.loads(text) if text else {}
+        parameters = parsed(text) if text else {}
         if self.reset_keys is None:
             return parameters
         return {key: value for key, value in parameters.items() if key in self.reset_keys}
 
     def action(self, text):
-        return deserialize_action(json.loads(text), self.action_cls)
+        return deserialize_action(parsed(text), self.action_cls)
+
+
+def parsed(text):
+    """What `json.loads` makes of it, in a tenth of the time."""
+    try:
+        return from_json(text)
+    except ValueError:
+        # A lone surrogate, great depth, or what is no JSON for either of them.
+        return json.loads(text)
 
 
 def given(config, what):
