@@ -69,6 +69,9 @@ pub fn shorten_prompt(
     generated: &mut Generated,
 ) -> Result<(), ImpossiblePrompt> {
     check(earlier, generated)?;
+    if generated.prompt_token_ids.is_empty() {
+        return Ok(());
+    }
     let Some(base) = base(earlier.len(), generated.parent) else { return Ok(()) };
     let from = generated.prompt_shared as usize;
     let more = agreement(earlier, base, from, &generated.prompt_token_ids);
