@@ -9,6 +9,9 @@ import json
 import sys
 import time
 
+# A trainer has it long before its first record; without this it would be imported at that one.
+import numpy  # noqa: F401
+
 from envmill import Client
 
 

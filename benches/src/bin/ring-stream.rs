@@ -40,6 +40,10 @@ use envmill_service::{
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+/// That of `envmill`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const TOKENS: u64 = 65_536;
 /// Id, log-probability and mask.
 const TOKEN_BYTES: u64 = 9;

@@ -14,6 +14,7 @@ mod link;
 mod memory;
 mod parts;
 mod rollouts;
+mod taken;
 mod turns;
 
 pub use client::{Client, ConnectOptions};

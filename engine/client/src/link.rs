@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use crate::{
     error::{is_passing, reason},
     memory::Memory,
     parts::Parts,
+    taken::{Taken, is_worth_it},
 };
 
 /// The pauses between attempts to connect: the first, and the longest.
@@ -37,8 +39,8 @@ pub(crate) enum Way {
 pub(crate) enum Ask {
     /// Something of the service, and who waits for the answer.
     Request(Box<Request>, oneshot::Sender<Result<(), Error>>),
-    /// Room for a record of so many bytes.
-    Taken(u64),
+    /// Room for more records: see [`Taken`].
+    Taken,
 }
 
 pub(crate) struct Link {
@@ -46,6 +48,8 @@ pub(crate) struct Link {
     way: Way,
     options: RolloutsOptions,
     events: mpsc::UnboundedSender<Result<Event, Error>>,
+    /// What of `held` was taken meanwhile.
+    taken: Arc<Taken>,
     /// What was asked for and not answered.
     waiting: BTreeMap<u64, (Request, oneshot::Sender<Result<(), Error>>)>,
     next_request: u64,
@@ -113,12 +117,14 @@ impl Link {
         way: Way,
         options: RolloutsOptions,
         events: mpsc::UnboundedSender<Result<Event, Error>>,
+        taken: Arc<Taken>,
     ) -> Self {
         Self {
             stub,
             way,
             options,
             events,
+            taken,
             waiting: BTreeMap::new(),
             next_request: 1,
             seen: BTreeSet::new(),
@@ -327,11 +333,7 @@ impl Link {
                             return end;
                         }
                     }
-                    Some(Ask::Taken(bytes)) => {
-                        self.held.0 = self.held.0.saturating_sub(1);
-                        self.held.1 = self.held.1.saturating_sub(bytes);
-                        self.grant(&connection, false);
-                    }
+                    Some(Ask::Taken) => self.grant(&connection, false),
                 },
                 () = self.events.closed() => return End::Deserted,
                 response = connection.hear() => {
@@ -384,6 +386,9 @@ impl Link {
     /// Lets the service send as much as there is room for, when that is worth a message.
     fn grant(&mut self, connection: &Connection, is_first: bool) {
         let Way::Attach(attach) = &self.way else { return };
+        let (taken_records, taken_bytes) = self.taken.all();
+        self.held.0 = self.held.0.saturating_sub(taken_records);
+        self.held.1 = self.held.1.saturating_sub(taken_bytes);
         let RolloutsOptions { window_records, window_bytes, .. } = self.options;
         let room = |window: u64, held: u64, granted: u64| {
             window.saturating_sub(held).saturating_sub(granted)
@@ -391,9 +396,7 @@ impl Link {
         let granted = u64::try_from(self.granted.1).unwrap_or(0);
         let records = room(window_records.max(1), self.held.0, self.granted.0);
         let bytes = room(window_bytes.max(1), self.held.1, granted);
-        let is_worth_it = records >= window_records.max(1).div_ceil(4)
-            || bytes >= window_bytes.max(1).div_ceil(4);
-        if is_first || is_worth_it {
+        if is_first || is_worth_it(records, window_records) || is_worth_it(bytes, window_bytes) {
             self.granted.0 += records;
             self.granted.1 += i64::try_from(bytes).unwrap_or(i64::MAX / 2);
             let job_id = attach.job_id.clone();

@@ -1,6 +1,6 @@
 //! A job's records as they come.
 
-use std::{future::Future, ops::RangeInclusive, time::Duration};
+use std::{future::Future, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use envmill_wire::{self as wire, drive_request::Request};
 use tokio::sync::{mpsc, oneshot};
@@ -9,6 +9,7 @@ use crate::{
     Error, InPlace,
     client::Stub,
     link::{Ask, Link, Way},
+    taken::Taken,
 };
 
 /// How records are taken.
@@ -108,7 +109,7 @@ pub enum Event {
 pub struct Rollouts {
     accepted: wire::JobAccepted,
     events: mpsc::UnboundedReceiver<Result<Event, Error>>,
-    asks: mpsc::UnboundedSender<Ask>,
+    wishes: Wishes,
 }
 
 impl Rollouts {
@@ -144,10 +145,13 @@ impl Rollouts {
         let (asks, receiver) = mpsc::unbounded_channel();
         let (sender, events) = mpsc::unbounded_channel();
         let (accepting, accepted) = oneshot::channel();
-        tokio::spawn(Link::new(stub, way, options, sender).run(receiver, accepting));
+        let taken = Arc::new(Taken::new(&options));
+        let link = Link::new(stub, way, options, sender, Arc::clone(&taken));
+        tokio::spawn(link.run(receiver, accepting));
         let gone = || Error::Over("its task has ended".into());
         let accepted = accepted.await.map_err(|_| gone())??;
-        Ok(Self { accepted, events, asks })
+        let wishes = Wishes { job_id: accepted.job_id.clone(), asks, taken };
+        Ok(Self { accepted, events, wishes })
     }
 
     /// The job as it was accepted.
@@ -170,13 +174,13 @@ impl Rollouts {
     /// Says that an event was taken, and makes room for as much. To be called for each
     /// [`Event::Delivered`] with its [bytes](Delivered::bytes), here or on [`Wishes`].
     pub fn taken(&self, bytes: u64) {
-        let _ = self.asks.send(Ask::Taken(bytes));
+        self.wishes.taken(bytes);
     }
 
     /// A handle for wishes that other tasks may use.
     #[must_use]
     pub fn wishes(&self) -> Wishes {
-        Wishes { job_id: self.accepted.job_id.clone(), asks: self.asks.clone() }
+        self.wishes.clone()
     }
 }
 
@@ -191,6 +195,7 @@ impl Rollouts {
 pub struct Wishes {
     job_id: String,
     asks: mpsc::UnboundedSender<Ask>,
+    taken: Arc<Taken>,
 }
 
 macro_rules! wishes {
@@ -238,7 +243,9 @@ wishes! {
 impl Wishes {
     /// Says that an event was taken, as [`Rollouts::taken`] does.
     pub fn taken(&self, bytes: u64) {
-        let _ = self.asks.send(Ask::Taken(bytes));
+        if self.taken.add(bytes) {
+            let _ = self.asks.send(Ask::Taken);
+        }
     }
 
     /// Has what was delivered under these numbers, and will not need it again, or not after `checkpoint`

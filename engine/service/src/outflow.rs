@@ -21,7 +21,7 @@ use crate::hub::{Address, StreamId, Word};
 const TOLD_EVERY: u64 = 256 << 10;
 
 /// What the hub puts messages into. How many there are is bounded: records by the window of the
-/// delivery, answers by the requests that a stream may have outstanding, and news, which nobody needs
+/// delivery, or of the ring in which they lie, answers by the requests that a stream may have outstanding, and news, which nobody needs
 /// all of, by [`is_behind`](Self::is_behind).
 #[derive(Debug)]
 pub(crate) struct Outbox {

@@ -19,7 +19,10 @@ use std::{
     },
 };
 
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::{
+    io::Errno,
+    mm::{Advice, MapFlags, ProtFlags},
+};
 
 use crate::element::Element;
 
@@ -143,6 +146,20 @@ impl Exclusive {
     pub(crate) fn map(segment: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
         let mapping = Mapping::new(segment, bytes, ProtFlags::READ | ProtFlags::WRITE)?;
         Ok(Self { mapping: Arc::new(mapping), start: 0, end: bytes })
+    }
+
+    /// Has the kernel find all pages of the segment now, so that no later access waits for one. A kernel that
+    /// cannot (before Linux 5.14) finds each when it is first needed, as without this.
+    pub(crate) fn populate(&self) -> io::Result<()> {
+        let Mapping { base, bytes } = *self.mapping;
+        // SAFETY: the range is that of a mapping that may be written, and the advice neither changes what it
+        // holds nor takes pages away.
+        let advised =
+            unsafe { rustix::mm::madvise(base.as_ptr().cast(), bytes, Advice::LinuxPopulateWrite) };
+        match advised {
+            Err(Errno::INVAL) => Ok(()),
+            populated => Ok(populated?),
+        }
     }
 
     /// Gives the header, and `cells` words of 8 bytes right behind it, to atomics; keeps the rest.

@@ -128,8 +128,12 @@ impl Hub {
         if place == Put::Full {
             return Some(sent);
         }
-        let (outbox, job_id) = self.consumer(sent.consumer)?;
         let Sent { consumer, job, bytes, kind, .. } = sent;
+        if let Put::In(_) = place {
+            // No socket has to take it, and the next one can be lined up.
+            let _ = self.delivery.taken(job, consumer, bytes);
+        }
+        let (outbox, job_id) = self.consumer(consumer)?;
         let taken = Some(Taken { job, consumer, bytes });
         let counted = match (&sent.content, sent.is_redelivered) {
             (_, true) => &self.metrics.redelivered,
@@ -150,7 +154,7 @@ impl Hub {
         if let Put::In(sequence) = place {
             self.metrics.in_memory.inc();
             let content = Some(wire::Content::InMemory(wire::InMemory { sequence, bytes }));
-            outbox.deliver(wire::Delivery { content, ..delivery }, taken);
+            outbox.deliver(wire::Delivery { content, ..delivery }, None);
             return None;
         }
         let payload = match sent.content {

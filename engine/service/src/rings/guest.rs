@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use envmill_delivery::ConsumerId;
@@ -15,6 +16,13 @@ use envmill_wire::meeting::READY;
 
 use super::{RingId, RingNews};
 use crate::hub::{Address, Word};
+
+/// Where a trainer has so many records, it has something to do while what it gives back gathers: each of them
+/// alone would wake this thread, the hub, the journal, the connection and the trainer's.
+const MANY: usize = 16;
+
+/// For how long it gathers.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// A trainer that was given a ring.
 pub(super) struct Guest {
@@ -36,12 +44,17 @@ pub(crate) struct OpenRing {
 #[derive(Debug)]
 struct Wish {
     bell: Doorbell,
+    /// What is given back may gather.
+    is_patient: AtomicBool,
     is_over: AtomicBool,
 }
 
 impl OpenRing {
     /// Wants to be told when something is given back from here on, or was since it was told last.
     pub(crate) fn wish(&self) {
+        let is_patient = self.writer.outstanding() >= MANY;
+        // The bell orders it before what the other thread reads.
+        self.wish.is_patient.store(is_patient, Ordering::Relaxed);
         if let Err(error) = self.wish.bell.ring() {
             tracing::error!(%error, "a ring's own doorbell does not ring");
         }
@@ -57,12 +70,19 @@ impl Drop for OpenRing {
 
 /// Passes the ring to the hub, and watches the trainer until it or the hub does not want it any more.
 pub(super) fn watch(guest: Guest, hub: &Address) {
-    let Guest { consumer, ring, writer, channel, bell } = guest;
+    let Guest { consumer, ring, mut writer, channel, bell } = guest;
     let tell = |news| hub.tell(Word::Ring(consumer, ring, news));
     let wish = match Doorbell::new() {
-        Ok(bell) => Arc::new(Wish { bell, is_over: AtomicBool::new(false) }),
+        Ok(bell) => {
+            let (is_patient, is_over) = Default::default();
+            Arc::new(Wish { bell, is_patient, is_over })
+        }
         Err(error) => return tracing::warn!(%error, "a trainer gets no ring"),
     };
+    if let Err(error) = writer.populate() {
+        tracing::warn!(%error, "there is no memory for a trainer's ring");
+        return tell(RingNews::Gone);
+    }
     tell(RingNews::Open(OpenRing { writer, wish: Arc::clone(&wish) }));
     // The hub hears of the ring before the trainer does: whatever the trainer says on its stream after this
     // is said to a hub that has the ring.
@@ -100,6 +120,11 @@ fn wait_on(
         // Nothing is to be said any more: whatever is heard is the end.
         if is_over || !matches!(channel.receive(&mut message), Ok(Received::Nothing)) {
             return Ok(());
+        }
+        if ready.contains(&2) && wish.is_patient.load(Ordering::Relaxed) {
+            // Ends early when either has something to say, which is looked at in the next turn.
+            wait(&all[..2], Some(GATHER), &mut ready)?;
+            ready.push(2);
         }
         if ready.contains(&2) && bell.drain()? {
             is_wished = false;

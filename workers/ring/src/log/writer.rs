@@ -68,6 +68,16 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Has the kernel find the memory of the whole ring now. Without it the first lap takes several times
+    /// as long as the others, and a machine that has not so much memory ends the process in mid-lap.
+    ///
+    /// # Errors
+    ///
+    /// When there is not so much memory.
+    pub fn populate(&mut self) -> io::Result<()> {
+        self.ring.populate()
+    }
+
     /// From where a consumer that connects now reads. Tell it together with the segment; it is 0 and 0
     /// for the first one.
     #[must_use]
