@@ -173,19 +173,31 @@ fn task(index: usize, row: &str) -> Result<Task, String> {
     Ok(Task { id, parameters, ..Task::default() })
 }
 
+/// What an environment says of the tasks from one index up to another.
+#[derive(Debug)]
+pub enum Told<E> {
+    /// Of each of them what it is.
+    Bodies(Vec<Box<RawValue>>),
+    /// It says nothing of its tasks.
+    Nothing,
+    /// So much that it does not fit one answer; the error that this is, where it is one task alone.
+    TooLarge(E),
+}
+
 /// The tasks of a split of the server's: `count` of them. OpenEnv environments are told which one to play by
 /// `split` and `index` at reset. `ask` gives what the environment says of those from one index up to another,
-/// or `None` if it says nothing: of those a task has its name (`task_id`, else `id`, a text or a number) and
+/// and is asked for fewer at one time where that is too large: of its [`Bodies`](Told::Bodies) a task has its name (`task_id`, else `id`, a text or a number) and
 /// `reset_parameters` of its own, beside which `split` and `index` stand. Without a name it is called `SPLIT/0`
 /// and so on. Of a split of more than [`ASKED_MAX`] nothing is asked.
 ///
 /// # Errors
 ///
-/// There are none, or too many; something that is asked cannot be had, or is not what was asked for.
+/// There are none, or too many; something that is asked cannot be had, which is told at once, or is not what
+/// was asked for.
 pub fn of_split<E: From<TasksError>>(
     split: &str,
     count: u64,
-    mut ask: impl FnMut(Range<u64>) -> Result<Option<Vec<Box<RawValue>>>, E>,
+    mut ask: impl FnMut(Range<u64>) -> Result<Told<E>, E>,
 ) -> Result<Vec<Task>, E> {
     if count == 0 || count > TASKS_MAX {
         return Err(TasksError::Count { from: format!("--split {split}"), found: count }.into());
@@ -196,21 +208,22 @@ pub fn of_split<E: From<TasksError>>(
     while (tasks.len() as u64) < count {
         let start = tasks.len() as u64;
         let range = start..count.min(start + at_once);
-        let asked = if is_asked { ask(range.clone()) } else { Ok(None) };
-        let bodies = match asked {
-            // What is too large for one answer comes in several.
-            Err(_) if range.end - range.start > 1 => {
-                at_once = (range.end - range.start) / 2;
+        let asked = range.end - range.start;
+        let told = if is_asked { ask(range.clone())? } else { Told::Nothing };
+        let bodies = match told {
+            Told::Bodies(bodies) => bodies,
+            Told::Nothing => {
+                is_asked = false;
+                tasks.extend(range.map(|index| of_body(split, index, None)));
                 continue;
             }
-            asked => asked?,
+            // It comes in several answers.
+            Told::TooLarge(_) if asked > 1 => {
+                at_once = asked / 2;
+                continue;
+            }
+            Told::TooLarge(error) => return Err(error),
         };
-        let Some(bodies) = bodies else {
-            is_asked = false;
-            tasks.extend(range.map(|index| of_body(split, index, None)));
-            continue;
-        };
-        let asked = range.end - range.start;
         if bodies.len() as u64 != asked {
             let (split, found) = (split.to_owned(), bodies.len() as u64);
             return Err(TasksError::Range { split, start, asked, found }.into());
@@ -380,11 +393,12 @@ mod tests {
             of_split::<TasksError>("s", 5, |range| {
                 asked.borrow_mut().push((range.start, range.end));
                 if range.end - range.start > largest {
-                    return Err(TasksError::NoWeight);
+                    return Ok(Told::TooLarge(TasksError::NoWeight));
                 }
                 let all = bodies.iter().take(given);
                 let some = all.skip(range.start as usize).take((range.end - range.start) as usize);
-                Ok(Some(some.map(|it| RawValue::from_string((*it).into()).unwrap()).collect()))
+                let some = some.map(|it| RawValue::from_string((*it).into()).unwrap());
+                Ok(Told::Bodies(some.collect()))
             })
         };
         let tasks = of(5, 5).unwrap();
@@ -396,12 +410,19 @@ mod tests {
         assert_eq!(of(2, 5).unwrap(), tasks);
         assert_eq!(asked.take(), [(0, 5), (0, 2), (2, 4), (4, 5)]);
         assert!(matches!(of(0, 5), Err(TasksError::NoWeight)));
+        assert_eq!(asked.take(), [(0, 5), (0, 2), (0, 1)]);
+        let fails = of_split::<TasksError>("s", 5, |range| {
+            asked.borrow_mut().push((range.start, range.end));
+            Err(TasksError::NoTask("no answer".into()))
+        });
+        assert!(matches!(fails, Err(TasksError::NoTask(_))), "{fails:?}");
+        assert_eq!(asked.take(), [(0, 5)], "what is not too large is told at once");
         let error = of(5, 3).unwrap_err().to_string();
         assert!(
             error.contains("asked for 5 tasks from number 0 on, the environment gave 3"),
             "{error}"
         );
-        let numbered = of_split::<TasksError>("s", 5, |_| Ok(None)).unwrap();
+        let numbered = of_split::<TasksError>("s", 5, |_| Ok(Told::Nothing)).unwrap();
         assert_eq!(numbered[4].id, "s/4");
         assert_eq!(numbered[4].parameters, r#"{"index":4,"split":"s"}"#);
         let never = |_| -> Result<_, TasksError> { panic!("it is not asked") };

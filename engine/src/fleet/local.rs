@@ -15,12 +15,13 @@ use envmill_protocol::{
 use envmill_python_worker::{Gymnasium, Log, OpenEnvClass, Options, PythonWorker, Target};
 use envmill_workers::Asker;
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use super::{Fleet, FleetWorker, Member};
 use crate::{
     config::{Local, Native, RunOptions},
     run::RunError,
+    tasks::Told,
 };
 
 /// How long an environment may take to tell of its tasks or tools, its making included.
@@ -86,43 +87,49 @@ pub(super) fn python(
 pub(super) fn num_tasks(split: &str, worker: &mut FleetWorker) -> Result<u64, RunError> {
     let none = || "it has no tasks of its own; give them with --tasks FILE".to_owned();
     let params = json!({ "split": split });
-    let count = ask_tasks(TaskMethod::NumTasks, split, &params, worker)?;
-    read_tasks(split, &count.ok_or_else(|| of_split(split, none()))?)
+    match ask_tasks(TaskMethod::NumTasks, &params, worker) {
+        Ok(count) => read_tasks(split, &count),
+        Err(TaskError::Unsupported) => Err(of_split(split, none())),
+        Err(error) => Err(of_split(split, error.to_string())),
+    }
 }
 
-/// What it says of the tasks from one index up to another; `None` if it has no such list.
+/// What it says of the tasks from one index up to another.
 pub(super) fn task_range(
     split: &str,
     range: Range<u64>,
     worker: &mut FleetWorker,
-) -> Result<Option<Vec<Box<RawValue>>>, RunError> {
+) -> Result<Told<RunError>, RunError> {
     let params = json!({"split": split, "start": range.start, "stop": range.end});
-    let tasks = ask_tasks(TaskMethod::GetTaskRange, split, &params, worker)?;
-    tasks.map(|tasks| read_tasks(split, &tasks)).transpose()
+    match ask_tasks(TaskMethod::GetTaskRange, &params, worker) {
+        Ok(tasks) => read_tasks(split, &tasks).map(Told::Bodies),
+        Err(TaskError::Unsupported) => Ok(Told::Nothing),
+        Err(error @ TaskError::TooLarge(_)) => {
+            Ok(Told::TooLarge(of_split(split, error.to_string())))
+        }
+        Err(error) => Err(of_split(split, error.to_string())),
+    }
 }
 
-/// The answer of an environment that is made for it; `None` if it supports no such question.
+/// The answer of an environment that is made for it.
 fn ask_tasks(
     method: TaskMethod,
-    split: &str,
     params: &Value,
     worker: &mut FleetWorker,
-) -> Result<Option<Bytes>, RunError> {
+) -> Result<Bytes, TaskError> {
     let request = method.request(&params.to_string());
     let mut asker = Asker::new(worker, ASKED_WITHIN);
     let answer = asker.open().and_then(|()| asker.ask(Request::ToolCall { request }));
     asker.close();
-    let answer = match answer {
+    match answer {
         Ok(Outcome::ToolResult(response)) => task_result(&response),
         // What it has no method for, it refuses.
         Ok(_) => Err(TaskError::Unsupported),
-        Err(failure) if failure.kind == FailureKind::Refused => Err(TaskError::Unsupported),
-        Err(failure) => return Err(of_split(split, failure.to_string())),
-    };
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(TaskError::Unsupported) => Ok(None),
-        Err(error) => Err(of_split(split, error.to_string())),
+        Err(failure) => Err(match failure.kind {
+            FailureKind::Refused => TaskError::Unsupported,
+            FailureKind::TooLarge => TaskError::TooLarge(failure.to_string()),
+            _ => TaskError::Failed(failure.to_string()),
+        }),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     fingerprints::Fingerprints,
     report,
     run::RunError,
-    tasks,
+    tasks::{self, Told},
 };
 
 /// Servers over sockets.
@@ -73,8 +73,14 @@ impl Remote {
         match self.options.servers.first() {
             Some(server) => {
                 let count = num_tasks(server, &self.options, split)?;
-                let ask = |range| Ok(task_range(server, &self.options, split, range)?);
-                tasks::of_split(split, count, ask)
+                tasks::of_split(split, count, |range| {
+                    match task_range(server, &self.options, split, range) {
+                        Ok(Some(bodies)) => Ok(Told::Bodies(bodies)),
+                        Ok(None) => Ok(Told::Nothing),
+                        Err(error) if error.is_too_large() => Ok(Told::TooLarge(error.into())),
+                        Err(error) => Err(error.into()),
+                    }
+                })
             }
             None => Ok(Vec::new()),
         }

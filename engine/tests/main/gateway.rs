@@ -1,6 +1,8 @@
 //! `envmill env serve URL…`: several servers as one, and the worker behind it.
 
 use std::{
+    collections::BTreeSet,
+    fs,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -315,6 +317,38 @@ fn what_a_pool_says_of_itself_is_what_its_servers_say() {
         let theirs = post(server.address(), &path, body).unwrap();
         assert_eq!(post(serving.address, &path, body).unwrap(), theirs, "{question} {body}");
     }
+}
+
+/// A server says of five tasks of 5 MiB each what they are, which is more than one answer may have.
+#[test]
+fn tasks_that_are_too_large_for_one_answer_come_in_several() {
+    let directory = tempfile::tempdir().unwrap();
+    let asked = directory.path().join("asked");
+    let variables = [("TASK_BYTES", "5242880"), ("ASKED", asked.to_str().unwrap())];
+    let server = server_with("named_tasks_env", &variables);
+    let serving = Serving::start(&[&server], &[]);
+    for url in [server.url(), serving.url()] {
+        let played = Job::on("large tasks", &url)
+            .words("--epochs 1 --split train --sessions 2 --max-steps 1")
+            .play();
+        let ids: BTreeSet<&str> = played.records.iter().map(|it| it.task_id.as_str()).collect();
+        assert_eq!(ids, BTreeSet::from(["word-0", "word-1", "word-2", "word-3", "word-4"]));
+        let lines = fs::read_to_string(&asked).unwrap();
+        assert_eq!(lines.lines().collect::<Vec<_>>(), ["0:5", "0:2", "2:4", "4:5"], "{url}");
+        fs::remove_file(&asked).unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_fails_to_say_what_its_tasks_are_is_asked_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let asked = directory.path().join("asked");
+    let variables = [("RANGE_FAILS", "1"), ("ASKED", asked.to_str().unwrap())];
+    let server = server_with("named_tasks_env", &variables);
+    let refused =
+        Job::on("failing tasks", &server.url()).words("--epochs 1 --split train").refused();
+    assert!(refused.contains("task_range answered 500: the server failed"), "{refused}");
+    assert_eq!(fs::read_to_string(&asked).unwrap(), "0:5\n");
 }
 
 #[test]

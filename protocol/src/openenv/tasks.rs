@@ -13,9 +13,9 @@
 //! | `envmill/tasks/get_task_range` | `{"split":S,"start":I,"stop":I}` | an array of tasks |
 //!
 //! `S` is a string and `I` an integer of any size, in a range also `null`. A task is any JSON value.
-//! Of the errors three are told apart: code -32601 says that the environment does not support the
-//! method, code -32602 with the message [`INVALID_INDEX`] that there is no such task, and anything
-//! else that the environment failed.
+//! Of the errors four are told apart: code -32601 says that the environment does not support the
+//! method, code -32602 with the message [`INVALID_INDEX`] that there is no such task, code -32001 that
+//! the answer is too large for whoever passes it on, and anything else that the environment failed.
 //!
 //! Methods that begin with [`OWN_METHODS`] are Envmill's own. The front never passes one on that a
 //! client has sent.
@@ -32,6 +32,9 @@ pub const OWN_METHODS: &str = "envmill/";
 /// The message of the error, code -32602, that says that there is no such task (where Python raises
 /// `IndexError`).
 pub const INVALID_INDEX: &str = "Invalid task index";
+
+/// The code of the error that says that an answer is too large; the range that the protocol leaves to servers.
+const TOO_LARGE: i64 = -32_001;
 
 /// A question of the Task API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,6 +103,9 @@ pub enum TaskError {
     /// There is no such task.
     #[error("{INVALID_INDEX}")]
     InvalidIndex,
+    /// The answer is larger than one may be; how large that is. Asking for fewer tasks may help.
+    #[error("{0}")]
+    TooLarge(String),
     /// The environment failed, or its answer is no JSON-RPC response; why.
     #[error("{0}")]
     Failed(String),
@@ -132,6 +138,7 @@ pub fn task_result(response: &Bytes) -> Result<Bytes, TaskError> {
         (Some(error), _) => Err(match error.code {
             -32_601 => TaskError::Unsupported,
             -32_602 if error.message == INVALID_INDEX => TaskError::InvalidIndex,
+            TOO_LARGE => TaskError::TooLarge(error.message),
             _ => TaskError::Failed(error.message),
         }),
         (None, Some(result)) => Ok(response.slice_ref(result.get().as_bytes())),
@@ -152,6 +159,7 @@ pub fn task_response(result: Result<&[u8], &TaskError>) -> Bytes {
         }
         Err(TaskError::Unsupported) => (-32_601, "Method not found"),
         Err(TaskError::InvalidIndex) => (-32_602, INVALID_INDEX),
+        Err(TaskError::TooLarge(message)) => (TOO_LARGE, message.as_str()),
         Err(TaskError::Failed(message)) => (-32_603, message.as_str()),
     };
     let message = serde_json::Value::from(message);
@@ -168,9 +176,12 @@ mod tests {
     fn responses_say_what_is_read_from_them() {
         let told = |result: Result<&[u8], &TaskError>| task_result(&task_response(result));
         assert_eq!(told(Ok(b"[ 1 ]")).unwrap(), "[ 1 ]");
-        for error in
-            [TaskError::Unsupported, TaskError::InvalidIndex, TaskError::Failed("\"no\"".into())]
-        {
+        for error in [
+            TaskError::Unsupported,
+            TaskError::InvalidIndex,
+            TaskError::TooLarge("more than 5 bytes".into()),
+            TaskError::Failed("\"no\"".into()),
+        ] {
             assert_eq!(told(Err(&error)), Err(error));
         }
     }
@@ -194,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_results_or_one_of_three_errors() {
+    fn answers_are_results_or_one_of_four_errors() {
         assert_eq!(result(r#"{"id":1,"result":[ 1 ]}"#).unwrap(), "[ 1 ]");
         assert_eq!(result(r#"{"result":null,"error":null}"#).unwrap(), "null");
         for (response, error) in [
@@ -204,6 +215,7 @@ mod tests {
                 TaskError::InvalidIndex,
             ),
             (r#"{"error":{"code":-32602,"message":"m"}}"#, TaskError::Failed("m".into())),
+            (r#"{"error":{"code":-32001,"message":"m"}}"#, TaskError::TooLarge("m".into())),
             (r#"{"error":{"code":-32603}}"#, TaskError::Failed(String::new())),
         ] {
             assert_eq!(result(response), Err(error), "{response}");

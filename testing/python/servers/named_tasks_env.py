@@ -1,4 +1,6 @@
-# tasks_env whose Task API says what its tasks are: a name, and a word to be reset with.
+# tasks_env whose Task API says what its tasks are: a name, and a word to be reset with. Each has TASK_BYTES
+# more to it that nobody reads; what is asked is written into the file ASKED, a line each; and with RANGE_FAILS
+# there is no answer.
 import os
 from typing import Any, Optional
 
@@ -22,7 +24,16 @@ class NamedTasksEnv(TasksEnv):
         return observation
 
     def get_task_range(self, split: str, start: Optional[int] = None, stop: Optional[int] = None):
-        tasks = [{"id": f"word-{at}", "reset_parameters": {"word": "x" * at}} for at in range(TASKS)]
+        if asked := os.getenv("ASKED"):
+            with open(asked, "a") as file:
+                file.write(f"{start}:{stop}\n")
+        if os.getenv("RANGE_FAILS"):
+            raise RuntimeError("the tasks are out")
+        more = "x" * int(os.getenv("TASK_BYTES", "0"))
+        tasks = [
+            {"id": f"word-{at}", "reset_parameters": {"word": "x" * at}, "more": more}
+            for at in range(TASKS)
+        ]
         return tasks[start:stop]
 
 

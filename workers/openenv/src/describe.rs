@@ -61,6 +61,16 @@ pub enum DescribeError {
         /// What it may mean.
         problem: String,
     },
+    /// An answer that is longer than any that is taken.
+    #[error(
+        "{url} does not answer like an OpenEnv server: its answer is longer than {bytes_max} bytes"
+    )]
+    TooLarge {
+        /// What was asked.
+        url: String,
+        /// The longest that is taken.
+        bytes_max: u64,
+    },
     /// An answer that is not what OpenEnv servers give.
     #[error("{url} does not answer like an OpenEnv server: {problem}")]
     NotOpenEnv {
@@ -69,6 +79,15 @@ pub enum DescribeError {
         /// What was found.
         problem: String,
     },
+}
+
+impl DescribeError {
+    /// Whether an answer was larger than one may be: asking for less may help. Our own servers in front of others
+    /// say so with a status, others have no limit of theirs.
+    #[must_use]
+    pub const fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Status { status: 413, .. })
+    }
 }
 
 /// Asks a server for its schemas, waiting for the answers.
@@ -200,10 +219,9 @@ impl Asker {
         let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec();
         match body {
             Ok(body) => Ok((status, html, body.into())),
-            Err(ureq::Error::BodyExceedsLimit(_)) => Err(DescribeError::NotOpenEnv {
-                url,
-                problem: format!("its answer is longer than {BODY_BYTES_MAX} bytes"),
-            }),
+            Err(ureq::Error::BodyExceedsLimit(_)) => {
+                Err(DescribeError::TooLarge { url, bytes_max: BODY_BYTES_MAX })
+            }
             Err(error) => Err(fail(&error)),
         }
     }
@@ -218,6 +236,7 @@ fn meaning(status: u16) -> &'static str {
     match status {
         401 | 403 => "it wants to know who asks; give it an Authorization header",
         404 | 405 => "is this an OpenEnv server, and is the path right?",
+        413 => "the answer is larger than one may be",
         429 | 503 => "it is busy or starting; try again later",
         500.. => "the server failed; its own log says why",
         _ => "is this an OpenEnv server?",

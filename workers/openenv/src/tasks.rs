@@ -41,7 +41,7 @@ pub fn num_tasks(server: &Server, options: &Options, split: &str) -> Result<u64,
 ///
 /// # Errors
 ///
-/// As [`num_tasks`].
+/// As [`num_tasks`]; [`is_too_large`](DescribeError::is_too_large) tells where fewer may be asked for.
 pub fn task_range(
     server: &Server,
     options: &Options,
@@ -88,6 +88,7 @@ pub fn ask_tasks(
     let failed = |error: DescribeError| match error {
         DescribeError::Status { status: 404 | 405 | 501, .. } => TaskError::Unsupported,
         DescribeError::Status { status: 400, .. } => TaskError::InvalidIndex,
+        error if error.is_too_large() => TaskError::TooLarge(error.to_string()),
         error => TaskError::Failed(error.to_string()),
     };
     let asker = Asker::new(server, options).map_err(failed)?;

@@ -122,6 +122,9 @@ impl Routes {
             Some(Outcome::Failed(failure)) if failure.kind == FailureKind::Refused => {
                 TaskError::Unsupported
             }
+            Some(Outcome::Failed(failure)) if failure.kind == FailureKind::TooLarge => {
+                TaskError::TooLarge(failure.message)
+            }
             outcome => return Err(Box::new(throwaway::failed(outcome.as_ref()))),
         };
         Err(match error {
@@ -131,6 +134,10 @@ impl Routes {
                 Box::new(detail(StatusCode::NOT_IMPLEMENTED, &message))
             }
             TaskError::InvalidIndex => Box::new(detail(StatusCode::BAD_REQUEST, INVALID_INDEX)),
+            // A stock server has no such limit, and so no word for it.
+            TaskError::TooLarge(message) => {
+                Box::new(detail(StatusCode::PAYLOAD_TOO_LARGE, &message))
+            }
             TaskError::Failed(_) => failed(),
         })
     }
