@@ -6,7 +6,7 @@ use envmill_protocol::{
 };
 
 use crate::{
-    Core, Outputs, Time, Trigger,
+    Core, Outputs, Score, Scoring, Time, Trigger,
     episode::{Episode, EpisodeKey},
     group_end::member,
     job::Ending,
@@ -76,6 +76,10 @@ impl Core {
         let (job, group, first) = (episode.job, episode.group, episode.first_observation);
         let has_reserved = episode.has_reserved;
         let tokens = std::mem::take(&mut episode.tokens);
+        if self.jobs[job].options.scoring != Scoring::Environment && episode.score.is_none() {
+            // What nobody has judged has no reward, whatever its environment gave.
+            episode.score = Some(Score::default());
+        }
         let trajectory = episode.into_record(
             server.map(|server| (server.name.as_str(), server.fingerprint.as_str())),
             end,

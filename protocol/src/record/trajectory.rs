@@ -47,7 +47,8 @@ pub struct Trajectory {
     pub reset: Option<Observed>,
     /// The steps, in order.
     pub steps: Vec<Step>,
-    /// The sum of the rewards of reset and steps that are not missing; `None` if all are.
+    /// The sum of the rewards of reset and steps that are not missing; `None` if all are. Where scorers say what
+    /// episodes were worth, their word, and `None` of an episode without one.
     pub reward: Option<f64>,
     /// Named parts of the reward, where a scorer gave them.
     pub reward_components: Vec<(String, f64)>,

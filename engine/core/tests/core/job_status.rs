@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use envmill_core::{InFlight, Input, JobOptions, JobStatus, Scoring, Time};
-use envmill_protocol::{JobId, PolicyVersion};
+use envmill_protocol::{JobId, PolicyVersion, record::End};
 use envmill_world::{Plan, ServerPlan, World};
 
 use crate::job;
@@ -42,6 +42,26 @@ fn a_job_is_followed_from_its_start_to_its_end() {
     world.run();
     world.check();
     assert_eq!(status(&world), JobStatus { version, is_ended: true, ..JobStatus::default() });
+}
+
+#[test]
+fn what_waits_for_its_score_when_its_job_is_cancelled_has_no_reward() {
+    let scoring = Scoring::External { deadline: None, most: 100, whole_groups: false };
+    let mut world = World::new(Plan {
+        servers: vec![ServerPlan::default()],
+        job: JobOptions { scoring, ..job(50, 8) },
+        score_within: Duration::from_secs(20),
+        ..Plan::default()
+    });
+    assert!(world.drive(|world| status(world).scoring > 5));
+    world.input(Input::Cancel(JobId(0)));
+    world.run();
+    world.check();
+    assert_eq!(world.records.len(), 50);
+    let cancelled = world.records.iter().filter(|it| matches!(it.end, End::Cancelled(_)));
+    let played: Vec<_> = cancelled.filter(|it| !it.steps.is_empty()).collect();
+    assert!(played.len() > 5, "{played:?}");
+    assert!(played.iter().all(|it| it.reward.is_none()), "{played:?}");
 }
 
 #[test]
