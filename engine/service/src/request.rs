@@ -160,7 +160,9 @@ impl Request {
         options.check().map_err(|error| Refusal::argument(error.to_string()))?;
         options.check_memory(its.steps_bytes_max).map_err(|error| {
             Refusal::argument(format!(
-                "limits.episode_bytes_max: {error} (`steps-mib-max` of its configuration)"
+                "limits.episode_bytes_max: {error} (`episodes-mib-max` of `environments.{}`, or its part \
+                 of `steps-mib-max`)",
+                its.name
             ))
         })?;
         Ok(Self {

@@ -239,9 +239,6 @@ fn keys(key: &str) -> Vec<String> {
 
 /// What to do instead of giving this setting, if a service has no use for it.
 fn instead(key: &str) -> Option<&'static str> {
-    if key == "episodes-mib-max" {
-        return Some("write `steps-mib-max` in [service], which is for all environments together");
-    }
     let found = NOT_FOR_A_SERVICE.iter().find(|(_, keys)| keys.contains(&key));
     found.map(|(instead, _)| *instead)
 }
@@ -314,15 +311,11 @@ impl ServeOptions {
             let problem = "there are none: write a table [environments.NAME] with `env` or `serve`";
             return context.wrong("environments", problem);
         }
-        let steps_mib_each = steps_mib_each(steps_mib_max, environments.len());
         let mut environments = environments
             .into_iter()
-            .map(|(name, settings)| {
-                let mut environment = context.environment(name, settings, &variable)?;
-                environment.run.episodes_mib_max = steps_mib_each;
-                Ok(environment)
-            })
-            .collect::<Result<Vec<_>, ServeConfigError>>()?;
+            .map(|(name, settings)| context.environment(name, settings, &variable))
+            .collect::<Result<Vec<_>, _>>()?;
+        context.share_out(steps_mib_max, &mut environments)?;
         let task_sets = task_sets
             .into_iter()
             .map(|(name, table)| context.task_set(&name, table, &environments))
@@ -389,14 +382,6 @@ impl ServeOptions {
     }
 }
 
-/// Memory for the steps of one environment's episodes: its share of what there is for all of them, or of
-/// half of the machine's.
-fn steps_mib_each(all: Option<u64>, environments: usize) -> Option<u64> {
-    let half = || envmill_python_worker::machine_memory().map(|bytes| (bytes / 2) >> 20);
-    let all = all.or_else(half)?;
-    Some((all / u64::try_from(environments).unwrap_or(u64::MAX)).max(1))
-}
-
 /// Where the file is, for errors and relative paths.
 struct Context<'a> {
     path: &'a Path,
@@ -422,6 +407,35 @@ impl Context<'_> {
                 format!("`{text}` is no ADDRESS:PORT such as 127.0.0.1:7460 or [::1]:7460"),
             ),
         }
+    }
+
+    /// Gives the environments that state no memory of their own an even part of what the others leave: of what
+    /// there is for all of them, or of half of the machine's.
+    fn share_out(
+        &self,
+        all: Option<u64>,
+        environments: &mut [EnvironmentOptions],
+    ) -> Result<(), ServeConfigError> {
+        let half = || envmill_python_worker::machine_memory().map(|bytes| (bytes / 2) >> 20);
+        let Some(whole) = all.or_else(half) else { return Ok(()) };
+        let stated = environments.iter().filter_map(|it| it.run.episodes_mib_max);
+        let stated = stated.fold(0_u64, u64::saturating_add);
+        let silent = environments.iter_mut().filter(|it| it.run.episodes_mib_max.is_none());
+        let silent: Vec<_> = silent.map(|it| &mut it.run.episodes_mib_max).collect();
+        let count = silent.len() as u64;
+        let left = whole.checked_sub(stated).filter(|&left| stated == 0 || left >= count);
+        let Some(left) = left else {
+            let of = if all.is_some() { "" } else { ", half of this machine's memory" };
+            let problem = format!(
+                "it is {whole} MiB{of}, of which `episodes-mib-max` gives environments {stated}, with {count} \
+                 more to have some: state more here, or less there"
+            );
+            return self.wrong("service.steps-mib-max", problem);
+        };
+        for share in silent {
+            *share = Some((left / count).max(1));
+        }
+        Ok(())
     }
 
     /// The keys are looked at as they stand there: what is a flag's default is no mistake.
@@ -658,12 +672,41 @@ mod tests {
             ("out = \"x\"", "records go to trainers"),
             ("tasks = \"x\"", "[task-sets.NAME]"),
             ("attach = [\"x\"]", "the service's own"),
-            ("episodes-mib-max = 3", "`steps-mib-max` in [service]"),
         ] {
             let text = format!("{ECHO}{setting}\n");
             let message = parse(&text).unwrap_err().to_string();
             let key = setting.split(' ').next().unwrap();
             assert!(message.contains(&format!("`environments.echo.{key}`")), "{message}");
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_environment_has_the_memory_that_it_states_or_part_of_what_others_leave() {
+        let of = |all: &str, shares: [&str; 3]| {
+            let table = |(name, share): (&str, &str)| {
+                format!("[environments.{name}]\nenv = \"native:echo\"\n{share}\n")
+            };
+            let tables: String = ["a", "b", "c"].into_iter().zip(shares).map(table).collect();
+            let options = parse(&format!("[service]\n{all}\n{tables}"));
+            let share = |it: &EnvironmentOptions| it.run.episodes_mib_max.unwrap();
+            options
+                .map(|options| options.environments.iter().map(share).collect::<Vec<_>>())
+                .map_err(|error| error.to_string())
+        };
+        let all = "steps-mib-max = 100";
+        assert_eq!(of(all, ["", "", ""]).unwrap(), [33, 33, 33]);
+        assert_eq!(of(all, ["", "episodes-mib-max = 60", ""]).unwrap(), [20, 60, 20]);
+        let stated = ["episodes-mib-max = 60", "episodes-mib-max = 30", "episodes-mib-max = 10"];
+        assert_eq!(of(all, stated).unwrap(), [60, 30, 10]);
+        assert_eq!(of("steps-mib-max = 1", ["", "", ""]).unwrap(), [1, 1, 1]);
+        for (all, shares, expected) in [
+            (all, ["episodes-mib-max = 99", "", ""], "`service.steps-mib-max`: it is 100 MiB, of which"),
+            (all, ["episodes-mib-max = 101", "", ""], "gives environments 101, with 2 more"),
+            (all, ["episodes-mib-max = 0", "", ""], "`environments.a`: episodes-mib-max: it must be"),
+            ("", ["episodes-mib-max = 1000000000", "", ""], "half of this machine's memory"),
+        ] {
+            let message = of(all, shares).unwrap_err();
             assert!(message.contains(expected), "{message}");
         }
     }

@@ -47,6 +47,7 @@ fn a_check_says_what_would_be_started() {
         [environments.python]
         env = "openenv-class:my_env:Env"
         replicas = 3
+        episodes-mib-max = 56
 
         [task-sets.train]
         file = "train.jsonl"
@@ -71,9 +72,9 @@ fn a_check_says_what_would_be_started() {
         task set     train: 2 tasks
         scorer       judge: http://127.0.0.1:9000/score, 4 connections; batches of 64
         scorer       rank: python rewards:rank, 2 processes; whole groups
-        environment  cartpole: native:cartpole; 64 sessions, no processes, 32 MiB for episodes
-        environment  mixed: http://a:1, 2 × serve:echo; 8 sessions, 2 processes, 32 MiB for episodes
-        environment  python: openenv-class:my_env:Env; 64 sessions, 3 processes, 32 MiB for episodes
+        environment  cartpole: native:cartpole; 64 sessions, no processes, 20 MiB for episodes
+        environment  mixed: http://a:1, 2 × serve:echo; 8 sessions, 2 processes, 20 MiB for episodes
+        environment  python: openenv-class:my_env:Env; 64 sessions, 3 processes, 56 MiB for episodes
     "#]]
     .assert_eq(&shown);
     assert!(!directory.path().join("envmill-store").exists(), "a check makes nothing");

@@ -144,6 +144,58 @@ fn a_job_whose_trainer_takes_nothing_keeps_no_memory_from_another() {
     });
 }
 
+/// One environment has begun all that its memory is for, and none of it ends; the other has its own.
+#[test]
+fn environments_take_no_memory_from_one_another() {
+    let _watchdog = Watchdog::start("shares of memory", BOUND);
+    let service = Service::start(
+        "steps-mib-max = 16\n[environments.slow]\nenv = \"native:synthetic?step_ms=3600000\"\n\
+         [environments.cartpole]\nenv = \"native:cartpole\"\nepisodes-mib-max = 4\n",
+    );
+    with_runtime(async {
+        let client = service.client();
+        let slow = wire::SubmitJob { environment: "slow".into(), ..job("slow", 8) };
+        let _rollouts = client.submit(slow, RolloutsOptions::default()).await.unwrap();
+        let reserved = "envmill_reserved_bytes{environment=\"slow\"} 12582912";
+        while !service.figures().contains(reserved) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let other = job("other", 8);
+        let mut rollouts = client.submit(other, RolloutsOptions::default()).await.unwrap();
+        let mut records = 0;
+        loop {
+            let Event::Delivered(it) = rollouts.next().await.unwrap().unwrap() else { continue };
+            rollouts.taken(it.bytes);
+            match it.record {
+                wire::Record::End(_) => break,
+                _ => records += 1,
+            }
+        }
+        assert_eq!(records, 8 * 4 + 8);
+        let mut large = job("large", 1);
+        large.group_rules.as_mut().unwrap().samples = 5;
+        let refused = client.submit(large, RolloutsOptions::default()).await.unwrap_err();
+        let told = refused.to_string();
+        for part in
+            ["of 5 episodes", "4194304 bytes", "`episodes-mib-max` of `environments.cartpole`"]
+        {
+            assert!(told.contains(part), "{told}");
+        }
+        let environments = client.list_environments().await.unwrap();
+        let of = |name: &str| environments.iter().find(|it| it.name == name).unwrap();
+        assert_eq!((of("slow").steps_bytes_max, of("slow").reserved_bytes), (12 << 20, 12 << 20));
+        assert_eq!((of("cartpole").steps_bytes_max, of("cartpole").reserved_bytes), (4 << 20, 0));
+    });
+    let figures = service.figures();
+    for line in [
+        "envmill_steps_bytes_max{environment=\"slow\"} 12582912",
+        "envmill_steps_bytes_max{environment=\"cartpole\"} 4194304",
+        "envmill_jobs_waiting_for_memory{environment=\"slow\"} 1",
+    ] {
+        assert!(figures.contains(line), "{line}: {figures}");
+    }
+}
+
 #[test]
 fn a_job_that_never_fits_is_refused_and_one_that_says_nothing_is_told() {
     let _watchdog = Watchdog::start("never fits", BOUND);
