@@ -56,6 +56,9 @@ impl Progress {
             "{rate:.0} steps/s, step {median:.1} ms median {p99:.1} p99, {}",
             sessions(counts)
         );
+        if counts.scoring > 0 {
+            text.push_str(&format!(", {} wait for their score", counts.scoring));
+        }
         if let Some(model) = self.model.show(&look.policies.numbers(), passed) {
             text.push_str(&model);
         }

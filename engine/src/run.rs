@@ -9,8 +9,8 @@ use std::{
 };
 
 use envmill_core::{
-    Core, EjectionOptions, FingerprintChange, Input, JobOptions, Note, Options, OptionsError,
-    RetryBudget, ServerOptions, Tasks, Time,
+    Core, EjectionOptions, FingerprintChange, GroupPlan, Input, JobOptions, Note, Options,
+    OptionsError, RetryBudget, ServerOptions, Tasks, Time,
 };
 use envmill_openenv::DescribeError;
 use envmill_recorder::Recorded;
@@ -28,6 +28,7 @@ use crate::{
     report::Summary,
     resume::Earlier,
     sampled::Sampled,
+    scorer::{self, RunScorers, ScorerError},
     sink::{self, DirectoryError, GroupSink, OutputDirectory, SinkError},
     tasks::{self, TasksError},
 };
@@ -108,6 +109,9 @@ pub enum RunError {
         /// How many tasks there are.
         tasks: usize,
     },
+    /// A scorer does not start.
+    #[error(transparent)]
+    Scorer(#[from] ScorerError),
     /// The file of rounds cannot be gone on with.
     #[error("--revisit-after: {}: {source}; begin another job in another --out", .path.display())]
     Rounds {
@@ -194,6 +198,8 @@ fn play(
         _ => None,
     };
     let is_interrupted = || control.interrupts() > 0;
+    // Those that play end before those that score.
+    let scorers = RunScorers::start(options, &directory.scorer_logs(), &is_interrupted)?;
     let (mut fleet, mut worker) =
         Fleet::start(options, control, &directory.server_logs(), &is_interrupted)?;
     let tasks = tasks(options, &fleet, &mut worker)?;
@@ -217,6 +223,7 @@ fn play(
         recorded_groups: earlier.groups.into(),
         ..job(options)
     };
+    let scorer = scorers.as_ref().map(|it| it.scorer(&GroupPlan::of(&job), control));
     let job = core.submit(Time::ZERO, job)?;
     directory.write_job(&format!("{job_json:#}\n"))?;
     let sink = directory.sink()?;
@@ -225,6 +232,7 @@ fn play(
     let driver =
         Driver::new(core, vec![job], worker, vec![policy], Box::new(sink), control.clone())?
             .recorded_by(recorder)
+            .scored_by(scorer)
             .with_groups(groups.transpose()?.map(|groups| {
                 let groups: Box<dyn GroupSink> = Box::new(groups);
                 match &sampled {
@@ -247,6 +255,7 @@ fn play(
     let peak = finished.worker.sessions_peak();
     let usage = fleet.stop(&finished.worker);
     let mut summary = Summary::new(&finished, peak, usage, recorded_before);
+    summary.scores = scorers.as_ref().map(RunScorers::scores);
     let mut sink_failure = finished.sink_failure;
     if sink_failure.is_none() {
         match sink::close(directory, options.episode_records, recording.as_deref()) {
@@ -414,6 +423,7 @@ pub(crate) fn job(options: &RunOptions) -> JobOptions {
         production: rules.production,
         idempotent: rules.idempotent,
         retry_budget: retry_budget(options),
+        scoring: scorer::scoring(&options.scorers),
         ..JobOptions::default()
     }
 }

@@ -24,7 +24,7 @@ class Job:
         out: str,
         program: Sequence[str],
         quiet: bool,
-        on_progress: Callable[[int, int, int, int, int, float], object] | None,
+        on_progress: Callable[[int, int, int, int, int, float, int], object] | None,
     ) -> Played: ...
 
 @final

@@ -41,6 +41,8 @@ class Progress:
     """Sessions that hold a place on a server now."""
     elapsed_s: float
     """Seconds since the first command."""
+    scoring: int = 0
+    """Episodes that wait for their score."""
 
 
 def run(
@@ -59,7 +61,8 @@ def run(
 
     Further keyword arguments are the settings of ``envmill run`` with ``_`` for ``-``, such as
     ``max_steps=200``, ``groups=8, samples=4`` or ``format="parquet"``. One that is ``None`` is as good
-    as not given. ``json`` changes nothing here.
+    as not given. ``json`` changes nothing here. ``scorer="rules=rewards:score"`` (or a list of such) has a
+    function that other processes can import, in processes of this interpreter, say what episodes were worth.
 
     :param env: what is played, ``native:cartpole`` unless told: a server's URL, ``native:NAME``,
         ``openenv-class:module:Class``, ``serve:`` before one of the latter two; or an OpenEnv
@@ -88,7 +91,8 @@ def run(
     given: dict[str, Any] = dict(settings)
     environments = _targets(env)
     given.update(env=environments, episodes=episodes, sessions=sessions, policy=policy, seed=seed)
-    if any(CLASS in environment for environment in environments or ()):
+    scorers = given.get("scorer") or given.get("scorers")
+    if scorers or any(CLASS in environment for environment in environments or ()):
         given["python"] = given.get("python") or sys.executable
         given["python_path"] = [*_listed(given.get("python_path")), *search_path()]
     quiet = given.pop("quiet", None)

@@ -43,6 +43,8 @@ class Settings(TypedDict, total=False):
     weights: Mapping[str, float] | Sequence[str] | None
     revisit_after: int | None
     revisit_at_least_one_in: int | None
+    scorer: str | Sequence[str] | None
+    scorers: PathLike | None
     format: str | None
     episode_records: bool
     resume: bool

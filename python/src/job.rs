@@ -50,7 +50,8 @@ impl Job {
     }
 
     /// Plays. `program` is the command line that starts the `envmill` command. `on_progress` gets
-    /// episodes, recorded and failed ones, steps, sessions and seconds about ten times a second.
+    /// episodes, recorded and failed ones, steps, sessions, seconds and those that wait for their score about
+    /// ten times a second.
     ///
     /// The engine has a thread of its own, which knows nothing of Python; this one waits for it,
     /// detached from the interpreter, and sees to signals and the callback.
@@ -127,6 +128,7 @@ struct State {
     failed: u64,
     steps: u64,
     sessions: u32,
+    scoring: u32,
 }
 
 impl Watch {
@@ -145,6 +147,7 @@ impl Watch {
             failed: counts.failed,
             steps: counts.steps,
             sessions: counts.sessions,
+            scoring: counts.scoring,
         };
     }
 
@@ -224,7 +227,16 @@ fn attend(
 }
 
 fn tell(callback: &Bound<'_, PyAny>, state: &State) -> PyResult<()> {
-    let State { has_ended: _, elapsed, episodes, recorded, failed, steps, sessions } = *state;
-    callback.call1((episodes, recorded, failed, steps, sessions, elapsed.as_secs_f64()))?;
+    let State { has_ended: _, elapsed, episodes, recorded, failed, steps, sessions, scoring } =
+        *state;
+    callback.call1((
+        episodes,
+        recorded,
+        failed,
+        steps,
+        sessions,
+        elapsed.as_secs_f64(),
+        scoring,
+    ))?;
     Ok(())
 }

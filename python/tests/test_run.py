@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from pathlib import Path
 
@@ -93,6 +94,34 @@ def test_records_with_a_place_stay(tmp_path: Path) -> None:
         "native:echo", episodes=3, max_steps=1, out=str(tmp_path / "here"), overwrite=True
     )
     assert len(again.records) == 3
+
+
+def test_a_function_says_what_episodes_were_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_rewards.py").write_text(
+        "import sys\n"
+        "def score(episodes):\n"
+        "    assert sys.executable == " + repr(sys.executable) + "\n"
+        "    return [{'reward': len(it['steps']), 'components': {'half': 0.5}} for it in episodes]\n"
+        "def later(episodes):\n"
+        "    return [None for _ in episodes]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run = envmill.run("native:echo", episodes=6, max_steps=3, scorer="mine=my_rewards:score")
+    assert [record.reward for record in run.records] == [3.0] * 6
+    assert [record.reward_components for record in run.records] == [{"half": 0.5}] * 6
+    scores = run.summary["scores"]
+    assert (scores["episodes"], scores["missing"], scores["reward_mean"]) == (6, 0, 3.0)
+    assert scores["components"] == {"half": {"episodes": 6, "mean": 0.5}}
+    several = ["mine=my_rewards:score,weight=2", "later=my_rewards:later,weight=0"]
+    run = envmill.run("native:echo", episodes=4, max_steps=3, scorer=several)
+    assert [record.reward for record in run.records] == [6.0] * 4
+    assert run.records[0].reward_components == {"mine": 3.0, "mine/half": 0.5}
+    with pytest.raises(envmill.EnvmillError, match="no attribute 'none'"):
+        envmill.run("native:echo", episodes=1, max_steps=1, scorer="mine=my_rewards:none")
+    with pytest.raises(ValueError, match="write NAME=TARGET"):
+        envmill.run("native:echo", scorer="my_rewards")
 
 
 def test_progress_is_told() -> None:

@@ -47,6 +47,16 @@ pub enum ConfigError {
         /// Where and what.
         problem: String,
     },
+    /// A value in a file cannot be used.
+    #[error("{}: `{key}`: {problem}", .path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// The key, with the tables that it is in.
+        key: String,
+        /// What is wrong and what to write.
+        problem: String,
+    },
     /// A value cannot be used.
     #[error("--{setting}: {problem}")]
     Value {

@@ -51,6 +51,16 @@ pub(crate) fn parse_as<'de, T: Deserialize<'de>>(
     deserialize(deserializer, path, known)
 }
 
+/// What is wrong with a name, of an environment, say: it is also one of files.
+pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_usable = !name.is_empty() && !name.starts_with('.') && name.len() <= 128;
+    if is_usable && name.chars().all(is_plain) {
+        return None;
+    }
+    Some("a name has letters, digits, `-`, `_` and `.`, at most 128, and no dot in front")
+}
+
 /// Settings from a JSON object whose keys are the settings' names; `origin` stands for it in errors.
 ///
 /// # Errors

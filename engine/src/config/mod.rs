@@ -10,12 +10,13 @@ mod resume;
 mod reuse;
 mod rules;
 mod sampling;
+mod scorers;
 mod settings;
 mod source;
 mod stamp;
 
 pub use error::ConfigError;
-pub(crate) use file::{Known, parse_as};
+pub(crate) use file::{Known, name_problem, parse_as};
 pub use file::{from_json, parse, read};
 pub use options::{Limits, RunOptions};
 pub(crate) use options::{bearer, headers};

@@ -9,11 +9,12 @@ use envmill_protocol::openenv::FieldPath;
 use serde_json::{Value, json};
 
 use super::{
-    ConfigError, Rules, Settings, Source, TaskSampling, resumed_name, reuse::Reuse, source,
-    stamp::stamp,
+    ConfigError, Rules, Settings, Source, TaskSampling, resumed_name, reuse::Reuse, scorers,
+    source, stamp::stamp,
 };
 use crate::{
     policy::PolicySpec,
+    scorer::ScorerOptions,
     sink::{Claim, Format},
 };
 
@@ -66,6 +67,8 @@ pub struct RunOptions {
     pub split: Option<String>,
     /// How they are drawn.
     pub sampling: TaskSampling,
+    /// Who says what episodes were worth; if nobody, their environment.
+    pub scorers: Vec<ScorerOptions>,
     /// Where an observation says that its episode was cut.
     pub truncated_from: Option<FieldPath>,
     /// The text that `truncated_from` was read from.
@@ -159,11 +162,12 @@ impl RunOptions {
         };
         let sources = sources(&settings)?;
         let transport = transport(&settings)?;
-        let headers = headers(&settings.header, settings.bearer_env.as_deref(), variable)?;
+        let headers = headers(&settings.header, settings.bearer_env.as_deref(), &variable)?;
         let limits = limits(&settings)?;
         let reset_parameters = reset_parameters(settings.reset_parameters.as_deref())?;
         let (rules, episodes) = Rules::resolve(&settings)?;
         let sampling = TaskSampling::resolve(&settings)?;
+        let scorers = scorers::resolve(&settings, rules.group.is_some(), &variable)?;
         at_least_1("episodes", episodes)?;
         check_attach(&settings, &sources, episodes)?;
         at_least_1("sessions", u64::from(limits.sessions))?;
@@ -232,6 +236,7 @@ impl RunOptions {
             tasks: settings.tasks,
             split: settings.split,
             sampling,
+            scorers,
             python: settings.python,
             python_path: settings.python_path.into_iter().map(PathBuf::from).collect(),
             replicas: settings.replicas,
@@ -314,6 +319,11 @@ impl RunOptions {
         });
         for (name, value) in self.rules.to_json().into_iter().chain(self.sampling.to_json()) {
             all[name] = value;
+        }
+        // Named, so that a job that goes on is seen to have had some.
+        all["scorers"] = Value::Null;
+        for scorer in &self.scorers {
+            all["scorers"][&scorer.name] = scorer.to_json();
         }
         if self.sampling.epochs.is_some() {
             // The tasks say how many there are.

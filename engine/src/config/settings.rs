@@ -174,6 +174,19 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     pub revisit_at_least_one_in: Option<u32>,
 
+    /// Who says what episodes were worth, in place of their environment: TARGET is module:function of Python,
+    /// or the URL of a server. Behind commas follow weight=NUMBER, which the rewards of several are multiplied by
+    /// before they are added, group=true for whole groups, and timeout-ms, retries, batch-max, in-flight-max,
+    /// processes or connections. What else there is, a file says: --scorers. [default: the environment]
+    #[arg(long, value_name = "NAME=TARGET")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub scorer: Vec<String>,
+
+    /// A file (TOML) of scorers: tables [scorers.NAME] as in the configuration of a service, all of which
+    /// judge, beside those of --scorer.
+    #[arg(long, value_name = "FILE")]
+    pub scorers: Option<PathBuf>,
+
     /// The form of the records: JSON lines, an Arrow IPC stream, or Parquet that is made from such a
     /// stream at the end. [default: jsonl]
     #[arg(long, value_name = "jsonl|arrow|parquet")]
@@ -352,10 +365,10 @@ impl Settings {
                 message_bytes_max episodes_mib_max ping_ms gather_ms transport session_timeout_ms
                 flight_recorder flight_recorder_bytes_max groups samples oversample complete_at
                 group_filter refill_max group_deadline_ms group_placement on_env_error retry_budget
-                ejected_percent_max;
+                ejected_percent_max scorers;
             any: resume episode_records no_seed overwrite json production quiet
                 duplicate_stragglers idempotent;
-            list: env header source_address attach python_path weights
+            list: env header source_address attach python_path weights scorer
         }
     }
 

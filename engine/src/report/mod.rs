@@ -4,10 +4,12 @@
 
 mod groups;
 mod model;
+mod scores;
 mod summary;
 mod text;
 
 pub use groups::{Groups, TaskFigures, TaskSummary};
+pub use scores::{ComponentMean, Scores};
 pub use summary::{
     Children, Episodes, LatencyMs, Percentiles, ServerSummary, Summary, rss_peak_bytes,
 };

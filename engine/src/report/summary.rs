@@ -6,7 +6,7 @@ use envmill_core::Core;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::groups::Groups;
+use super::{groups::Groups, scores::Scores};
 use crate::{
     driver::{Finished, cpu},
     replay::Replayed,
@@ -54,6 +54,8 @@ pub struct Summary {
     pub quarantined: u64,
     /// The groups.
     pub groups: Groups,
+    /// What scorers have said; `null` where there were none.
+    pub scores: Option<Scores>,
     /// Sessions refused before they began.
     pub refusals: u64,
     /// Events that came too late or twice and changed nothing.
@@ -204,6 +206,7 @@ impl Summary {
                 finished.core.task_statistics(),
                 finished.groups_written.unwrap_or(0),
             ),
+            scores: None,
             refusals: counts.refusals,
             ignored: counts.ignored,
             recorded: finished.written,

@@ -60,6 +60,9 @@ impl fmt::Display for Summary {
             let limit = server.limit.unwrap_or_default();
             write!(f, "\nlimit      {} holds {limit} sessions", server.url)?;
         }
+        if let Some(scores) = &self.scores {
+            write!(f, "\nscores     {scores}")?;
+        }
         let groups = &self.groups;
         if groups.count() > 0 {
             write!(

@@ -186,7 +186,7 @@ mod tests {
             name: "judge".into(),
             source: Source::Python {
                 function: "a:b".into(),
-                interpreter: "python3".into(),
+                interpreter: None,
                 path: Vec::new(),
                 processes: 1,
             },
@@ -196,6 +196,7 @@ mod tests {
             in_flight_max: 8,
             weights: BTreeMap::new(),
             group,
+            weight: 1.0,
         }
     }
 

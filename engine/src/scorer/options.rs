@@ -2,22 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use envmill_core::Scoring;
-use serde::Deserialize;
-use ureq::http::{HeaderValue, Uri};
-
-use crate::config::bearer;
+use serde_json::{Value, json};
+use ureq::http::HeaderValue;
 
 /// How long after all calls should be over an episode's score is given up by the core: only if
 /// something here is wrong.
-const LAST_RESORT: Duration = Duration::from_hours(1);
+pub(super) const LAST_RESORT: Duration = Duration::from_hours(1);
 
-/// One scorer of a service.
+/// One scorer, of a run or of a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScorerOptions {
     /// Its name, as jobs give it.
@@ -38,6 +36,9 @@ pub struct ScorerOptions {
     pub weights: BTreeMap<String, f64>,
     /// Whether it sees the members of a group in one batch.
     pub group: bool,
+    /// What its reward is multiplied by, before it is added to those of a run's other scorers. Default 1; one
+    /// of weight 0 is recorded and does not count.
+    pub weight: f64,
 }
 
 /// Who is asked for scores.
@@ -49,8 +50,8 @@ pub enum Source {
     Python {
         /// `module:function`.
         function: String,
-        /// The interpreter: a path, or a name that is looked up as a shell does. Default `python3`.
-        interpreter: PathBuf,
+        /// The interpreter: a path, or a name that is looked up as a shell does. `python3` if `None`.
+        interpreter: Option<PathBuf>,
         /// Directories in which modules are looked for first.
         path: Vec<PathBuf>,
         /// How many processes, each with one batch at a time. Default 1.
@@ -88,7 +89,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http(HttpSource { url, connections, .. }) => {
-                write!(f, "{url}, {connections} connections")
+                write!(f, "{}, {connections} connections", without_user(url))
             }
             Self::Python { function, processes: 1, .. } => {
                 write!(f, "python {function}, 1 process")
@@ -112,6 +113,34 @@ impl fmt::Display for ScorerOptions {
 }
 
 impl ScorerOptions {
+    /// The same, where a Python function of which nothing else is said finds this interpreter and these
+    /// directories.
+    #[must_use]
+    pub fn with_python(mut self, program: Option<&Path>, directories: &[PathBuf]) -> Self {
+        if let Source::Python { interpreter, path, .. } = &mut self.source {
+            if interpreter.is_none() {
+                *interpreter = program.map(Path::to_owned);
+            }
+            if path.is_empty() {
+                *path = directories.to_vec();
+            }
+        }
+        self
+    }
+
+    /// What tells rewards of this scorer from another's, as it goes into `job.json`.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let Self { weights, group, weight, .. } = self;
+        let (key, target) = match &self.source {
+            Source::Http(server) => ("url", without_user(&server.url)),
+            Source::Python { function, .. } => ("python", function.clone()),
+        };
+        let mut all = json!({"weight": weight, "weights": weights, "group": group});
+        all[key] = target.into();
+        all
+    }
+
     /// How many batches are with it at one time.
     #[must_use]
     pub const fn workers(&self) -> u32 {
@@ -135,332 +164,39 @@ impl ScorerOptions {
     }
 }
 
-/// The table of a scorer as it is written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub(crate) struct Table {
-    url: Option<String>,
-    connections: Option<u32>,
-    bearer_env: Option<String>,
-    bearer_file: Option<PathBuf>,
-    ca: Option<PathBuf>,
-    python: Option<String>,
-    interpreter: Option<PathBuf>,
-    python_path: Option<Vec<PathBuf>>,
-    processes: Option<u32>,
-    timeout_ms: Option<u64>,
-    retries: Option<u32>,
-    batch_max: Option<usize>,
-    in_flight_max: Option<u32>,
-    weights: BTreeMap<String, f64>,
-    group: bool,
+/// What the core does with the episodes of a job that all of these judge; without any it is the environment
+/// that says what they were worth.
+pub(crate) fn scoring(scorers: &[ScorerOptions]) -> Scoring {
+    scorers.iter().map(ScorerOptions::scoring).reduce(both).unwrap_or_default()
 }
 
-/// Its keys.
-pub(crate) const KEYS: [&str; 15] = [
-    "url",
-    "connections",
-    "bearer-env",
-    "bearer-file",
-    "ca",
-    "python",
-    "interpreter",
-    "python-path",
-    "processes",
-    "timeout-ms",
-    "retries",
-    "batch-max",
-    "in-flight-max",
-    "weights",
-    "group",
-];
-
-/// What is wrong with a table: the key, and what to write instead.
-type Problem = (&'static str, String);
-
-impl Table {
-    /// Completes and checks it. `beside` makes a path what the file means by it, and `variable` reads an
-    /// environment variable.
-    pub(crate) fn resolve(
-        self,
-        name: &str,
-        beside: impl Fn(&Path) -> PathBuf,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<ScorerOptions, Problem> {
-        let goes_with = |key, other: &str| Err((key, format!("it goes with `{other}`")));
-        let at_least_one = |key, value: Option<u64>| match value {
-            Some(0) => Err((key, "it must be at least 1".to_owned())),
-            _ => Ok(()),
-        };
-        at_least_one("connections", self.connections.map(u64::from))?;
-        at_least_one("processes", self.processes.map(u64::from))?;
-        at_least_one("timeout-ms", self.timeout_ms)?;
-        at_least_one("batch-max", self.batch_max.map(|it| it as u64))?;
-        at_least_one("in-flight-max", self.in_flight_max.map(u64::from))?;
-        let source = match (self.url, self.python) {
-            (Some(_), Some(_)) => return Err(("python", "either `url` or `python`".into())),
-            (None, None) => {
-                let example = "write who scores: url = \"http://127.0.0.1:9000/score\", or python = \
-                               \"module:function\"";
-                return Err(("url", example.into()));
-            }
-            (Some(url), None) => {
-                if self.interpreter.is_some() {
-                    return goes_with("interpreter", "python");
-                }
-                if self.python_path.is_some() {
-                    return goes_with("python-path", "python");
-                }
-                if self.processes.is_some() {
-                    return goes_with("processes", "python");
-                }
-                check_url(&url)?;
-                let ca = self.ca.as_deref().map(&beside);
-                if ca.is_some() && !url.starts_with("https:") {
-                    return Err(("ca", "it goes with a `url` that begins with https".into()));
-                }
-                let authorization = match (self.bearer_env, self.bearer_file) {
-                    (Some(_), Some(_)) => {
-                        let problem = "either `bearer-env` or `bearer-file`";
-                        return Err(("bearer-file", problem.into()));
-                    }
-                    (Some(name), None) => {
-                        let header = bearer(&name, variable);
-                        Some(
-                            header
-                                .and_then(|(_, value)| sensitive(&value))
-                                .map_err(in_key("bearer-env"))?,
-                        )
-                    }
-                    (None, Some(file)) => {
-                        let header = bearer_of(&beside(&file));
-                        Some(header.map_err(in_key("bearer-file"))?)
-                    }
-                    (None, None) => None,
-                };
-                let connections = self.connections.unwrap_or(4);
-                Source::Http(HttpSource { url, connections, authorization, ca })
-            }
-            (None, Some(function)) => {
-                for (key, is_given) in [
-                    ("connections", self.connections.is_some()),
-                    ("bearer-env", self.bearer_env.is_some()),
-                    ("bearer-file", self.bearer_file.is_some()),
-                    ("ca", self.ca.is_some()),
-                ] {
-                    if is_given {
-                        return goes_with(key, "url");
-                    }
-                }
-                check_function(&function)?;
-                let interpreter = self.interpreter.unwrap_or_else(|| "python3".into());
-                let is_path = interpreter.components().count() > 1;
-                let path = self.python_path.unwrap_or_default();
-                Source::Python {
-                    function,
-                    interpreter: if is_path { beside(&interpreter) } else { interpreter },
-                    path: path.iter().map(|path| beside(path)).collect(),
-                    processes: self.processes.unwrap_or(1),
-                }
-            }
-        };
-        if self.group && self.batch_max.is_some() {
-            return Err(("batch-max", "with `group = true` a batch is one group".into()));
-        }
-        if let Some((name, weight)) = self.weights.iter().find(|(_, weight)| !weight.is_finite()) {
-            return Err(("weights", format!("the weight of `{name}` is {weight}")));
-        }
-        Ok(ScorerOptions {
-            name: name.to_owned(),
-            source,
-            timeout: Duration::from_millis(self.timeout_ms.unwrap_or(60_000)),
-            retries: self.retries.unwrap_or(2),
-            batch_max: self.batch_max.unwrap_or(64),
-            in_flight_max: self.in_flight_max.unwrap_or(1024),
-            weights: self.weights,
-            group: self.group,
-        })
-    }
-}
-
-fn in_key(key: &'static str) -> impl Fn(String) -> Problem {
-    move |problem| (key, problem)
-}
-
-/// The header with a bearer token that a file holds, and nothing else.
-fn bearer_of(file: &Path) -> Result<HeaderValue, String> {
-    let text = fs::read_to_string(file)
-        .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    match text.trim() {
-        "" => Err(format!("{} is empty: write the token into it", file.display())),
-        token => sensitive(&format!("Bearer {token}")),
-    }
-}
-
-/// A value that is never shown.
-fn sensitive(value: &str) -> Result<HeaderValue, String> {
-    // What is wrong is not repeated: it is a secret.
-    let mut value = HeaderValue::from_str(value)
-        .map_err(|_| "a token is one line of letters, digits and signs".to_owned())?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn check_url(url: &str) -> Result<(), Problem> {
-    let uri: Result<Uri, _> = url.parse();
-    let is_usable = uri.is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.host().is_some_and(|it| !it.is_empty())
-    });
-    if is_usable {
-        return Ok(());
-    }
-    Err(("url", format!("`{url}` is no URL such as http://127.0.0.1:9000/score")))
-}
-
-fn check_function(function: &str) -> Result<(), Problem> {
-    let is_name = |name: &str| {
-        let is_word = |word: &str| {
-            !word.is_empty()
-                && !word.starts_with(|c: char| c.is_ascii_digit())
-                && word.chars().all(|c| c.is_alphanumeric() || c == '_')
-        };
-        name.split('.').all(is_word)
+fn both(one: Scoring, other: Scoring) -> Scoring {
+    let Scoring::External { deadline, most, whole_groups } = one else { return other };
+    let Scoring::External { deadline: theirs, most: at_most, whole_groups: groups } = other else {
+        return one;
     };
-    match function.split_once(':') {
-        Some((module, function)) if is_name(module) && is_name(function) => Ok(()),
-        _ => Err(("python", format!("`{function}` is no module:function such as rewards:score"))),
+    Scoring::External {
+        deadline: deadline.zip(theirs).map(|(one, other)| one.max(other)),
+        most: most.min(at_most),
+        whole_groups: whole_groups || groups,
     }
+}
+
+/// A URL without who asks, if it says so.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let start = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[start..])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn resolve(text: &str) -> Result<ScorerOptions, Problem> {
-        let table: Table = toml::from_str(text).unwrap();
-        let variable = |name: &str| match name {
-            "TOKEN" => Some("s3cret\n".to_owned()),
-            "LINES" => Some("s3cret\ns3cret".to_owned()),
-            _ => None,
-        };
-        table.resolve("judge", |path| Path::new("/etc").join(path), variable)
-    }
-
     #[test]
-    fn who_asks_is_said_and_shown_nowhere() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "s3cret\n").unwrap();
-        let of_file = format!("bearer-file = {:?}", file.path());
-        for key in ["bearer-env = \"TOKEN\"", &of_file] {
-            let text = format!("url = \"https://a:1/s\"\nca = \"ca.pem\"\n{key}");
-            let options = resolve(&text).unwrap();
-            let Source::Http(server) = &options.source else { panic!("{options:?}") };
-            assert_eq!(server.authorization.as_ref().unwrap(), "Bearer s3cret");
-            assert_eq!(server.ca.as_deref(), Some(Path::new("/etc/ca.pem")));
-            assert!(!format!("{options:?} {options}").contains("s3cret"));
-        }
-        let (key, problem) = resolve("url = \"http://a\"\nbearer-env = \"LINES\"").unwrap_err();
-        assert!(key == "bearer-env" && !problem.contains("s3cret"), "{problem}");
-    }
-
-    #[test]
-    fn there_are_defaults() {
-        let options = resolve("url = \"http://a:1/s\"").unwrap();
-        assert_eq!(options.timeout, Duration::from_secs(60));
-        assert_eq!((options.retries, options.batch_max, options.in_flight_max), (2, 64, 1024));
-        assert_eq!(options.to_string(), "judge: http://a:1/s, 4 connections; batches of 64");
-        let options = resolve("python = \"a.b:f\"").unwrap();
-        assert_eq!(options.to_string(), "judge: python a.b:f, 1 process; batches of 64");
-    }
-
-    #[test]
-    fn everything_can_be_said() {
-        let options = resolve(
-            r#"
-            python = "rewards:Judge.score"
-            interpreter = "venv/bin/python"
-            python-path = ["src"]
-            processes = 3
-            timeout-ms = 250
-            retries = 0
-            in-flight-max = 7
-            weights = { format = 0.5, correct = 1 }
-            group = true
-            "#,
-        )
-        .unwrap();
-        let Source::Python { interpreter, path, processes: 3, .. } = &options.source else {
-            panic!("{options:?}")
-        };
-        assert_eq!(interpreter, Path::new("/etc/venv/bin/python"));
-        assert_eq!(path, &[PathBuf::from("/etc/src")]);
-        assert_eq!(options.weights, [("correct".into(), 1.0), ("format".into(), 0.5)].into());
-        assert_eq!(
-            options.scoring(),
-            Scoring::External { deadline: None, most: 7, whole_groups: true }
-        );
-        assert!(options.to_string().ends_with("3 processes; whole groups"));
-    }
-
-    #[test]
-    fn the_cores_deadline_comes_after_all_calls() {
-        let text = "url = \"http://a\"\nconnections = 2\nbatch-max = 10\nin-flight-max = 100\n\
-                    timeout-ms = 1000\nretries = 1";
-        let Scoring::External { deadline: Some(deadline), .. } = resolve(text).unwrap().scoring()
-        else {
-            panic!()
-        };
-        assert_eq!(deadline, LAST_RESORT + Duration::from_secs(12));
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_named() {
-        for (text, key, expected) in [
-            ("", "url", "who scores"),
-            ("url = \"http://a\"\npython = \"a:b\"", "python", "either"),
-            ("url = \"a:9000\"", "url", "no URL"),
-            ("url = \"file:///a\"", "url", "no URL"),
-            ("url = \"http://a\"\nprocesses = 2", "processes", "goes with `python`"),
-            ("url = \"http://a\"\ninterpreter = \"p\"", "interpreter", "goes with `python`"),
-            ("url = \"http://a\"\npython-path = []", "python-path", "goes with `python`"),
-            ("python = \"a:b\"\nconnections = 2", "connections", "goes with `url`"),
-            ("python = \"a:b\"\nbearer-env = \"TOKEN\"", "bearer-env", "goes with `url`"),
-            ("python = \"a:b\"\nbearer-file = \"f\"", "bearer-file", "goes with `url`"),
-            ("python = \"a:b\"\nca = \"f\"", "ca", "goes with `url`"),
-            ("url = \"http://a\"\nca = \"f\"", "ca", "https"),
-            ("url = \"http://a\"\nbearer-env = \"NO\"", "bearer-env", "NO is not set"),
-            (
-                "url = \"http://a\"\nbearer-file = \"no-such\"",
-                "bearer-file",
-                "cannot read /etc/no-such",
-            ),
-            (
-                "url = \"http://a\"\nbearer-env = \"TOKEN\"\nbearer-file = \"f\"",
-                "bearer-file",
-                "either",
-            ),
-            ("python = \"a.b\"", "python", "module:function"),
-            ("python = \"a;b:c\"", "python", "module:function"),
-            ("python = \"a:\"", "python", "module:function"),
-            ("python = \"a:b\"\nprocesses = 0", "processes", "at least 1"),
-            ("python = \"a:b\"\ntimeout-ms = 0", "timeout-ms", "at least 1"),
-            ("python = \"a:b\"\nbatch-max = 0", "batch-max", "at least 1"),
-            ("python = \"a:b\"\nin-flight-max = 0", "in-flight-max", "at least 1"),
-            ("python = \"a:b\"\ngroup = true\nbatch-max = 2", "batch-max", "one group"),
-            ("python = \"a:b\"\nweights = { a = nan }", "weights", "`a` is NaN"),
-        ] {
-            let (its, problem) = resolve(text).unwrap_err();
-            assert_eq!(its, key, "{text}: {problem}");
-            assert!(problem.contains(expected), "{text}: {problem}");
-        }
-    }
-
-    #[test]
-    fn the_list_of_keys_is_whole() {
-        for key in KEYS {
-            let error = toml::from_str::<Table>(&format!("{key} = 1979-05-27")).unwrap_err();
-            assert!(error.to_string().contains("invalid type"), "{key}: {error}");
-        }
+    fn who_asks_is_left_out_of_a_url() {
+        assert_eq!(without_user("http://me:s3cret@a:1/s@x"), "http://a:1/s@x");
+        assert_eq!(without_user("http://a:1?q=@"), "http://a:1?q=@");
     }
 }

@@ -14,18 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use envmill_core::{Input, Score, Scored, ToScore};
-use envmill_protocol::record::write_json_line;
-
 use super::{
-    ScorerOptions, Source,
+    Item, ScorerOptions, Source,
     attempts::{Attempts, Unscored},
     http::HttpCaller,
 };
 use crate::{
     callable::{Caller, Fault, Launch, PythonCaller},
     children::Sentry,
-    driver::Control,
 };
 
 /// How a scorer's process answers.
@@ -135,7 +131,7 @@ impl ScorerPools {
                     let launch = Launch {
                         program: PROGRAM,
                         function: function.clone(),
-                        interpreter: interpreter.clone(),
+                        interpreter: interpreter.clone().unwrap_or_else(|| "python3".into()),
                         path: path.clone(),
                         log: log.to_owned(),
                         sentry: Arc::clone(sentry),
@@ -187,31 +183,6 @@ struct Shared {
     /// What waits, each part to be kept together. As many episodes as jobs' `in-flight-max` allow.
     queue: Mutex<VecDeque<Vec<Item>>>,
     changed: Condvar,
-}
-
-/// An episode that waits for its score.
-#[derive(Debug)]
-pub(crate) struct Item {
-    pub(crate) episode: ToScore,
-    /// Whether it is recorded without a score meanwhile.
-    pub(crate) is_withdrawn: Arc<AtomicBool>,
-    /// The driver that waits for it.
-    pub(crate) control: Control,
-}
-
-impl Unscored for Item {
-    fn write(&self, batch: &mut Vec<u8>) {
-        write_json_line(batch, &self.episode.trajectory);
-    }
-
-    fn is_wanted(&self) -> bool {
-        !self.is_withdrawn.load(Ordering::Relaxed)
-    }
-
-    fn answer(&self, result: Result<Score, String>) {
-        let ticket = self.episode.ticket;
-        self.control.send(Input::Scored(Scored { ticket, result }));
-    }
 }
 
 impl Pool {

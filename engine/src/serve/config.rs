@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::task_sets::{self, TaskSet, TaskSource};
 use crate::{
-    config::{ConfigError, Known, RunOptions, Settings, parse_as},
+    config::{ConfigError, Known, RunOptions, Settings, name_problem, parse_as},
     policy::PolicySpec,
     run,
     scorer::{self, ScorerOptions},
@@ -178,7 +178,7 @@ const SERVICE_KEYS: [&str; 14] = [
 ];
 
 /// The settings of a run that an environment of a service has no use for, and what to do instead.
-const NOT_FOR_A_SERVICE: [(&str, &[&str]); 4] = [
+const NOT_FOR_A_SERVICE: [(&str, &[&str]); 5] = [
     (
         "a trainer says it with its job",
         &[
@@ -216,6 +216,7 @@ const NOT_FOR_A_SERVICE: [(&str, &[&str]); 4] = [
         ],
     ),
     ("write a table [task-sets.NAME]", &["tasks", "split", "weight-key", "weights"]),
+    ("write a table [scorers.NAME]", &["scorer", "scorers"]),
     ("sessions are the service's own", &["attach"]),
 ];
 
@@ -455,14 +456,10 @@ impl Context<'_> {
 
     /// Names are also those of files.
     fn check_name(&self, table: &str, name: &str) -> Result<(), ServeConfigError> {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let is_usable = !name.is_empty() && !name.starts_with('.') && name.len() <= 128;
-        if is_usable && name.chars().all(is_plain) {
-            return Ok(());
+        match name_problem(name) {
+            Some(problem) => self.wrong(&format!("{table}.{name}"), problem),
+            None => Ok(()),
         }
-        let problem =
-            "a name has letters, digits, `-`, `_` and `.`, at most 128, and no dot in front";
-        self.wrong(&format!("{table}.{name}"), problem)
     }
 
     fn scorer(
@@ -671,6 +668,7 @@ mod tests {
             ("no-seed = false", "a trainer says it with its job"),
             ("out = \"x\"", "records go to trainers"),
             ("tasks = \"x\"", "[task-sets.NAME]"),
+            ("scorer = \"a=b:c\"", "[scorers.NAME]"),
             ("attach = [\"x\"]", "the service's own"),
         ] {
             let text = format!("{ECHO}{setting}\n");
@@ -701,9 +699,17 @@ mod tests {
         assert_eq!(of(all, stated).unwrap(), [60, 30, 10]);
         assert_eq!(of("steps-mib-max = 1", ["", "", ""]).unwrap(), [1, 1, 1]);
         for (all, shares, expected) in [
-            (all, ["episodes-mib-max = 99", "", ""], "`service.steps-mib-max`: it is 100 MiB, of which"),
+            (
+                all,
+                ["episodes-mib-max = 99", "", ""],
+                "`service.steps-mib-max`: it is 100 MiB, of which",
+            ),
             (all, ["episodes-mib-max = 101", "", ""], "gives environments 101, with 2 more"),
-            (all, ["episodes-mib-max = 0", "", ""], "`environments.a`: episodes-mib-max: it must be"),
+            (
+                all,
+                ["episodes-mib-max = 0", "", ""],
+                "`environments.a`: episodes-mib-max: it must be",
+            ),
             ("", ["episodes-mib-max = 1000000000", "", ""], "half of this machine's memory"),
         ] {
             let message = of(all, shares).unwrap_err();

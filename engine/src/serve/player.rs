@@ -227,7 +227,7 @@ impl Player for FleetPlayer {
         let (name, plan) = (options.name.clone(), GroupPlan::of(&options));
         self.control.submit(options, move |submitted| {
             if let (Ok(id), Some(scorer)) = (&submitted, scorer) {
-                shared.scorers.add(*id, name, &scorer, plan);
+                shared.scorers.add(*id, name, &scorer, &plan);
             }
             shared.submitted(job, policy, submitted);
         });

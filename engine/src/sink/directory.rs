@@ -15,6 +15,7 @@ const JOB: &str = "job.json";
 const GROUPS: &str = "groups.jsonl";
 const ROUNDS: &str = "rounds.jsonl";
 const SERVERS: &str = "servers";
+const SCORERS: &str = "scorers";
 const EPISODE_RECORDS: &str = "results.jsonl";
 pub(super) const DIFFERENCES: &str = "differences.jsonl";
 /// What is being written and takes its own name once it is whole.
@@ -28,7 +29,8 @@ const PARTIAL: &str = "partial";
 /// * `job.json`: the configuration of the run as it was resolved, without secrets;
 /// * `results.jsonl`: the episodes as OpenEnv's `EpisodeRecord`, where they were asked for;
 /// * `differences.jsonl`: where a replay differs from its recording;
-/// * `servers/N.log`: the output of the servers that the run started.
+/// * `servers/N.log`: the output of the servers that the run started;
+/// * `scorers/NAME.log`: what scorers' processes have printed.
 ///
 /// It is locked against other runs as long as this lives.
 #[derive(Debug)]
@@ -315,6 +317,12 @@ impl OutputDirectory {
     #[must_use]
     pub fn server_logs(&self) -> PathBuf {
         self.path.join(SERVERS)
+    }
+
+    /// The directory in which the output of scorers' processes goes, one file for each scorer.
+    #[must_use]
+    pub fn scorer_logs(&self) -> PathBuf {
+        self.path.join(SCORERS)
     }
 
     pub(super) const fn episode_records(&self) -> &'static str {

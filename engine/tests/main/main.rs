@@ -22,6 +22,7 @@ mod replays;
 mod resume;
 mod rig;
 mod sampling;
+mod scoring;
 mod serve;
 mod service;
 mod shapes;

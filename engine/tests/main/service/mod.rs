@@ -7,7 +7,7 @@ mod kills;
 mod memory;
 mod policies;
 mod rig;
-mod scorers;
+pub(crate) mod scorers;
 mod tasks;
 mod traces;
 mod trainers;

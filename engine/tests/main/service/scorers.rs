@@ -11,7 +11,7 @@ use super::rig::{Service, with_runtime};
 use crate::rig::BOUND;
 
 /// What these functions are called with is an episode's number, which is that of its group.
-const REWARDS: &str = r#"
+pub(crate) const REWARDS: &str = r#"
 import asyncio, os, pathlib, sys, time
 
 here = pathlib.Path(__file__).parent
@@ -80,6 +80,17 @@ def advantage(episodes):
 
 number = 3
 "#;
+
+/// The server of `score_server.py`, with these arguments behind its port.
+pub(crate) fn score_server(arguments: &[std::path::PathBuf]) -> (Processes, u16) {
+    let port = free_port().unwrap();
+    let mut server = Command::new(python().unwrap());
+    server.arg(script("score_server.py")).arg(port.to_string()).args(arguments);
+    let server = Processes::spawn(&mut server).unwrap();
+    let is_there = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    wait_until("the scorer is there", BOUND, is_there);
+    (server, port)
+}
 
 /// A service with these scorers beside `rewards.py`, which belongs to them.
 struct Scored {
@@ -249,12 +260,7 @@ fn episodes_that_break_a_scorer_take_no_others_with_them() {
 #[test]
 fn a_server_says_what_episodes_were_worth() {
     let _watchdog = Watchdog::start("http scorers", BOUND);
-    let port = free_port().unwrap();
-    let mut server = Command::new(python().unwrap());
-    let mut server =
-        Processes::spawn(server.arg(script("score_server.py")).arg(port.to_string())).unwrap();
-    let address = ([127, 0, 0, 1], port).into();
-    wait_until("the scorer is there", BOUND, || envmill_testing::get(address, "/").is_ok());
+    let (mut server, port) = score_server(&[]);
     let at = |path: &str| format!("url = \"http://127.0.0.1:{port}/{path}\"\nretries = 2");
     let tables: Vec<_> =
         ["steps", "busy", "picky", "page", "nowhere"].map(|it| (it, at(it))).into();
@@ -306,13 +312,8 @@ fn a_server_is_told_who_asks_and_trusted_by_its_certificate() {
     };
     let ca = write("ca.pem", &authority.pem());
     let token = write("token", "s3cret\n");
-    let port = free_port().unwrap();
-    let mut server = Command::new(python().unwrap());
-    server.arg(script("score_server.py")).arg(port.to_string());
-    server.args([write("cert.pem", &certificate.pem()), write("key.pem", &key.serialize_pem())]);
-    let _server = Processes::spawn(&mut server).unwrap();
-    let is_there = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-    wait_until("the scorer is there", BOUND, is_there);
+    let pems = [write("cert.pem", &certificate.pem()), write("key.pem", &key.serialize_pem())];
+    let (_server, port) = score_server(&pems);
     let at = |path: &str, keys: &str| {
         format!("url = \"https://localhost:{port}/{path}\"\nretries = 0\n{keys}")
     };
