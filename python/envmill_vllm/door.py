@@ -11,10 +11,10 @@ import socket
 import struct
 from pathlib import Path
 
+from envmill_ring import RingError
 from envmill_vllm import rows
 from envmill_vllm.engine import Engine
 from envmill_vllm.peer import Peer
-from envmill_vllm.ring import RingError
 
 log = logging.getLogger("vllm.envmill")
 
@@ -26,10 +26,13 @@ PATIENCE_S = 10.0
 
 
 class Door:
-    """Listens at `path`; each engine that comes is a :class:`~envmill_vllm.peer.Peer`."""
+    """Listens at `path`; each engine that comes is a :class:`~envmill_vllm.peer.Peer`, and is told the
+    vLLM's `name`."""
 
-    def __init__(self, path: Path, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        self.path, self.engine, self.loop = path, engine, loop
+    def __init__(
+        self, path: Path, engine: Engine, loop: asyncio.AbstractEventLoop, name: str = ""
+    ) -> None:
+        self.path, self.engine, self.loop, self.name = path, engine, loop, name
         self.peers: set[Peer] = set()
         self.strangers: dict[socket.socket, asyncio.TimerHandle] = {}
         self.met = 0

@@ -105,6 +105,7 @@ class Engine:
             raise Failure(rows.NONSENSE, f"{reason!r} as the reason for an end")
         if (cached := getattr(answer, "num_cached_tokens", None)) is not None:
             result.cached = min(max(cached, 0), rows.UNKNOWN - 1)
+        result.queue_us = waited_us(getattr(answer, "metrics", None))
         spans = getattr(completion, "weight_versions", None) or ()
         if len(spans) > rows.SPANS_MAX:
             raise Failure(rows.NONSENSE, f"{len(spans)} versions have sampled one generation")
@@ -167,6 +168,13 @@ class Engine:
         return json.dumps(
             {key: value if key == "kv_cache" else int(max(value, 0)) for key, value in sums.items()}
         ).encode()
+
+
+def waited_us(metrics: Any) -> int:
+    """How long a request has waited in vLLM's queue. It keeps no such times with ``--disable-log-stats``,
+    and a request that was ended before its turn has none."""
+    queued, scheduled = (getattr(metrics, it, 0.0) for it in ("queued_ts", "scheduled_ts"))
+    return round((scheduled - queued) * 1e6) if 0.0 < queued <= scheduled else rows.NO_TIME
 
 
 def failure(error: BaseException) -> tuple[int, bytes]:

@@ -10,10 +10,10 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
+from envmill_ring import Reader, RingError, Writer
 from envmill_vllm import rows
 from envmill_vllm.engine import cut, failure
 from envmill_vllm.generation import Generation
-from envmill_vllm.ring import Reader, RingError, Writer
 
 if TYPE_CHECKING:
     from envmill_vllm.door import Door
@@ -47,7 +47,7 @@ class Peer:
         self.told: dict[int, Generation] = {}
         self.flushing = False
         try:
-            welcome = json.dumps({"version": rows.VERSION}).encode()
+            welcome = json.dumps({"version": rows.VERSION, "engine": door.name}).encode()
             socket.send_fds(channel, [welcome], [self.writer.fd])
         finally:
             os.close(self.writer.fd)
@@ -95,8 +95,9 @@ class Peer:
             for _ in range(self.reader.slots):
                 if (batch := self.reader.next()) is None:
                     return
-                asks = list(rows.read(*batch))
-                if self.reader.release(self.writer):
+                asks = list(rows.read(batch))
+                self.reader.release(self.writer)
+                if self.reader.peer_waits():
                     self._ring()
                 self._take(asks)
             # Others of the event loop come first.
@@ -213,7 +214,7 @@ class Peer:
         self.flushing = False
         try:
             while self.told and self.channel.fileno() >= 0:
-                if (views := self.writer.begin(self.reader)) is None:
+                if (views := self.writer.begin_or_wait(self.reader)) is None:
                     # The engine rings when it has made room; until then tokens gather in generations.
                     return
                 batch = rows.Batch(self.writer.rows, self.hello)

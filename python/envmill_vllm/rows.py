@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from envmill_vllm.ring import RingError, offsets, put_ragged
+from envmill_ring import DTYPES, RingError, Spec, offsets, put_ragged
 
-VERSION = 1
+VERSION = 2
 
 # Kinds of what an engine asks for.
 GENERATE, ABORT, FORGET, PAUSE, RESUME, LOAD_WEIGHTS, SET_VERSION, LOAD = range(1, 9)
@@ -31,27 +31,41 @@ REFUSED, BUSY, LOST, NONSENSE, UNSUPPORTED = range(1, 6)
 UNKNOWN = 0xFFFF_FFFF
 """Nobody knows how many tokens were cached."""
 
+NO_TIME = 0xFFFF_FFFF_FFFF_FFFF
+"""Nobody knows how long the request has waited."""
+
 NO_VERSION = 0xFFFF_FFFF_FFFF_FFFF
 """The engine calls the version by a name that is no number."""
 
 TEXT_MAX = 2000
 """So many bytes of an error's text are told."""
 
-REQUESTS = (
-    ("number", "u64"),
-    ("kind", "u8"),
-    ("flags", "u8"),
-    ("max_tokens", "u32"),
-    ("min_tokens", "u32"),
-    ("top_k", "u32"),
-    ("temperature", "f32"),
-    ("top_p", "f32"),
-    ("min_p", "f32"),
-    ("seed", "u64"),
+REQUESTS: tuple[Spec, ...] = (
+    ("number", "u64", ()),
+    ("kind", "u8", ()),
+    ("flags", "u8", ()),
+    ("max_tokens", "u32", ()),
+    ("min_tokens", "u32", ()),
+    ("top_k", "u32", ()),
+    ("temperature", "f32", ()),
+    ("top_p", "f32", ()),
+    ("min_p", "f32", ()),
+    ("seed", "u64", ()),
     ("tokens", 0),
     ("stop_tokens", 0),
     ("text", 0),
 )
+"""The engine's segment. Its arenas are as long as it likes."""
+
+RESULTS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
+    ("number", "u64", ()),
+    ("kind", "u8", ()),
+    ("why", "u8", ()),
+    ("stop_token", "u32", ()),
+    ("cached", "u32", ()),
+    ("queue_us", "u64", ()),
+)
+"""What a row of results has of numbers; :func:`results` has all of it."""
 
 SPAN = struct.Struct("<QII")
 """A version, how many tokens it has sampled, and zeros."""
@@ -88,14 +102,10 @@ def read_hello(message: bytes) -> Hello:
     return Hello(rows, slots, tokens_bytes // 4 * 4, text_bytes)
 
 
-def results(hello: Hello) -> tuple[tuple[str, str | int], ...]:
+def results(hello: Hello) -> tuple[Spec, ...]:
     """The columns of this side's segment."""
     return (
-        ("number", "u64"),
-        ("kind", "u8"),
-        ("why", "u8"),
-        ("stop_token", "u32"),
-        ("cached", "u32"),
+        *RESULTS,
         ("tokens", hello.tokens_bytes),
         ("logprobs", hello.tokens_bytes),
         ("versions", hello.text_bytes),
@@ -122,9 +132,12 @@ class Ask:
     text: bytes = b""
 
 
-def read(count: int, views: dict[str, tuple[memoryview, memoryview]]) -> Iterator[Ask]:
+def read(batch: tuple[int, int, int, dict[str, Any]]) -> Iterator[Ask]:
     """The rows of a batch of requests, copied out of it."""
-    scalars = [views[name][0][:count].tolist() for name, kind in REQUESTS if isinstance(kind, str)]
+    _, count, beside, views = batch
+    if beside:
+        raise RingError(f"a batch with columns {beside:#b} beside it")
+    scalars = [views[spec[0]][:count].tolist() for spec in REQUESTS if len(spec) == 3]
     bounds = {
         it: offsets(views[it][0], count, views[it][1]) for it in ("tokens", "stop_tokens", "text")
     }
@@ -165,6 +178,7 @@ class Result:
     why: int = 0
     stop_token: int = 0
     cached: int = UNKNOWN
+    queue_us: int = NO_TIME
     versions: bytes = b""
     text: bytes = b""
 
@@ -203,17 +217,12 @@ class Batch:
         self.version_bytes += len(result.versions)
         self.text_bytes += len(result.text)
 
-    def write(self, views: dict[str, tuple[memoryview, memoryview]]) -> None:
+    def write(self, views: dict[str, Any]) -> None:
         """Writes the rows to a slot."""
         heads, count = self.heads, len(self.heads)
-        for name, form in (
-            ("number", "Q"),
-            ("kind", "B"),
-            ("why", "B"),
-            ("stop_token", "I"),
-            ("cached", "I"),
-        ):
-            views[name][0][:count] = memoryview(array(form, [getattr(it, name) for it in heads]))
+        for name, dtype, _ in RESULTS:
+            form = DTYPES[dtype][1]
+            views[name][:count] = memoryview(array(form, [getattr(it, name) for it in heads]))
         put_ragged(views["tokens"], self.lengths, self.tokens)
         put_ragged(views["logprobs"], self.logprob_lengths, self.logprobs)
         put_ragged(views["versions"], *_joined([it.versions for it in heads]))

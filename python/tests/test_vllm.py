@@ -12,12 +12,15 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import vllm_fake
 from vllm_fake import Client, span
 
-from envmill_vllm import Plugin, ring, rows
+import envmill_ring as ring
+from envmill_vllm import Plugin, rows
 from envmill_vllm.door import Door
 from envmill_vllm.engine import Engine, failure
 from envmill_vllm.plugin import socket_path
@@ -62,6 +65,63 @@ def test_a_batch_of_requests_is_answered_in_one(play):
     play(test)
 
 
+def test_the_time_in_the_queue_is_told_where_vllm_keeps_it(play):
+    async def test(door: Door, client: Client) -> None:
+        engine = await vllm_fake.Engine(door.path).met()
+        times = [client.metrics, None, SimpleNamespace(queued_ts=100.0, scheduled_ts=0.0)]
+        told = []
+        for number, client.metrics in enumerate(times):
+            engine.ask(generate(number, 7, 1))
+            told.append((await engine.outcome(number))["queue_us"])
+        assert told == [250_000, rows.NO_TIME, rows.NO_TIME]
+        engine.close()
+
+    play(test)
+
+
+class App:
+    """FastAPI, as far as the plug-in needs it."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, Any] = {}
+
+    def add_api_route(self, path: str, endpoint: Any, **_: Any) -> None:
+        self.routes[path] = endpoint
+
+
+def test_engines_are_told_over_http_where_the_socket_is(monkeypatch, tmp_path):
+    vllm_fake.install(monkeypatch)
+    monkeypatch.setenv("ENVMILL_VLLM_SOCKET", str(tmp_path / "socket"))
+
+    async def test() -> None:
+        app, plugin, state = App(), Plugin(), SimpleNamespace()
+        plugin.attach_router(app)
+        tell = app.routes["/v1/envmill"]
+        assert (await tell())["socket"] is None
+        await plugin.init_state(None, state, SimpleNamespace(port=8000))
+        assert (await tell())["socket"] is None
+        await plugin.init_state(Client(), state, SimpleNamespace(port=8000, api_server_count=1))
+        offer = await tell()
+        assert (offer["version"], offer["port"]) == (rows.VERSION, 8000)
+        assert offer["socket"] == str(tmp_path / "socket")
+        engine = await vllm_fake.Engine(Path(offer["socket"])).met()
+        assert engine.name == offer["engine"] != ""
+        engine.close()
+        # Another vLLM that finds the socket taken offers nothing; a sibling says what the first says.
+        other = Plugin()
+        await other.init_state(Client(), SimpleNamespace(), SimpleNamespace(port=8001))
+        assert (await other.tell())["socket"] is None
+        siblings = [Plugin(), Plugin()]
+        for sibling in siblings:
+            args = SimpleNamespace(port=8000, api_server_count=2)
+            await sibling.init_state(Client(), SimpleNamespace(), args)
+        assert siblings[0].offer == siblings[1].offer
+        assert siblings[0].offer["socket"] == offer["socket"]
+        state.envmill.close()
+
+    asyncio.run(test())
+
+
 def test_what_is_sampled_is_asked_as_the_row_says(play):
     async def test(door: Door, client: Client) -> None:
         engine = await vllm_fake.Engine(door.path).met()
@@ -102,13 +162,13 @@ def test_an_engine_that_makes_no_room_is_waited_for(play):
         engine = await vllm_fake.Engine(door.path).met()
         for first in (0, 4, 8):
             engine.ask(*(generate(first + nth, 7, 40) for nth in range(4)))
-            while engine.writer.begin(engine.reader) is None:
+            while engine.writer.begin_or_wait(engine.reader) is None:
                 await asyncio.sleep(0.001)
         # All is sampled, and two batches of one such answer are all that is told.
         while len(client.said) < 12:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.05)
-        assert engine.reader.words[ring.PUBLISHED // 8] == 2
+        assert engine.reader.published[0] == 2
         tokens = dict.fromkeys(range(12), 0)
         while any(it < 40 for it in tokens.values()):
             for row in await engine.told():
@@ -183,7 +243,7 @@ def test_vllm_is_told_what_it_is_told_over_http(play):
     [
         b"hm",
         b"[]",
-        b'{"version":2}',
+        b'{"version":1}',
         {**vllm_fake.HELLO, "rows": 0},
         {**vllm_fake.HELLO, "tokens_bytes": 1 << 31},
     ],
@@ -210,14 +270,14 @@ def test_nonsense_in_a_segment_ends_that_engine_and_no_other(play):
                     struct.pack("<4I", *(random.getrandbits(31) for _ in range(4)))
                 ).cast("I")
                 struct.pack_into("<QII", engine.writer.heads[0], 0, 0, 3, 0)
-                engine.writer.words[ring.PUBLISHED // 8] = 1
+                engine.writer.published[0] = 1
             elif nth % 3 == 1:
-                engine.writer.words[ring.PUBLISHED // 8] = random.getrandbits(63)
+                engine.writer.published[0] = random.getrandbits(63)
             else:
                 noise = random.randbytes(len(engine.writer.view) - ring.HEADER_BYTES)
                 engine.writer.view[ring.HEADER_BYTES :] = noise
                 struct.pack_into("<QII", engine.writer.heads[0], 0, 0, 4, 0)
-                engine.writer.words[ring.PUBLISHED // 8] = 1
+                engine.writer.published[0] = 1
             os.eventfd_write(engine.theirs, 1)
             while len(door.peers) > 1:
                 await asyncio.sleep(0.001)

@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from envmill_vllm import ring, rows
+import envmill_ring as ring
+from envmill_vllm import rows
 
-HELLO = {"version": 1, "rows": 4, "slots": 2, "tokens_bytes": 256, "text_bytes": 8000}
+HELLO = {"version": 2, "rows": 4, "slots": 2, "tokens_bytes": 256, "text_bytes": 8000}
 
 
 class VLLMClientError(Exception):
@@ -48,6 +49,7 @@ class Client:
 
     def __init__(self) -> None:
         self.said: list[Any] = []
+        self.metrics: Any = SimpleNamespace(queued_ts=100.0, scheduled_ts=100.25)
         self.aborted: dict[str, asyncio.Event] = {}
         self.go = asyncio.Event()
 
@@ -88,7 +90,12 @@ class Client:
             stop_reason=None,
             weight_versions=spans,
         )
-        return SimpleNamespace(outputs=[completion], finished=finish is not None, num_cached_tokens=3)
+        return SimpleNamespace(
+            outputs=[completion],
+            finished=finish is not None,
+            num_cached_tokens=3,
+            metrics=self.metrics,
+        )
 
     async def abort(self, names: list[str]) -> None:
         for name in names:
@@ -116,7 +123,7 @@ class Engine:
     """An engine's end, for an event loop that runs the plug-in, too."""
 
     def __init__(self, path: Path, hello: Any = HELLO) -> None:
-        columns = tuple((name, 4096 if kind == 0 else kind) for name, kind in rows.REQUESTS)
+        columns = [spec if len(spec) == 3 else (spec[0], 4096) for spec in rows.REQUESTS]
         self.writer = ring.Writer(columns, 4, 2)
         self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.connect(str(path))
@@ -136,20 +143,20 @@ class Engine:
                 continue
             if not message:
                 raise EOFError("sent away")
-        assert json.loads(message) == {"version": 1}
+        welcome = json.loads(message)
+        assert welcome["version"] == 2
+        self.name: str = welcome["engine"]
         self.reader = ring.Reader(fds[0], rows.results(rows.read_hello(json.dumps(HELLO).encode())))
         return self
 
     def ask(self, *asks: rows.Ask, stop: bytes = b"") -> None:
         """Writes a batch of requests."""
-        views = self.writer.begin(self.reader)
+        views = self.writer.begin_or_wait(self.reader)
         assert views is not None
-        for name, kind in rows.REQUESTS:
-            if isinstance(kind, str):
-                form = ring.FORMATS[kind][1]
-                views[name][0][: len(asks)] = memoryview(
-                    array(form, [getattr(it, name) for it in asks])
-                )
+        for spec in rows.REQUESTS:
+            if len(spec) == 3:
+                values = array(ring.DTYPES[spec[1]][1], [getattr(it, spec[0]) for it in asks])
+                views[spec[0]][: len(asks)] = memoryview(values)
         for name in ("tokens", "stop_tokens"):
             lists = [array("I", getattr(it, name) or []) for it in asks]
             ring.put_ragged(views[name], [4 * len(it) for it in lists], sum(lists, array("I")))
@@ -162,13 +169,13 @@ class Engine:
         """The rows of the next batch of results."""
         while (batch := self.reader.next()) is None:
             await asyncio.sleep(0.001)
-        count, views = batch
+        _, count, _, views = batch
         found: list[dict[str, Any]] = [{} for _ in range(count)]
-        for name, kind in rows.results(rows.Hello(4, 2, 256, 8000)):
-            cells, arena = views[name]
-            if isinstance(kind, str):
-                values: list[Any] = cells[:count].tolist()
+        for name, *kind in rows.results(rows.Hello(4, 2, 256, 8000)):
+            if len(kind) == 2:
+                values: list[Any] = views[name][:count].tolist()
             else:
+                cells, arena = views[name]
                 bounds = ring.offsets(cells, count, arena)
                 values = [bytes(arena[a:b]) for a, b in itertools.pairwise(bounds)]
             for row, value in zip(found, values, strict=True):
@@ -176,8 +183,10 @@ class Engine:
         for row in found:
             row["tokens"] = list(array("I", row["tokens"]))
             row["logprobs"] = list(array("f", row["logprobs"]))
-        if release and self.reader.release(self.writer):
-            os.eventfd_write(self.theirs, 1)
+        if release:
+            self.reader.release(self.writer)
+            if self.reader.peer_waits():
+                os.eventfd_write(self.theirs, 1)
         return found
 
     async def outcome(self, number: int) -> dict[str, Any]:

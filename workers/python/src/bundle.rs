@@ -26,7 +26,6 @@ const MODULES: &[(&str, &str)] = modules! {
     "envmill_worker.nursery" = "nursery.py",
     "envmill_worker.openenv_class" = "openenv_class.py",
     "envmill_worker.port" = "port.py",
-    "envmill_worker.ring" = "ring.py",
     "envmill_worker.rpc" = "rpc.py",
     "envmill_worker.spaces" = "spaces.py",
     "envmill_worker.target" = "target.py",
@@ -35,10 +34,17 @@ const MODULES: &[(&str, &str)] = modules! {
     "envmill_worker.worker" = "worker.py",
 };
 
+/// What it shares with the plug-in for vLLM.
+const RING: (&str, &str) =
+    ("envmill_ring", include_str!("../../../python/envmill_ring/__init__.py"));
+
 /// The runtime and its configuration, as a descriptor for a nursery to inherit.
 pub(crate) fn make(options: &Options) -> Result<OwnedFd, Error> {
-    let modules: serde_json::Map<String, serde_json::Value> =
-        MODULES.iter().map(|(name, source)| ((*name).into(), (*source).into())).collect();
+    let modules: serde_json::Map<String, serde_json::Value> = MODULES
+        .iter()
+        .chain([&RING])
+        .map(|(name, source)| ((*name).into(), (*source).into()))
+        .collect();
     let bundle =
         json!({ "modules": modules, "role": "nursery", "config": configuration(options)? });
     let fd = memfd_create("envmill-bundle", MemfdFlags::CLOEXEC)

@@ -13,6 +13,9 @@ struct Answer<'a> {
     choices: Vec<Choice<'a>>,
     #[serde(default)]
     usage: Option<Usage>,
+    /// Where vLLM was told to say it (`--enable-per-request-metrics`).
+    #[serde(default)]
+    metrics: Option<Metrics>,
     /// The endpoint for token ids has it here.
     #[serde(default)]
     prompt_token_ids: Option<Vec<u32>>,
@@ -71,11 +74,18 @@ struct PromptDetails {
     cached_tokens: Option<u32>,
 }
 
+#[derive(Deserialize)]
+struct Metrics {
+    #[serde(default)]
+    queue_time_ms: Option<f64>,
+}
+
 /// What an answer says besides its tokens, and where it is kept until the end.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
     prompt: Option<Vec<u32>>,
     cached_tokens: Option<u32>,
+    queue_us: Option<u64>,
     /// Set once a choice has ended.
     finish: Option<(Finish, Vec<VersionSpan>)>,
 }
@@ -84,8 +94,8 @@ impl Aside {
     /// The end of the generation, if it has come.
     pub(super) fn finished(self) -> Option<Finished> {
         let (finish, versions) = self.finish?;
-        let Self { prompt, cached_tokens, .. } = self;
-        Some(Finished { versions, prompt, cached_tokens, ..Finished::new(finish) })
+        let Self { prompt, cached_tokens, queue_us, .. } = self;
+        Some(Finished { versions, prompt, cached_tokens, queue_us, ..Finished::new(finish) })
     }
 }
 
@@ -100,6 +110,10 @@ pub(super) fn read(text: &[u8], version: PolicyVersion, aside: &mut Aside) -> Re
     }
     if let Some(cached) = answer.usage.and_then(|it| it.prompt_tokens_details?.cached_tokens) {
         aside.cached_tokens = Some(cached);
+    }
+    if let Some(ms) = answer.metrics.and_then(|it| it.queue_time_ms).filter(|it| *it >= 0.0) {
+        // It rounds, and ends at the largest.
+        aside.queue_us = Some((ms * 1e3).round() as u64);
     }
     let mut chunk = Chunk { version, ..Chunk::default() };
     let mut choices = answer.choices.into_iter();
@@ -163,4 +177,28 @@ pub(super) fn finish(reason: &str, stop: Option<&str>) -> Result<Finish, Error> 
 
 fn nonsense(what: &str) -> Error {
     Error::new(ErrorKind::Nonsense, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_in_the_queue_is_known_where_it_is_told() {
+        let told = |text: &str| {
+            let mut aside = Aside::default();
+            for part in text.split('\n') {
+                read(part.as_bytes(), PolicyVersion(0), &mut aside).unwrap();
+            }
+            aside.finished().unwrap().queue_us
+        };
+        let end = r#"{"choices":[{"finish_reason":"length"}]"#;
+        assert_eq!(told(&format!(r#"{end},"metrics":{{"queue_time_ms":1.5}}}}"#)), Some(1500));
+        // Of what comes in parts, the last has it.
+        let last = r#"{"choices":[],"metrics":{"queue_time_ms":0.25,"mean_itl_ms":null}}"#;
+        assert_eq!(told(&format!("{end}}}\n{last}")), Some(250));
+        for nothing in ["null", "{}", r#"{"queue_time_ms":null}"#, r#"{"queue_time_ms":-1}"#] {
+            assert_eq!(told(&format!(r#"{end},"metrics":{nothing}}}"#)), None, "{nothing}");
+        }
+    }
 }

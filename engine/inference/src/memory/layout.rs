@@ -5,7 +5,7 @@ use envmill_ring::{ColumnSpec, DType, Layout, LayoutError};
 use super::VllmMemoryOptions;
 
 /// The version of all that is said here.
-pub(super) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// A side's state while it waits for room.
 pub(super) const WAITS: u32 = 1;
@@ -34,10 +34,11 @@ pub(super) mod told {
     pub(in super::super) const WHY: usize = 2;
     pub(in super::super) const STOP_TOKEN: usize = 3;
     pub(in super::super) const CACHED: usize = 4;
-    pub(in super::super) const TOKENS: usize = 5;
-    pub(in super::super) const LOGPROBS: usize = 6;
-    pub(in super::super) const VERSIONS: usize = 7;
-    pub(in super::super) const TEXT: usize = 8;
+    pub(in super::super) const QUEUE_US: usize = 5;
+    pub(in super::super) const TOKENS: usize = 6;
+    pub(in super::super) const LOGPROBS: usize = 7;
+    pub(in super::super) const VERSIONS: usize = 8;
+    pub(in super::super) const TEXT: usize = 9;
 }
 
 /// The least that an error's text and the versions of a generation take: the plug-in's word.
@@ -74,6 +75,7 @@ pub(super) fn results(options: &VllmMemoryOptions) -> Result<Layout, LayoutError
         ColumnSpec::fixed("why", DType::U8, &[]),
         ColumnSpec::fixed("stop_token", DType::U32, &[]),
         ColumnSpec::fixed("cached", DType::U32, &[]),
+        ColumnSpec::fixed("queue_us", DType::U64, &[]),
         ColumnSpec::ragged("tokens", tokens),
         ColumnSpec::ragged("logprobs", tokens),
         ColumnSpec::ragged("versions", text),

@@ -35,6 +35,9 @@ pub(super) struct Met {
 #[derive(Deserialize)]
 struct Welcome {
     version: u32,
+    /// Which vLLM it is.
+    #[serde(default)]
+    engine: String,
 }
 
 /// Connects to the plug-in.
@@ -74,6 +77,9 @@ pub(super) async fn meet(options: &VllmMemoryOptions) -> Result<Met, Error> {
         .map_err(|error| lost(&format!("its answer cannot be read: {error}")))?;
     if welcome.version != VERSION {
         return Err(lost(&format!("it speaks version {}, not {VERSION}", welcome.version)));
+    }
+    if options.engine.as_ref().is_some_and(|expected| *expected != welcome.engine) {
+        return Err(lost(&"another vLLM listens there"));
     }
     let segment = message.descriptors().pop().ok_or_else(|| lost(&"it passes no segment"))?;
     let reader =

@@ -10,9 +10,10 @@ mod options;
 mod requests;
 mod results;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vllm;
 mod watch;
 
+pub(crate) use layout::VERSION;
 pub use options::VllmMemoryOptions;
 pub use vllm::VllmMemory;

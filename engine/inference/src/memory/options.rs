@@ -9,6 +9,9 @@ use std::path::PathBuf;
 pub struct VllmMemoryOptions {
     /// The plug-in's socket: what `ENVMILL_VLLM_SOCKET` says where vLLM was started.
     pub socket: PathBuf,
+    /// The name of the vLLM that is expected there, as its plug-in says it; another one is
+    /// [lost](crate::ErrorKind::Lost). `None`: whichever listens.
+    pub engine: Option<String>,
     /// So many rows a batch has at most, either way. 256.
     pub rows: u32,
     /// So many batches are on their way at once, either way. 4.
@@ -31,6 +34,7 @@ impl VllmMemoryOptions {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
+            engine: None,
             rows: 256,
             slots: 4,
             prompt_tokens: 1 << 20,

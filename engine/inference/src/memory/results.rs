@@ -15,6 +15,9 @@ const LOAD: u8 = 5;
 
 const UNKNOWN: u32 = u32::MAX;
 
+/// Nobody knows how long it has waited.
+const NO_TIME: u64 = u64::MAX;
+
 /// A version that the engine calls by a name that is no number.
 const NO_VERSION: u64 = u64::MAX;
 
@@ -40,6 +43,7 @@ pub(super) struct Results {
     whys: Vec<u8>,
     stop_tokens: Vec<u32>,
     cached: Vec<u32>,
+    queue_us: Vec<u64>,
     tokens: Vec<u32>,
     logprobs: Vec<u32>,
     versions: RaggedRows,
@@ -54,6 +58,7 @@ impl Results {
         batch.fixed(told::WHY, &mut self.whys)?;
         batch.fixed(told::STOP_TOKEN, &mut self.stop_tokens)?;
         batch.fixed(told::CACHED, &mut self.cached)?;
+        batch.fixed(told::QUEUE_US, &mut self.queue_us)?;
         batch.ragged_bounds(told::TOKENS, &mut self.tokens)?;
         batch.ragged_bounds(told::LOGPROBS, &mut self.logprobs)?;
         batch.ragged(told::VERSIONS, &mut self.versions)?;
@@ -112,7 +117,9 @@ impl Results {
         let versions = spans.iter().map(|it| span(it, known)).collect();
         let cached = self.cached[row];
         let cached_tokens = (cached != UNKNOWN).then_some(cached);
-        Ok(Finished { versions, cached_tokens, ..Finished::new(finish) })
+        let waited = self.queue_us[row];
+        let queue_us = (waited != NO_TIME).then_some(waited);
+        Ok(Finished { versions, cached_tokens, queue_us, ..Finished::new(finish) })
     }
 }
 

@@ -1,7 +1,8 @@
 //! The channel.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, atomic::Ordering};
 
+use envmill_protocol::PolicyVersion;
 use tokio::runtime::Handle;
 
 use crate::{
@@ -38,6 +39,11 @@ impl VllmMemory {
         layouts(&options)?;
         let desk = Arc::new(Desk::new(options));
         Ok(Self { handle: Arc::new(Handles { desk, runtime }) })
+    }
+
+    /// It was told over another channel what it samples from.
+    pub(crate) fn is_at(&self, version: PolicyVersion) {
+        self.handle.desk.version.store(version.0, Ordering::Release);
     }
 }
 

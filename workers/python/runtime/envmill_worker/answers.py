@@ -26,7 +26,7 @@ def column_views(segment, name, found):
     kind = next(each for each, code in DTYPES.items() if code == dtype)
     return [
         numpy.asarray(views[name]).view(kind).reshape(segment.rows, *shape)
-        for _, views in segment.laid_out
+        for views in segment.laid_out
     ]
 
 
@@ -60,7 +60,7 @@ class Answers:
         self.known = {}
         # For each place in the ring, what is to be as usual again.
         self.unusual = [[] for _ in range(port.answers.slots)]
-        for _, views in port.answers.laid_out:
+        for views in port.answers.laid_out:
             views["kind"][:] = bytes([SEEN]) * port.answers.rows
 
     def see(self, identity, seen, info, reward, flags):

@@ -3,7 +3,7 @@
 import os
 import select
 
-from . import ring
+import envmill_ring as ring
 
 # What the engine asks for.
 OPEN, RESET, STEP, STATE, TOOL, CLOSE = range(1, 7)
@@ -66,7 +66,7 @@ class Port:
         return requests
 
     def next_batch(self):
-        return self.requests.take()
+        return self.requests.next()
 
     def read(self, batch):
         """A batch's requests; its place is the engine's again."""
@@ -88,7 +88,7 @@ class Port:
                 data = bytes(arena[: ends[-1]])
             texts = [data[begin:end] for begin, end in zip(ends, ends[1:])]
         identities, kinds = views["id"][:count].tolist(), bytes(views["kind"][:count])
-        self.answers.released[0] = number + 1
+        self.requests.release(self.answers)
         return identities, kinds, texts
 
     def put(self, identity, kind, text):
@@ -112,7 +112,7 @@ class Port:
 
     def begin(self):
         """The views of the next batch of answers, once there is room for it."""
-        while (views := self.answers.begin(self.requests.released[0])) is None:
+        while (views := self.answers.begin(self.requests)) is None:
             # The engine has two batches before it; it may also have gone.
             poll = select.poll()
             poll.register(self.channel.fileno(), select.POLLIN)
@@ -124,7 +124,7 @@ class Port:
         """Makes the begun batch the engine's, with its ragged columns."""
         bits = 0
         for name, of_column in texts.items():
-            overflow = self.answers.put_ragged(name, of_column)
+            overflow = self.answers.put_texts(name, of_column)
             if overflow is not None:
                 column = self.answers.by_name[name]
                 bits |= 1 << column.index

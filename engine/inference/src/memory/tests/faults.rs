@@ -164,7 +164,7 @@ fn greetings_that_are_none_are_a_loss() {
     let right = || layout::results(&mock.options()).unwrap();
     let wrong = Layout::new(4, 2, [ColumnSpec::fixed("number", DType::U8, &[])]).unwrap();
     for (layout, welcome) in
-        [(wrong, &br#"{"version":1}"#[..]), (right(), br#"{"version":9}"#), (right(), b"hm")]
+        [(wrong, &br#"{"version":2}"#[..]), (right(), br#"{"version":1}"#), (right(), b"hm")]
     {
         let generation = engine.generate(request(1, &[1], 2));
         let _met = mock.meet_with(layout, welcome);
@@ -173,6 +173,42 @@ fn greetings_that_are_none_are_a_loss() {
     let generation = engine.generate(request(1, &[1], 2));
     drop(mock.accept());
     assert_eq!(fails(&mock, generation), ErrorKind::Lost);
+}
+
+#[test]
+fn another_vllm_than_expected_is_a_loss_and_the_expected_one_is_not() {
+    let mock = Mock::new();
+    let expecting = |name: &str| {
+        let options = crate::VllmMemoryOptions { engine: Some(name.into()), ..mock.options() };
+        crate::VllmMemory::new(options, mock.runtime.handle().clone()).unwrap()
+    };
+    let (other, one) = (expecting("other"), expecting("one"));
+    let generation = other.generate(request(1, &[1], 2));
+    let _met = mock.meet();
+    assert_eq!(fails(&mock, generation), ErrorKind::Lost);
+    let generation = one.generate(request(1, &[1], 2));
+    let mut met = mock.meet();
+    let number = met.next()[0].number;
+    met.tell(&[Says::end(number, &[3])]);
+    assert_eq!(mock.runtime.block_on(generation.whole()).unwrap().token_ids, [3]);
+}
+
+#[test]
+fn how_long_a_request_has_waited_is_told_where_it_is_known() {
+    let mock = Mock::new();
+    let engine = mock.engine();
+    let asked = [request(1, &[1], 2), request(2, &[1], 2)].map(|it| engine.generate(it));
+    let mut met = mock.meet();
+    let rows = met.next();
+    met.tell(&[
+        Says { queue_us: 1234, ..Says::end(rows[0].number, &[3]) },
+        Says { queue_us: u64::MAX, ..Says::end(rows[1].number, &[3]) },
+    ]);
+    let waited = asked.map(|it| {
+        let outcome = mock.runtime.block_on(it.whole()).unwrap();
+        outcome.finished.unwrap().queue_us
+    });
+    assert_eq!(waited, [Some(1234), None]);
 }
 
 #[test]

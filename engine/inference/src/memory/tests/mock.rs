@@ -19,57 +19,58 @@ use super::super::layout::{self, asked, told};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A socket that a channel comes to, and the channel's runtime.
-pub(super) struct Mock {
+pub(crate) struct Mock {
     listener: Listener,
-    pub(super) runtime: Runtime,
+    pub(crate) runtime: Runtime,
     folder: tempfile::TempDir,
 }
 
 /// A channel that has come.
-pub(super) struct Met {
+pub(crate) struct Met {
     _channel: Channel,
-    pub(super) writer: ColumnsWriter,
-    pub(super) reader: ColumnsReader,
+    pub(crate) writer: ColumnsWriter,
+    pub(crate) reader: ColumnsReader,
     bell: Doorbell,
-    pub(super) their_bell: Doorbell,
+    pub(crate) their_bell: Doorbell,
 }
 
 /// A row of requests, as far as tests look.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Asked {
-    pub(super) number: u64,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) max_tokens: u32,
-    pub(super) tokens: Vec<u8>,
-    pub(super) stop_tokens: Vec<u8>,
-    pub(super) text: Vec<u8>,
+pub(crate) struct Asked {
+    pub(crate) number: u64,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) max_tokens: u32,
+    pub(crate) tokens: Vec<u8>,
+    pub(crate) stop_tokens: Vec<u8>,
+    pub(crate) text: Vec<u8>,
 }
 
 /// A row of results.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Says {
-    pub(super) number: u64,
-    pub(super) kind: u8,
-    pub(super) why: u8,
-    pub(super) stop_token: u32,
-    pub(super) cached: u32,
-    pub(super) tokens: Vec<u8>,
-    pub(super) logprobs: Vec<u8>,
-    pub(super) versions: Vec<u8>,
-    pub(super) text: Vec<u8>,
+pub(crate) struct Says {
+    pub(crate) number: u64,
+    pub(crate) kind: u8,
+    pub(crate) why: u8,
+    pub(crate) stop_token: u32,
+    pub(crate) cached: u32,
+    pub(crate) queue_us: u64,
+    pub(crate) tokens: Vec<u8>,
+    pub(crate) logprobs: Vec<u8>,
+    pub(crate) versions: Vec<u8>,
+    pub(crate) text: Vec<u8>,
 }
 
 impl Says {
     /// The end of a generation, by its length, with these tokens.
-    pub(super) fn end(number: u64, tokens: &[u32]) -> Self {
+    pub(crate) fn end(number: u64, tokens: &[u32]) -> Self {
         let tokens = tokens.iter().flat_map(|it| it.to_le_bytes()).collect();
         Self { number, kind: 2, why: 4, tokens, ..Self::default() }
     }
 }
 
 impl Mock {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = Listener::bind(&folder.path().join("socket")).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -81,7 +82,7 @@ impl Mock {
     }
 
     /// Small batches.
-    pub(super) fn options(&self) -> VllmMemoryOptions {
+    pub(crate) fn options(&self) -> VllmMemoryOptions {
         VllmMemoryOptions {
             rows: 4,
             slots: 2,
@@ -92,12 +93,12 @@ impl Mock {
         }
     }
 
-    pub(super) fn engine(&self) -> VllmMemory {
+    pub(crate) fn engine(&self) -> VllmMemory {
         VllmMemory::new(self.options(), self.runtime.handle().clone()).unwrap()
     }
 
     /// The next that connects.
-    pub(super) fn accept(&self) -> Channel {
+    pub(crate) fn accept(&self) -> Channel {
         loop {
             if let Some(channel) = self.listener.accept().unwrap() {
                 return channel;
@@ -109,12 +110,17 @@ impl Mock {
     }
 
     /// The next that connects, greeted as it should be.
-    pub(super) fn meet(&self) -> Met {
-        let results = layout::results(&self.options()).unwrap();
-        self.meet_with(results, br#"{"version":1}"#)
+    pub(crate) fn meet(&self) -> Met {
+        self.meet_one_of(&self.options())
     }
 
-    pub(super) fn meet_with(&self, results: Layout, welcome: &[u8]) -> Met {
+    /// The same for a channel with other options.
+    pub(crate) fn meet_one_of(&self, options: &VllmMemoryOptions) -> Met {
+        let results = layout::results(options).unwrap();
+        self.meet_with(results, br#"{"version":2,"engine":"one"}"#)
+    }
+
+    pub(crate) fn meet_with(&self, results: Layout, welcome: &[u8]) -> Met {
         let channel = self.accept();
         let mut message = Message::new();
         let until = Instant::now() + PATIENCE;
@@ -135,7 +141,7 @@ impl Mock {
 
 impl Met {
     /// The next batch of requests.
-    pub(super) fn next(&mut self) -> Vec<Asked> {
+    pub(crate) fn next(&mut self) -> Vec<Asked> {
         while self.reader.next_batch().unwrap().is_none() {
             let mut ready = Vec::new();
             wait(&[self.bell.as_fd()], Some(PATIENCE), &mut ready).unwrap();
@@ -174,14 +180,14 @@ impl Met {
     }
 
     /// Tells a batch of results.
-    pub(super) fn tell(&mut self, rows: &[Says]) {
+    pub(crate) fn tell(&mut self, rows: &[Says]) {
         publish(&mut self.writer, rows);
         self.their_bell.ring().unwrap();
     }
 }
 
 /// Writes a batch of results.
-pub(super) fn publish(writer: &mut ColumnsWriter, rows: &[Says]) {
+pub(crate) fn publish(writer: &mut ColumnsWriter, rows: &[Says]) {
     let mut batch = writer.begin().unwrap().expect("room");
     for (row, it) in rows.iter().enumerate() {
         batch.set(told::NUMBER, row, it.number).unwrap();
@@ -189,6 +195,7 @@ pub(super) fn publish(writer: &mut ColumnsWriter, rows: &[Says]) {
         batch.set(told::WHY, row, it.why).unwrap();
         batch.set(told::STOP_TOKEN, row, it.stop_token).unwrap();
         batch.set(told::CACHED, row, it.cached).unwrap();
+        batch.set(told::QUEUE_US, row, it.queue_us).unwrap();
         batch.push(told::TOKENS, &it.tokens).unwrap();
         batch.push(told::LOGPROBS, &it.logprobs).unwrap();
         batch.push(told::VERSIONS, &it.versions).unwrap();
@@ -199,7 +206,7 @@ pub(super) fn publish(writer: &mut ColumnsWriter, rows: &[Says]) {
 }
 
 /// A request for so many tokens after a prompt.
-pub(super) fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Request {
+pub(crate) fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Request {
     Request {
         id: RequestId(id),
         prompt: prompt.into(),

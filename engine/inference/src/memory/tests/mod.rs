@@ -1,6 +1,6 @@
 //! The channel against a plug-in that is played here, and the rows against nonsense.
 
 mod faults;
-mod mock;
+pub(crate) mod mock;
 mod requests;
 mod results;

@@ -18,18 +18,21 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn says() -> impl Strategy<Value = Says> {
-    let heads = (any::<u64>(), 0..7_u8, 0..7_u8, any::<u32>(), any::<u32>());
+    let heads = (any::<u64>(), 0..7_u8, 0..7_u8, any::<u32>(), any::<u32>(), any::<u64>());
     (heads, bytes(), bytes(), bytes(), bytes()).prop_map(
-        |((number, kind, why, stop_token, cached), tokens, logprobs, versions, text)| Says {
-            number,
-            kind,
-            why,
-            stop_token,
-            cached,
-            tokens,
-            logprobs,
-            versions,
-            text,
+        |((number, kind, why, stop_token, cached, queue_us), tokens, logprobs, versions, text)| {
+            Says {
+                number,
+                kind,
+                why,
+                stop_token,
+                cached,
+                queue_us,
+                tokens,
+                logprobs,
+                versions,
+                text,
+            }
         },
     )
 }
