@@ -4,7 +4,7 @@
 //! `inference-cost [ROUNDS] [REQUESTS]`; default 5 rounds of 512 requests for each cell, 64 in flight,
 //! prompts of 512 random ids, a tiny model on the CPU. `ENVMILL_VLLM` names the folder that `cargo xtask
 //! vllm` has installed vLLM in. Three are started: one with its Python frontend, with which HTTP, shared
-//! memory and the peers speak, one with its Rust frontend, and one without.
+//! memory and the peers speak, one with its Rust frontend, with which HTTP and gRPC do, and one without.
 //!
 //! The peers are clients in Python (aiohttp) of the same Python frontend. The engines are other processes;
 //! what they use is shown, and not counted. Prompts are made before the clocks are read.
@@ -130,8 +130,8 @@ fn channels(runtime: &Runtime, folder: &Path, url: &str) -> Result<Vec<Channel>>
     let socket = private.join("socket");
     let port = url.rsplit(':').next().unwrap_or_default().parse()?;
     let python = Vllm::start(Frontend::Python, port, 0, Some(&socket))?;
-    let grpc_port = free_port()?;
-    let rust = Vllm::start(Frontend::Rust, free_port()?, grpc_port, None)?;
+    let (rust_port, grpc_port) = (free_port()?, free_port()?);
+    let rust = Vllm::start(Frontend::Rust, rust_port, grpc_port, None)?;
     let facts = ModelFacts::load(&vllm_folder()?.join("tiny-qwen2"))?;
     let options = EngineCoreOptions::new(folder.join("core"), facts, handle.clone());
     let core = EngineCore::bind(options)?;
@@ -140,11 +140,12 @@ fn channels(runtime: &Runtime, folder: &Path, url: &str) -> Result<Vec<Channel>>
         .block_on(async { tokio::time::timeout(Duration::from_secs(300), core.ready()).await })??;
 
     let (python, rust, headless) = (Arc::new(python), Arc::new(rust), Arc::new(headless));
-    let http = |route| -> Result<Arc<dyn Inference>> {
+    let http = |url: &str, route| -> Result<Arc<dyn Inference>> {
         let target = HttpTarget { url: url.to_owned(), api_key: None };
         let options = VllmHttpOptions { target, model: Some("tiny".into()), route: Some(route) };
         Ok(Arc::new(VllmHttp::new(options, handle.clone())?))
     };
+    let rust_url = format!("http://127.0.0.1:{rust_port}");
     let grpc = VllmGrpc::new(&format!("http://127.0.0.1:{grpc_port}"), None, handle.clone())?;
     let memory = VllmMemory::new(VllmMemoryOptions::new(socket), handle.clone())?;
     let channel =
@@ -153,8 +154,9 @@ fn channels(runtime: &Runtime, folder: &Path, url: &str) -> Result<Vec<Channel>>
     Ok(vec![
         channel("Python client, HTTP completions", Client::Python("completions"), &python),
         channel(PEER, Client::Python("generate"), &python),
-        ours("HTTP completions", http(Route::Completions)?, &python),
-        ours("HTTP generate", http(Route::Generate)?, &python),
+        ours("HTTP completions", http(url, Route::Completions)?, &python),
+        ours("HTTP generate", http(url, Route::Generate)?, &python),
+        ours("HTTP generate, Rust frontend", http(&rust_url, Route::Generate)?, &rust),
         ours("gRPC, Rust frontend", Arc::new(grpc), &rust),
         ours(MEMORY, Arc::new(memory), &python),
         ours(DIRECT, Arc::new(core), &headless),

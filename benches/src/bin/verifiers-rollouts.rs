@@ -115,7 +115,7 @@ fn main() -> Result<()> {
 fn envmill(world: &World, episodes: u64, at_once: usize) -> Result<Cost> {
     let finished = EnvmillCommand::built()?
         .args(["run", "--env", &world.environment, "--json"])
-        .args(["--policy", &format!("vllm:{}", world.model)])
+        .args(["--policy", &format!("vllm-http:{}", world.model)])
         .args(["--sessions", &at_once.to_string(), "--episodes", &episodes.to_string()])
         .arg("--out")
         .arg(&world.out)

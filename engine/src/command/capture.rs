@@ -12,8 +12,8 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The inference engine: vllm:URL, vllm-grpc:URL, vllm-core:PORT or vllm-memory:SOCKET, further replicas
-    /// behind commas.
+    /// The inference engine: vllm:URL, vllm-http:URL, vllm-grpc:URL, vllm-core:PORT or vllm-memory:SOCKET,
+    /// further replicas behind commas.
     #[arg(long, value_name = "vllm:URL")]
     policy: ModelSpec,
 

@@ -127,8 +127,9 @@ pub struct Settings {
 
     /// Who plays: random (valid actions from the server's schema), constant:JSON, replay:FILE
     /// (the actions of recorded episodes; what comes out differently is in differences.jsonl), or a
-    /// language model: vllm:URL, vllm-grpc:URL, vllm-core:PORT, vllm-memory:SOCKET or (text only)
-    /// openai:MODEL@URL, further replicas behind commas.
+    /// language model: vllm:URL (over the fastest channel that it offers on this host), vllm-http:URL,
+    /// vllm-grpc:URL, vllm-core:PORT, vllm-memory:SOCKET or (text only) openai:MODEL@URL, further replicas
+    /// behind commas.
     /// [default: random]
     #[arg(long, value_name = "random|constant:JSON|replay:FILE|vllm:URL")]
     pub policy: Option<String>,

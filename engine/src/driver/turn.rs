@@ -92,6 +92,12 @@ impl Policies<'_> {
     pub fn numbers(&self) -> Vec<(&'static str, f64)> {
         self.0.iter().flat_map(|policy| policy.numbers()).collect()
     }
+
+    /// How they speak with those whom they ask; see [`Policy::channels`].
+    #[must_use]
+    pub fn channels(&self) -> Vec<(String, String)> {
+        self.0.iter().flat_map(|policy| policy.channels()).collect()
+    }
 }
 
 impl std::fmt::Debug for Policies<'_> {
@@ -122,6 +128,8 @@ pub struct Finished<W> {
     pub recorded: Option<Recorded>,
     /// What the policies have counted.
     pub policy: Vec<(&'static str, f64)>,
+    /// How the policies spoke with those whom they ask; see [`Policy::channels`].
+    pub channels: Vec<(String, String)>,
 }
 
 impl<W: Worker> Driver<W> {
@@ -378,6 +386,7 @@ impl<W: Worker> Driver<W> {
             sink_failure,
             recorded: self.recorder.map(Recorder::finish),
             policy: Policies(&self.policies).numbers(),
+            channels: Policies(&self.policies).channels(),
             core: self.core,
             worker: self.worker,
             meter: self.meter,

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use envmill_agent::{AgentCounts, Agents};
-use envmill_inference::{Error, Load, PauseMode, Pool, PoolStatus, Standing};
+use envmill_inference::{Error, Load, PauseMode, Pool, PoolStatus, Standing, VllmNearest};
 use envmill_protocol::{Decision, Generation, PolicyVersion, Slot, Turn};
 use tokio::runtime::Runtime;
 
@@ -13,13 +13,20 @@ use crate::policy::Policy;
 pub struct LanguageModel {
     agents: Agents,
     pool: Pool,
+    /// Its replicas that have found out by themselves how they are spoken with, by their URLs.
+    nearest: Vec<(String, VllmNearest)>,
     /// Ends last, and waits for nobody.
     runtime: Option<Runtime>,
 }
 
 impl LanguageModel {
-    pub(super) const fn new(agents: Agents, pool: Pool, runtime: Runtime) -> Self {
-        Self { agents, pool, runtime: Some(runtime) }
+    pub(super) const fn new(
+        agents: Agents,
+        pool: Pool,
+        nearest: Vec<(String, VllmNearest)>,
+        runtime: Runtime,
+    ) -> Self {
+        Self { agents, pool, nearest, runtime: Some(runtime) }
     }
 
     /// What its agents have done, for any thread to read.
@@ -97,6 +104,10 @@ impl Policy for LanguageModel {
             ("prefix_queries", sum(|it| it.prefix_queries)),
             ("prefix_hits", sum(|it| it.prefix_hits)),
         ]
+    }
+
+    fn channels(&self) -> Vec<(String, String)> {
+        self.nearest.iter().map(|(url, engine)| (url.clone(), engine.way().to_string())).collect()
     }
 }
 

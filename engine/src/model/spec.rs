@@ -15,7 +15,9 @@ pub struct ModelSpec {
 /// How an inference engine is spoken with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Channel {
-    /// vLLM over HTTP. Replicas are URLs.
+    /// vLLM, over the fastest channel that its HTTP server offers on this host. Replicas are URLs.
+    Vllm,
+    /// vLLM over HTTP, whatever else it offers. Replicas are URLs.
     VllmHttp,
     /// vLLM's Rust frontend over gRPC. Replicas are `GRPC_URL` or `GRPC_URL+HTTP_URL`.
     VllmGrpc,
@@ -29,14 +31,21 @@ pub enum Channel {
 }
 
 impl Channel {
-    const ALL: [Self; 5] =
-        [Self::VllmHttp, Self::VllmGrpc, Self::VllmCore, Self::VllmMemory, Self::OpenAi];
+    const ALL: [Self; 6] = [
+        Self::Vllm,
+        Self::VllmHttp,
+        Self::VllmGrpc,
+        Self::VllmCore,
+        Self::VllmMemory,
+        Self::OpenAi,
+    ];
 
     /// The word for it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::VllmHttp => "vllm",
+            Self::Vllm => "vllm",
+            Self::VllmHttp => "vllm-http",
             Self::VllmGrpc => "vllm-grpc",
             Self::VllmCore => "vllm-core",
             Self::VllmMemory => "vllm-memory",
@@ -48,8 +57,8 @@ impl Channel {
 /// The text names no inference engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` names no inference engine: use vllm:URL, vllm-grpc:URL, vllm-core:PORT, vllm-memory:SOCKET or \
-     openai:MODEL@URL, replicas with commas"
+    "`{0}` names no inference engine: use vllm:URL, vllm-http:URL, vllm-grpc:URL, vllm-core:PORT, \
+     vllm-memory:SOCKET or openai:MODEL@URL, replicas with commas"
 )]
 pub struct ModelSpecError(pub String);
 
@@ -83,6 +92,7 @@ mod tests {
         for text in [
             "vllm:http://a:8000",
             "vllm:http://a:1,http://b:2",
+            "vllm-http:http://a:8000",
             "vllm-core:29550",
             "openai:m@https://x/v1",
         ] {

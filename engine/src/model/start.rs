@@ -13,9 +13,13 @@ use envmill_agent::{Agent, AgentError, AgentOptions, Agents, Script};
 use envmill_inference::{
     EngineCore, EngineCoreOptions, Error, ErrorKind, HttpTarget, Inference, ModelFacts, OpenAiChat,
     Pool, PoolOptions, VllmGrpc, VllmHttp, VllmHttpOptions, VllmMemory, VllmMemoryOptions,
+    VllmNearest,
 };
 use envmill_workers::Waker;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    task::JoinSet,
+};
 
 use super::{Channel, CodeSetup, LanguageModel, ModelSpec, code::PythonScript, default_agent};
 
@@ -135,20 +139,22 @@ impl ModelSetup {
             }
             (None, None) => None,
         };
-        let Connected { pool, folder, context_tokens, runtime } =
+        let Connected { pool, nearest, folder, context_tokens, runtime } =
             connect(&self.spec, options.model.clone())?;
         let mut options = options;
         options.limits.context_tokens = options.limits.context_tokens.or(context_tokens);
         let handle = runtime.handle().clone();
         let agent = Agent::new(options, folder.as_deref(), Arc::new(pool.clone()), script)?;
         let agents = Agents::new(Arc::new(agent), handle, waker);
-        Ok(LanguageModel::new(agents, pool, runtime))
+        Ok(LanguageModel::new(agents, pool, nearest, runtime))
     }
 }
 
 /// Replicas that can be asked.
 pub(super) struct Connected {
     pub(super) pool: Pool,
+    /// Those that have found out by themselves how to speak with the server at a URL.
+    pub(super) nearest: Vec<(String, VllmNearest)>,
     /// The model's, where its inference engine takes token ids.
     pub(super) folder: Option<PathBuf>,
     /// What the inference engine says of its context.
@@ -168,11 +174,26 @@ pub(super) fn connect(spec: &ModelSpec, model: Option<String>) -> Result<Connect
         ..PoolOptions::default()
     };
     let pool = Pool::new(options, handle.clone());
+    let (mut nearest, mut engines) = (Vec::new(), Vec::new());
     for replica in &spec.replicas {
-        let engine = channel(spec, replica, facts.as_ref(), &handle);
-        pool.add(replica.clone(), engine.map_err(ModelError::Channel)?);
+        let engine = channel(spec, replica, facts.as_ref(), &handle, &mut nearest);
+        engines.push(engine.map_err(ModelError::Channel)?);
     }
-    Ok(Connected { pool, folder, context_tokens, runtime })
+    choose(&nearest, &runtime);
+    for (replica, engine) in spec.replicas.iter().zip(engines) {
+        pool.add(replica.clone(), engine);
+    }
+    Ok(Connected { pool, nearest, folder, context_tokens, runtime })
+}
+
+/// Asks these servers, all at once, what they offer.
+fn choose(nearest: &[(String, VllmNearest)], runtime: &Runtime) {
+    let mut asked = JoinSet::new();
+    for (_, engine) in nearest {
+        let engine = engine.clone();
+        asked.spawn_on(async move { engine.choose().await }, runtime.handle());
+    }
+    runtime.block_on(async { while asked.join_next().await.is_some() {} });
 }
 
 fn runtime() -> std::io::Result<Runtime> {
@@ -189,8 +210,14 @@ fn channel(
     replica: &str,
     facts: Option<&ModelFacts>,
     runtime: &Handle,
+    nearest: &mut Vec<(String, VllmNearest)>,
 ) -> Result<Arc<dyn Inference>, Error> {
     Ok(match spec.channel {
+        Channel::Vllm => {
+            let engine = VllmNearest::new(http(replica, runtime)?, runtime.clone());
+            nearest.push((replica.to_owned(), engine.clone()));
+            Arc::new(engine)
+        }
         Channel::VllmHttp => Arc::new(http(replica, runtime)?),
         Channel::VllmGrpc => {
             let (grpc, over_http) = match replica.split_once('+') {
@@ -272,7 +299,7 @@ fn folder(
 ) -> Result<(Option<PathBuf>, Option<u32>), ModelError> {
     let url = match spec.channel {
         Channel::OpenAi => return Ok((None, None)),
-        Channel::VllmHttp => spec.replicas.first().map(String::as_str),
+        Channel::Vllm | Channel::VllmHttp => spec.replicas.first().map(String::as_str),
         Channel::VllmGrpc => spec.replicas.first().and_then(|it| it.split_once('+')).map(|it| it.1),
         Channel::VllmCore | Channel::VllmMemory => None,
     };

@@ -35,4 +35,9 @@ pub trait Policy: Send {
     fn numbers(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
     }
+
+    /// How it speaks with those whom it asks, where it has found that out by itself: who that is, and how.
+    fn channels(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }

@@ -67,6 +67,9 @@ pub struct Summary {
     /// What the policy has counted, where it counts: for a language model its tokens, and how its
     /// inference engines are used.
     pub policy: BTreeMap<&'static str, f64>,
+    /// How the inference engines at these URLs were spoken with in the end, where that was found out
+    /// (`vllm:URL`).
+    pub channels: BTreeMap<String, String>,
     /// Each server, in the order of the configuration.
     pub servers: Vec<ServerSummary>,
 }
@@ -212,6 +215,7 @@ impl Summary {
             recorded: finished.written,
             replay: None,
             policy: finished.policy.iter().copied().collect(),
+            channels: finished.channels.iter().cloned().collect(),
             servers: servers(&finished.core),
         }
     }

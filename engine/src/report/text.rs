@@ -56,6 +56,9 @@ impl fmt::Display for Summary {
         if let Some(text) = super::model::text(&self.policy, self.wall_s) {
             write!(f, "\nmodel      {text}")?;
         }
+        for (url, channel) in &self.channels {
+            write!(f, "\nchannel    {url} over {channel}")?;
+        }
         for server in self.servers.iter().filter(|server| server.limit.is_some()) {
             let limit = server.limit.unwrap_or_default();
             write!(f, "\nlimit      {} holds {limit} sessions", server.url)?;

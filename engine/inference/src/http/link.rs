@@ -78,6 +78,11 @@ impl Link {
         Ok(Self { client, target: Arc::new(HttpTarget { url, ..target }) })
     }
 
+    /// The server's address.
+    pub(crate) fn url(&self) -> &str {
+        &self.target.url
+    }
+
     /// Sends a request; the answer's body is still to be read.
     pub(crate) async fn send(
         &self,

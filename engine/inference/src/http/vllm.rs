@@ -111,6 +111,15 @@ impl VllmHttp {
     pub async fn served(&self) -> Result<Served, Error> {
         self.inner.served().await
     }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.inner.link
+    }
+
+    /// It was told over another channel what it samples from.
+    pub(crate) fn is_at(&self, version: PolicyVersion) {
+        self.inner.version.store(version.0, Ordering::Release);
+    }
 }
 
 impl Inference for VllmHttp {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use envmill_inference::{
     Control, ErrorKind, Finish, HttpTarget, Inference, OpenAiChat, PauseMode, Pool, PoolOptions,
     Route, Sampling, VllmGrpc, VllmHttp, VllmHttpOptions, VllmMemory, VllmMemoryOptions,
+    VllmNearest, Way,
     conformance::{self, Facts},
 };
 use envmill_protocol::PolicyVersion;
@@ -52,6 +53,55 @@ fn memory(server: &rig::Server) -> VllmMemory {
 fn shared_memory() {
     let server = rig::python();
     conforms(Arc::new(memory(&server)));
+}
+
+fn nearest(server: &rig::Server) -> (VllmNearest, Way) {
+    let engine = VllmNearest::new(http(server.url(), None), RUNTIME.handle().clone());
+    let way = RUNTIME.block_on(engine.choose());
+    (engine, way)
+}
+
+#[test]
+fn the_nearest_is_shared_memory_where_that_is_offered() {
+    let server = rig::python();
+    let (engine, way) = nearest(&server);
+    assert_eq!(way, Way::Memory { socket: server.socket.clone() });
+    conforms(Arc::new(engine));
+}
+
+#[test]
+fn the_nearest_to_another_vllm_is_http_where_nothing_is_offered() {
+    let server = rig::rust();
+    let (engine, way) = nearest(&server);
+    assert_eq!(way, Way::Http { instead: None });
+    let outcome = RUNTIME.block_on(conformance::whole(&engine, conformance::greedy(1, 4)));
+    assert_eq!(outcome.token_ids.len(), 4);
+}
+
+/// What so many requests at once say of their time in vLLM's queue.
+fn waited(engine: &dyn Inference, requests: u32) -> Vec<Option<u64>> {
+    let asked: Vec<_> =
+        (0..requests).map(|it| engine.generate(conformance::greedy(it, 32))).collect();
+    RUNTIME.block_on(async {
+        let mut told = Vec::new();
+        for it in asked {
+            told.push(it.whole().await.unwrap().finished.unwrap().queue_us);
+        }
+        told
+    })
+}
+
+#[test]
+fn the_time_in_its_queue_is_known_where_it_is_told() {
+    let server = rig::python();
+    // More than it runs at once, so that some wait.
+    let told = waited(&memory(&server), 400);
+    assert!(told.iter().all(Option::is_some), "{told:?}");
+    assert!(told.iter().flatten().any(|it| *it > 0), "{told:?}");
+    let told = waited(&http(server.url(), Some(Route::Completions)), 8);
+    assert!(told.iter().all(Option::is_some), "{told:?}");
+    // The endpoint for token ids does not say.
+    assert_eq!(waited(&http(server.url(), Some(Route::Generate)), 2), [None; 2]);
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn records_say_what_the_model_saw_and_said() {
         .arg(repository().join(".venv/bin/python"))
         .arg("--python-path")
         .arg(repository().join("testing/python/servers"))
-        .args(["--policy", &format!("vllm:{}", server.url())])
+        .args(["--policy", &format!("vllm-http:{}", server.url())])
         .arg("--agent")
         .arg(&agent)
         .arg("--out")

@@ -12,7 +12,7 @@ fn a_harness_plays_by_itself() {
     let server = rig::python();
     let folder = std::env::temp_dir().join(format!("envmill-harness-{}", std::process::id()));
     let mut endpoint = Command::new(rig::envmill())
-        .args(["capture", "--policy", &format!("vllm:{}", server.url())])
+        .args(["capture", "--policy", &format!("vllm-http:{}", server.url())])
         .args(["--listen", "127.0.0.1:0", "--out"])
         .arg(&folder)
         .stdout(Stdio::piped())

@@ -72,6 +72,8 @@ impl Server {
             .arg(script)
             .arg(self::folder())
             .args([kind, &port.to_string(), &grpc_port.to_string()])
+            // What only the Python frontend knows.
+            .args(["--", "--enable-per-request-metrics"].iter().filter(|_| kind == "http"))
             .env("LOG", &log)
             .envs(variables.iter().copied())
             .env("ENVMILL_VLLM_SOCKET", &socket)
