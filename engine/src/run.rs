@@ -12,7 +12,7 @@ use envmill_core::{
     Core, EjectionOptions, FingerprintChange, GroupPlan, Input, JobOptions, Note, Options,
     OptionsError, RetryBudget, ServerOptions, Tasks, Time,
 };
-use envmill_openenv::DescribeError;
+use envmill_openenv::{DescribeError, Transport};
 use envmill_recorder::Recorded;
 use envmill_workers::Worker as _;
 
@@ -341,13 +341,20 @@ fn policy(
 pub(crate) fn model(
     options: &RunOptions,
     fleet: &Fleet,
-    worker: &FleetWorker,
+    worker: &mut FleetWorker,
     logs: &Path,
 ) -> Result<LanguageModel, RunError> {
     let PolicySpec::Model(spec) = &options.policy else {
         return Err(ModelError::None(options.policy.to_string()).into());
     };
     let agent = options.agent.as_deref().map(ModelSetup::read_agent).transpose()?;
+    // Over POST /mcp all steps are calls of tools.
+    if options.transport == Transport::Ws
+        && agent.as_ref().is_some_and(|agent| agent.tools.from_environment)
+        && Sampler::has_tools_beside(&fleet.action_schema)
+    {
+        worker.call_tools_beside();
+    }
     let code = CodeSetup {
         interpreter: options.python.clone().unwrap_or_else(|| "python3".into()),
         path: options.python_path.clone(),

@@ -9,9 +9,11 @@
 mod asker;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod tool_steps;
 mod waker;
 mod worker;
 
 pub use asker::Asker;
+pub use tool_steps::ToolSteps;
 pub use waker::{Wake, Waker};
 pub use worker::Worker;

@@ -13,7 +13,7 @@ use envmill_protocol::{
     openenv::tasks::{TaskError, TaskMethod, task_result},
 };
 use envmill_python_worker::{Gymnasium, Log, OpenEnvClass, Options, PythonWorker, Target};
-use envmill_workers::Asker;
+use envmill_workers::{Asker, ToolSteps};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ pub(super) fn python(
         })
         .collect();
     let fleet = Fleet { members, action_schema: description.action_schema, remote: None };
-    Ok((fleet, FleetWorker::Python(Box::new(worker))))
+    Ok((fleet, FleetWorker::Python(Box::new(ToolSteps::new(worker)))))
 }
 
 /// How many tasks a split of the environment has, which an environment made for that tells.

@@ -8,6 +8,7 @@ use envmill_openenv::{
     Description, OpenEnvWorker, Options, Server, Tool, describe, num_tasks, task_range,
 };
 use envmill_protocol::{ServerId, openenv::FieldPath};
+use envmill_workers::ToolSteps;
 
 use super::{Fleet, FleetWorker, Member};
 use crate::{
@@ -65,7 +66,7 @@ impl Remote {
             action_schema: action_schema.unwrap_or_default(),
             remote: Some(remote),
         };
-        Ok((fleet, FleetWorker::Remote(Box::new(worker))))
+        Ok((fleet, FleetWorker::Remote(Box::new(ToolSteps::new(worker)))))
     }
 
     /// The tasks of a split, as the first server tells of it.

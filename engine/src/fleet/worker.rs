@@ -6,16 +6,16 @@ use envmill_native::NativeWorker;
 use envmill_openenv::OpenEnvWorker;
 use envmill_protocol::{Command, Event};
 use envmill_python_worker::PythonWorker;
-use envmill_workers::{Waker, Worker};
+use envmill_workers::{ToolSteps, Waker, Worker};
 
 /// The worker of a run.
 pub enum FleetWorker {
     /// Servers over sockets.
-    Remote(Box<OpenEnvWorker>),
+    Remote(Box<ToolSteps<OpenEnvWorker>>),
     /// Native environments in this process.
     Native(Box<NativeWorker>),
     /// A Python environment in worker processes.
-    Python(Box<PythonWorker>),
+    Python(Box<ToolSteps<PythonWorker>>),
 }
 
 impl FleetWorker {
@@ -26,6 +26,16 @@ impl FleetWorker {
             Self::Remote(worker) => worker.metrics().sockets_open_peak as u64,
             Self::Native(worker) => worker.sessions_peak() as u64,
             Self::Python(worker) => worker.metrics().sessions_peak.into(),
+        }
+    }
+
+    /// Has steps that call tools go beside the actions, where the environment has others.
+    pub(crate) fn call_tools_beside(&mut self) {
+        match self {
+            Self::Remote(worker) => worker.call_tools_beside(),
+            Self::Python(worker) => worker.call_tools_beside(),
+            // They have no tools.
+            Self::Native(_) => {}
         }
     }
 

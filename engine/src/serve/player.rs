@@ -367,7 +367,7 @@ fn begin(
         )
     });
     let model = match &options.policy {
-        PolicySpec::Model(_) => Ok(run::model(options, &fleet, &worker, logs)?),
+        PolicySpec::Model(_) => Ok(run::model(options, &fleet, &mut worker, logs)?),
         _ => Err(format!(
             "policy: {name} has no language model; give it one with `policy` in `environments.{name}`"
         )),

@@ -17,7 +17,8 @@ pub mod server;
 pub mod tasks;
 
 pub use client::{
-    CallId, Decoder, Expect, FieldPath, FieldPathError, HarnessFrame, HarnessTurn, Reply,
-    close_failure, decode_harness, encode, encode_into, encode_message_into, tool_result,
+    CallId, Decoder, Expect, FieldPath, FieldPathError, HarnessFrame, HarnessTurn, Reply, ToolStep,
+    call_result, close_failure, decode_harness, encode, encode_into, encode_message_into,
+    tool_result,
 };
 pub use code::ErrorCode;

@@ -15,8 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use envmill_protocol::{
-    Event, Failure, FailureKind, Generation, Observed, Outcome, Request, Reward, SessionFate, Slot,
-    openenv::{CallId, tool_result},
+    Event, Failure, FailureKind, Generation, Observed, Outcome, Request, SessionFate, Slot,
+    openenv::{CallId, ToolStep, call_result, tool_result},
 };
 use mio::event::Event as Readiness;
 use serde::Deserialize;
@@ -74,10 +74,8 @@ enum Call {
     Create,
     /// The tools: what a reset shows.
     Reset,
-    /// The tools, as a step.
-    Tools,
-    /// A tool, as a step.
-    Tool(Box<RawValue>),
+    /// The tools, or a tool, as a step.
+    Step(ToolStep),
     /// A call of the caller's own.
     Raw(CallId),
 }
@@ -277,22 +275,10 @@ impl McpHttp {
             Call::Reset => result_of(&body).map_or_else(Outcome::Failed, |tools| {
                 Outcome::Reset(Observed { observation: tools.into(), ..Observed::default() })
             }),
-            Call::Tools => result_of(&body).map_or_else(Outcome::Failed, |tools| {
-                Outcome::Stepped(Observed { observation: tools.into(), ..Observed::default() })
-            }),
-            Call::Tool(name) => match result_of(&body) {
-                Ok(result) => Outcome::Stepped(called(&name, &result, b"null")),
-                // A tool that raises is an answer to the step, as it is on the session socket.
-                Err(failure)
-                    if failure.kind == FailureKind::Environment
-                        && failure.session == SessionFate::Kept =>
-                {
-                    let error =
-                        json!({"error_type": "execution_error", "message": failure.message});
-                    Outcome::Stepped(called(&name, b"null", error.to_string().as_bytes()))
-                }
-                Err(failure) => Outcome::Failed(failure),
-            },
+            Call::Step(step) => {
+                let answer = tool_result(&body, &request_id());
+                step.outcome(answer.map_or_else(Outcome::Failed, Outcome::ToolResult))
+            }
             Call::Raw(id) => {
                 tool_result(&body, &id).map_or_else(Outcome::Failed, Outcome::ToolResult)
             }
@@ -382,31 +368,17 @@ impl Exchange {
 
 /// A `list_tools` or `call_tool` action as an exchange.
 fn step(action: &[u8]) -> Result<Exchange, Failure> {
-    #[derive(Deserialize)]
-    struct Action {
-        #[serde(default)]
-        r#type: Value,
-        tool_name: Option<Box<RawValue>>,
-        arguments: Option<Box<RawValue>>,
-    }
     let invalid = |what: &dyn std::fmt::Display| {
         Failure::kept(FailureKind::Invalid, format!("not sent: {what}"))
     };
-    let action: Action = serde_json::from_slice(action).map_err(|error| invalid(&error))?;
-    match (action.tool_name, action.r#type.as_str()) {
-        (None, Some("list_tools")) => Ok(Exchange::new(Call::Tools, "tools/list")),
-        (Some(name), Some("call_tool") | None) if name.get().starts_with('"') => {
-            let arguments = action.arguments.as_deref().map_or("{}", RawValue::get);
-            let body = format!(
-                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":{name},"arguments":{arguments}}}}}"#
-            );
-            Ok(Exchange { call: Call::Tool(name), body })
-        }
-        _ => Err(invalid(
+    let step = ToolStep::read(action).map_err(|error| invalid(&error))?;
+    let (step, body) = step.ok_or_else(|| {
+        invalid(
             &"over POST /mcp an action is {\"type\":\"call_tool\",\"tool_name\":…,\"arguments\":{…}} \
               or {\"type\":\"list_tools\"}",
-        )),
-    }
+        )
+    })?;
+    Ok(Exchange { call: Call::Step(step), body })
 }
 
 /// The request with the session's name among its parameters.
@@ -450,20 +422,14 @@ fn post(target: &Target, body: &str, keep: bool) -> Vec<u8> {
     request.into_bytes()
 }
 
-/// The `result` of a response of this module's own calls.
+/// The id of requests of ours.
+fn request_id() -> CallId {
+    CallId::of(br#"{"id":1}"#)
+}
+
+/// The result of a request of ours.
 fn result_of(body: &Bytes) -> Result<Bytes, Failure> {
-    #[derive(Deserialize)]
-    struct Response<'a> {
-        #[serde(borrow)]
-        result: Option<&'a RawValue>,
-    }
-    let body = tool_result(body, &CallId::of(br#"{"id":1}"#))?;
-    let parsed: Response<'_> = serde_json::from_slice(&body)
-        .map_err(|error| Failure::lost(FailureKind::Protocol, error.to_string()))?;
-    Ok(parsed.result.map_or_else(
-        || Bytes::from_static(b"null"),
-        |result| body.slice_ref(result.get().as_bytes()),
-    ))
+    call_result(body, &request_id())
 }
 
 fn created(result: &[u8]) -> Result<String, Failure> {
@@ -491,19 +457,4 @@ fn is_unknown_session(body: &[u8]) -> bool {
         .ok()
         .and_then(|response| response.error)
         .is_some_and(|error| error.message.starts_with("Unknown session_id"))
-}
-
-/// A tool's answer in the shape that it has as a step on the session socket.
-fn called(name: &RawValue, result: &[u8], error: &[u8]) -> Observed {
-    let observation = [
-        br#"{"metadata":{},"tool_name":"#,
-        name.get().as_bytes(),
-        br#","result":"#,
-        result,
-        br#","error":"#,
-        error,
-        b"}",
-    ]
-    .concat();
-    Observed { observation: observation.into(), reward: Reward::default(), ..Observed::default() }
 }

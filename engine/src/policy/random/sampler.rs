@@ -69,6 +69,13 @@ impl Sampler {
         parse(schema).is_ok_and(|document| tools::takes_tools(&document))
     }
 
+    /// Whether an action of this schema is never a call of a tool, so that tools, where the environment has
+    /// some, are called beside its actions.
+    #[must_use]
+    pub fn has_tools_beside(schema: &[u8]) -> bool {
+        parse(schema).is_ok_and(|document| tools::are_beside(&document))
+    }
+
     fn of_document(document: &Value) -> Result<Self, SchemaError> {
         let mut compiler = Compiler::new(document);
         let root = compiler.compile(Conjunction::of(vec![document]), "")?;

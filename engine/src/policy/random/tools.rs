@@ -48,6 +48,29 @@ pub(super) fn takes_tools(action: &Value) -> bool {
     calls(action).is_some()
 }
 
+/// Whether no action of this schema can be a call of a tool, or be taken for one: it says of what its actions
+/// are made, and that is neither a type nor a tool's name.
+pub(super) fn are_beside(action: &Value) -> bool {
+    !takes_tools(action) && names(action) == Some(false)
+}
+
+/// Whether there is a property, at any depth, that a call of a tool has, too; `None` where there are none at
+/// all.
+fn names(schema: &Value) -> Option<bool> {
+    let found = match schema {
+        Value::Object(object) => {
+            let properties = object.get("properties").and_then(Value::as_object);
+            let here = properties
+                .filter(|it| !it.is_empty())
+                .map(|it| ["type", "tool_name"].iter().any(|name| it.contains_key(*name)));
+            object.values().map(names).chain([here]).collect::<Vec<_>>()
+        }
+        Value::Array(all) => all.iter().map(names).collect(),
+        _ => return None,
+    };
+    found.into_iter().flatten().reduce(|one, other| one || other)
+}
+
 /// The schema of an action that calls one of the tools; `None` where there are none to call.
 pub(super) fn with_tools(action: &Value, tools: &[Tool]) -> Option<Value> {
     let calls = calls(action)?;
@@ -118,6 +141,27 @@ fn moved(mut schema: Value, to: &str) -> Value {
 mod tests {
     use super::*;
     use crate::policy::Sampler;
+
+    #[test]
+    fn tools_are_beside_actions_that_are_no_calls() {
+        let of = |properties: Value| json!({"type": "object", "properties": properties});
+        let text = || json!({"type": "string"});
+        assert!(are_beside(&of(json!({"answer": text()}))));
+        assert!(are_beside(
+            &json!({"oneOf": [of(json!({"a": text()})), of(json!({"b": text()}))]})
+        ));
+        for others in [
+            call_tool(),
+            of(json!({"metadata": {"type": "object"}})),
+            of(json!({"type": text(), "answer": text()})),
+            of(json!({"tool_name": text()})),
+            json!({"anyOf": [of(json!({"a": text()})), of(json!({"type": text()}))]}),
+            json!({"type": "object"}),
+            json!(true),
+        ] {
+            assert!(!are_beside(&others), "{others}");
+        }
+    }
 
     fn drawn(action: &Value) -> Vec<Value> {
         let tools = [

@@ -100,6 +100,21 @@ pub fn tool_result(response: &Bytes, id: &CallId) -> Result<Bytes, Failure> {
     }
 }
 
+/// The result alone, a slice of the `response`, of one that [`tool_result`] lets pass.
+///
+/// # Errors
+///
+/// As those of [`tool_result`].
+pub fn call_result(response: &Bytes, id: &CallId) -> Result<Bytes, Failure> {
+    let response = tool_result(response, id)?;
+    let parsed: Response<'_> = serde_json::from_slice(&response)
+        .map_err(|error| Failure::lost(FailureKind::Protocol, error.to_string()))?;
+    Ok(parsed.result.map_or_else(
+        || Bytes::from_static(b"null"),
+        |result| response.slice_ref(result.get().as_bytes()),
+    ))
+}
+
 fn classified(error: &RawValue) -> Failure {
     let Ok(error) = serde_json::from_str::<RpcError<'_>>(error.get()) else {
         return Failure::kept(FailureKind::Environment, error.get());

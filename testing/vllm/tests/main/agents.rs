@@ -6,6 +6,7 @@ use std::{
     process::Command,
 };
 
+use envmill_testing::PythonServer;
 use serde_json::Value;
 
 use crate::{drift::repository, rig};
@@ -17,13 +18,25 @@ fn play(
     episodes: usize,
     more: &[(&str, &Path)],
 ) -> (PathBuf, Vec<Value>, Value) {
+    play_on(&["--env", "openenv-class:words_env:WordsEnv"], name, agent, episodes, more)
+}
+
+/// The same on another environment.
+fn play_on(
+    environment: &[&str],
+    name: &str,
+    agent: &str,
+    episodes: usize,
+    more: &[(&str, &Path)],
+) -> (PathBuf, Vec<Value>, Value) {
     let server = rig::python();
     let folder = std::env::temp_dir().join(format!("envmill-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("agent.toml"), agent).unwrap();
     let mut command = Command::new(rig::envmill());
     command
-        .args(["run", "--env", "openenv-class:words_env:WordsEnv", "--quiet", "--overwrite"])
+        .args(["run", "--quiet", "--overwrite"])
+        .args(environment)
         .args(["--json", "--sessions", "16", "--attempts", "1"])
         .args(["--episodes", &episodes.to_string()])
         .arg("--python")
@@ -103,6 +116,47 @@ fn reasoning_is_cut_at_its_budget() {
     let policy = &summary["policy"];
     assert_eq!(policy["reasoning_cut"], policy["generations"], "{summary}");
     records.iter().for_each(is_exact);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Tools that an environment has beside its actions, or has alone, are listed and shown to the model; what it
+/// says without calling any is its answer.
+#[test]
+fn tools_are_listed_where_no_action_lists_them() {
+    let server = PythonServer::of("answer_env").unwrap();
+    let url = server.url();
+    let agent = "[action.parser.tool_calls]\nformat = 'hermes'\n[tools]\nfrom_environment = true\n\
+        answer_field = 'answer'\n[limits]\nturn_tokens = 8\n";
+    // A class that names its models nowhere else.
+    let class = "openenv-class:answer_env:AnswerEnv?action=answer_env:AnswerAction\
+        &observation=answer_env:AnswerObservation";
+    for environment in [url.as_str(), class] {
+        let environment = ["--env", environment, "--start-timeout-ms", "240000"];
+        let (folder, records, summary) = play_on(&environment, "beside", agent, 8, &[]);
+        assert_eq!(summary["episodes"]["completed"], 8, "{summary}");
+        for record in &records {
+            is_exact(record);
+            let steps = record["steps"].as_array().unwrap();
+            assert_eq!(steps.len(), 2, "{record}");
+            assert_eq!(steps[0]["action"]["type"], "list_tools", "{record}");
+            let tools = steps[0]["observation"]["tools"].as_array().unwrap();
+            assert!(tools.iter().any(|it| it["name"] == "add"), "{record}");
+            assert!(steps[1]["action"]["answer"].is_string(), "{record}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    // Over POST /mcp there is nothing but tools, so that nothing but a call of one is an action.
+    let agent = agent.replace("answer_field = 'answer'\n", "") + "[malformed]\nagain = 0\n";
+    let environment = ["--env", &url, "--transport", "mcp-http", "--max-steps", "4"];
+    let (folder, records, summary) = play_on(&environment, "mcp", &agent, 4, &[]);
+    assert_eq!(summary["episodes"]["truncated"], 4, "{summary}");
+    for record in &records {
+        let steps = record["steps"].as_array().unwrap();
+        assert_eq!(steps[0]["action"]["type"], "list_tools", "{record}");
+        let tools = steps[0]["observation"]["tools"].as_array().unwrap();
+        assert!(tools.iter().any(|it| it["name"] == "add"), "{record}");
+        assert!(!record["generations"].as_array().unwrap().is_empty(), "{record}");
+    }
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

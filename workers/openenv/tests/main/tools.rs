@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use envmill_openenv::{Options, Server as Target, Tool, Transport, tools};
+use envmill_openenv::{OpenEnvWorker, Options, Server as Target, Tool, Transport, tools};
 use envmill_protocol::{FailureKind, Outcome, Request, SessionFate};
 use envmill_testing::{PythonServer, PythonServerOptions, post, versions_under_test};
+use envmill_workers::{Asker, ToolSteps};
 
 use crate::rig::{OPEN, Rig, WATCHDOG, reset};
 
@@ -87,6 +88,38 @@ fn converse(rig: &mut Rig, steps_count: bool) {
 fn tool_calls_and_steps_share_a_session() {
     let server = PythonServer::of("mcp_env").unwrap();
     converse(&mut Rig::open(server.url()), true);
+}
+
+#[test]
+fn tools_beside_the_actions_are_steps_on_the_same_session() {
+    let list = || Request::Step { action: Bytes::from_static(br#"{"type":"list_tools"}"#) };
+    let answer = || Request::Step { action: Bytes::from_static(br#"{"answer":"7"}"#) };
+    for version in versions_under_test() {
+        let server =
+            PythonServer::start(PythonServerOptions::new("answer_env").version(version)).unwrap();
+        let worker = OpenEnvWorker::new(Options::new(vec![Target::new(server.url())])).unwrap();
+        let mut asker = Asker::new(ToolSteps::new(worker), WATCHDOG);
+        asker.open().unwrap();
+        asker.ask(reset()).unwrap();
+        let refused = asker.ask(list()).unwrap_err();
+        assert_eq!(refused.session, SessionFate::Kept, "{version}: {refused}");
+
+        asker.worker().call_tools_beside();
+        let listed = stepped(asker.ask(list()).unwrap());
+        assert!(listed.contains(r#""name":"add""#), "{version}: {listed}");
+        for count in 1..=2 {
+            let seen = stepped(asker.ask(act("add", r#"{"a":2,"b":5}"#)).unwrap());
+            assert!(seen.contains('7') && seen.contains(r#""error":null"#), "{version}: {seen}");
+            // It is the session's own environment that has counted.
+            let seen = stepped(asker.ask(act("calls", "{}")).unwrap());
+            assert!(seen.contains(&format!(r#""data":{count}"#)), "{version}: {seen}");
+        }
+        let raised = stepped(asker.ask(act("boom", "{}")).unwrap());
+        assert!(raised.contains("execution_error"), "{version}: {raised}");
+        let Outcome::Stepped(last) = asker.ask(answer()).unwrap() else { panic!() };
+        assert!(last.ended.is_some(), "{version}: {last:?}");
+        asker.close();
+    }
 }
 
 #[test]
