@@ -47,6 +47,8 @@ impl Inference for Upstream {
             version_spans: false,
             stop_strings: false,
             control: false,
+            top_logprobs: 0,
+            constraints: false,
         }
     }
 
@@ -62,6 +64,7 @@ impl Inference for Upstream {
                 token_ids: ids,
                 version: PolicyVersion(0),
                 finished: Some(Finished::new(Finish::EndOfTurn)),
+                ..Chunk::default()
             });
         });
         generation

@@ -14,7 +14,7 @@ use envmill_chat::{
 use envmill_inference::{Inference, Sampling};
 use serde::Deserialize;
 
-use crate::{AgentCounts, AgentOptions, Script, options::sampling_json};
+use crate::{AgentCounts, AgentOptions, Script};
 
 /// An agent: a model's templates and tokenizer, how it is shown observations, and how it acts. Shared by
 /// all episodes that it plays.
@@ -124,7 +124,7 @@ impl Agent {
             script,
             reasoning_end: end.unwrap_or_else(|| format!("\n{}\n\n", reasoning.0[1])),
             reasoning,
-            sampling_json: sampling_json(&sampling, options.limits.turn_tokens).into(),
+            sampling_json: sampling.to_json(options.limits.turn_tokens).into(),
             sampling,
             options,
             chat,

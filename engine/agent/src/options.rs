@@ -2,7 +2,7 @@
 
 use envmill_chat::{ActionOptions, ChatOptions, ObserveOptions};
 use envmill_inference::Sampling;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// How an agent plays, as a file says it.
 #[derive(Clone, Debug, Deserialize)]
@@ -135,36 +135,6 @@ impl SamplingOptions {
             ..Sampling::default()
         }
     }
-}
-
-/// Sampling parameters as records have them: the text of a JSON object.
-pub(crate) fn sampling_json(sampling: &Sampling, turn_tokens: u32) -> String {
-    #[derive(Serialize)]
-    struct Object<'a> {
-        temperature: f32,
-        top_p: f32,
-        top_k: Option<u32>,
-        min_p: f32,
-        min_tokens: u32,
-        max_tokens: u32,
-        stop_token_ids: &'a [u32],
-        stop: &'a [String],
-        ignore_eos: bool,
-    }
-    let Sampling { temperature, top_p, top_k, min_p, min_tokens, ignore_eos, .. } = *sampling;
-    let object = Object {
-        temperature,
-        top_p,
-        top_k,
-        min_p,
-        min_tokens,
-        max_tokens: turn_tokens,
-        stop_token_ids: &sampling.stop_token_ids,
-        stop: &sampling.stop,
-        ignore_eos,
-    };
-    // Numbers and texts always have a JSON form.
-    serde_json::to_string(&object).unwrap_or_default()
 }
 
 /// What an episode may take. One that has taken it is truncated as `max_tokens`.

@@ -17,8 +17,8 @@ use envmill_protocol::PolicyVersion;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    Control, Deliver, ErrorKind, Finish, Inference, Outcome, PauseMode, Request, RequestId,
-    Sampling,
+    Constraint, Control, Deliver, ErrorKind, Finish, Inference, JsonSchema, Outcome, PauseMode,
+    Request, RequestId, Sampling,
 };
 
 /// What is true of the model that the engine serves.
@@ -62,6 +62,8 @@ pub async fn whole(engine: &dyn Inference, request: Request) -> Outcome {
 pub async fn all(engine: &Arc<dyn Inference>, facts: Facts) {
     tokens_and_logprobs_are_as_many_as_asked_for(&**engine).await;
     parts_are_the_whole(&**engine).await;
+    the_most_likely_tokens_are_told(&**engine).await;
+    what_is_held_to_a_constraint_follows_it(&**engine).await;
     sampled_tokens_follow_the_seed(&**engine).await;
     stop_tokens_end_it(&**engine).await;
     what_cannot_be_answered_is_refused(&**engine, facts).await;
@@ -105,6 +107,66 @@ pub async fn parts_are_the_whole(engine: &dyn Inference) {
     assert_eq!(outcome.token_ids, expected.token_ids);
     close(&outcome.logprobs, &expected.logprobs);
     assert_eq!(outcome.finish(), expected.finish());
+}
+
+/// So many of them at each token, the most likely first; where the channel cannot, it says so.
+pub async fn the_most_likely_tokens_are_told(engine: &dyn Inference) {
+    const TOP: u32 = 3;
+    let asked = |temperature, deliver| {
+        let sampling = Sampling::clone(&greedy(0, 1).sampling);
+        let sampling = Sampling { temperature, top_logprobs: TOP, ..sampling };
+        Request { sampling: Arc::new(sampling), deliver, ..greedy(11, 12) }
+    };
+    if engine.capabilities().top_logprobs == 0 {
+        let refused = engine.generate(asked(0.0, Deliver::Whole)).whole();
+        let error = timeout(HANG, refused).await.expect("no answer").expect_err("an answer");
+        assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+        return;
+    }
+    for (temperature, deliver) in
+        [(0.0, Deliver::Whole), (1.0, Deliver::Whole), (1.0, Deliver::Streamed)]
+    {
+        let Outcome { token_ids, logprobs, top_logprobs, .. } =
+            whole(engine, asked(temperature, deliver)).await;
+        assert_eq!(top_logprobs.places(), token_ids.len());
+        for (place, (sampled, logprob)) in token_ids.iter().zip(&logprobs).enumerate() {
+            let top: Vec<_> = top_logprobs.at(place).collect();
+            assert_eq!(top.len(), TOP as usize, "{top:?}");
+            assert!(top.is_sorted_by(|left, right| left.1 >= right.1), "{top:?}");
+            match top.iter().find(|it| it.0 == *sampled) {
+                Some(it) => close(&[it.1], &[*logprob]),
+                None => assert!(temperature > 0.0 && *logprob <= top[2].1 + 1e-4, "{top:?}"),
+            }
+        }
+    }
+    // As many as can be had at all.
+    let most = engine.capabilities().top_logprobs;
+    let sampling = Sampling { top_logprobs: most, ..Sampling::clone(&greedy(0, 1).sampling) };
+    let outcome = whole(engine, Request { sampling: Arc::new(sampling), ..greedy(11, 2) }).await;
+    assert_eq!(outcome.top_logprobs.at(1).count(), most as usize);
+}
+
+/// There is one text that the schema lets through; where the channel cannot, it says so.
+pub async fn what_is_held_to_a_constraint_follows_it(engine: &dyn Inference) {
+    let held = |deliver| {
+        let schema = JsonSchema::new(r#"{"type": "string", "enum": ["x"]}"#).expect("a schema");
+        let constraint = Some(Constraint::JsonSchema(schema));
+        let sampling = Sampling { constraint, ..Sampling::default() };
+        Request { sampling: Arc::new(sampling), deliver, ..greedy(12, 100) }
+    };
+    if !engine.capabilities().constraints {
+        let refused = engine.generate(held(Deliver::Whole)).whole();
+        let error = timeout(HANG, refused).await.expect("no answer").expect_err("an answer");
+        assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+        return;
+    }
+    for deliver in [Deliver::Whole, Deliver::Streamed] {
+        let outcome = whole(engine, held(deliver)).await;
+        // A quote, a letter, a quote, and the end of the turn; some tokens are several of these.
+        assert!((2..=4).contains(&outcome.token_ids.len()), "{:?}", outcome.token_ids);
+        assert_eq!(outcome.finish(), Some(&Finish::EndOfTurn));
+    }
+    whole(engine, greedy(5, 2)).await;
 }
 
 /// The same seed samples the same, another one something else.

@@ -15,15 +15,17 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use vllm_proto::{
-    AbortRequest, GenerateRequest, GenerateResponse, RandomSampling, ResponseOptions,
-    ResumeGenerationRequest, StoppingCriteria, TokenIds, UpdateWeightVersionRequest,
-    control_client::ControlClient, finish_info::FinishReason, finish_info::StopReason,
+    AbortRequest, CandidateTokens, DecodingParameters, GenerateRequest, GenerateResponse,
+    RandomSampling, ResponseOptions, ResumeGenerationRequest, SequenceOutput, StoppingCriteria,
+    TokenIds, UpdateWeightVersionRequest, candidate_tokens::Select, control_client::ControlClient,
+    decoding_parameters::StructuredOutput, finish_info::FinishReason, finish_info::StopReason,
     generate_request::Prompt, inference_client::InferenceClient,
 };
 
 use crate::{
-    Answer, Capabilities, Chunk, Control, Deliver, Error, ErrorKind, Feed, Finish, Finished,
-    Generation, Inference, Load, PauseMode, Request, RequestId, VllmHttp,
+    Answer, Capabilities, Chunk, Constraint, Control, Deliver, Error, ErrorKind, Feed, Finish,
+    Finished, Generation, Inference, Load, PauseMode, Request, RequestId, TOP_LOGPROBS_MAX,
+    TopLogprobs, VllmHttp,
 };
 
 /// vLLM's Rust frontend, over its gRPC port (`VLLM_USE_RUST_FRONTEND=1`, `--grpc-port`).
@@ -82,6 +84,8 @@ impl Inference for VllmGrpc {
             version_spans: false,
             stop_strings: true,
             control: true,
+            top_logprobs: TOP_LOGPROBS_MAX,
+            constraints: true,
         }
     }
 
@@ -211,6 +215,9 @@ impl Inner {
             let message = format!("{tokens} tokens where {asked} were asked for");
             return Err(Error::new(ErrorKind::Nonsense, message));
         }
+        if request.sampling.top_logprobs > 0 {
+            chunk.top_logprobs = top(&output, request.sampling.top_logprobs)?;
+        }
         chunk.token_ids = output.token_ids;
         chunk.logprobs = output.logprobs;
         let Some(info) = output.finish_info else { return Ok(chunk) };
@@ -269,6 +276,23 @@ impl Inner {
     }
 }
 
+/// The most likely tokens at each place, where the sampled one is told apart from the others.
+fn top(output: &SequenceOutput, most: u32) -> Result<TopLogprobs, Error> {
+    let SequenceOutput { token_ids, logprobs, candidate_tokens, .. } = output;
+    let places = token_ids.len();
+    if logprobs.len() != places || candidate_tokens.len() != places {
+        let message = "tokens without the most likely ones that were asked for";
+        return Err(Error::new(ErrorKind::Nonsense, message));
+    }
+    let mut top = TopLogprobs::default();
+    for ((sampled, logprob), candidates) in token_ids.iter().zip(logprobs).zip(candidate_tokens) {
+        let others = candidates.tokens.iter().filter(|it| it.id != *sampled);
+        let others = others.map(|it| (it.id, it.logprob));
+        top.push(others.chain([(*sampled, *logprob)]), most);
+    }
+    Ok(top)
+}
+
 fn message(request: &Request) -> GenerateRequest {
     let sampling = &request.sampling;
     GenerateRequest {
@@ -292,10 +316,21 @@ fn message(request: &Request) -> GenerateRequest {
             ignore_eos: sampling.ignore_eos,
             ..StoppingCriteria::default()
         }),
+        decoding: sampling.constraint.as_ref().map(|it| DecodingParameters {
+            structured_output: Some(match it {
+                Constraint::JsonObject => StructuredOutput::JsonObject(true),
+                Constraint::JsonSchema(schema) => {
+                    StructuredOutput::Json(schema.as_str().to_owned())
+                }
+            }),
+            ..DecodingParameters::default()
+        }),
         response: Some(ResponseOptions {
             output_text: Some(false),
             output_token_ids: true,
             output_logprobs: sampling.logprobs,
+            output_candidates: (sampling.top_logprobs > 0)
+                .then(|| CandidateTokens { select: Some(Select::TopN(sampling.top_logprobs)) }),
             ..ResponseOptions::default()
         }),
         ..GenerateRequest::default()

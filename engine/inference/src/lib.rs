@@ -27,6 +27,7 @@ pub use memory::{VllmMemory, VllmMemoryOptions};
 pub use nearest::{VllmNearest, Way};
 pub use pool::{Pool, PoolOptions, PoolStatus, ReplicaStatus, Standing};
 pub use seam::{
-    Answer, Capabilities, Chunk, Control, Deliver, Error, ErrorKind, Feed, Finish, Finished,
-    Generation, Inference, Load, Outcome, PauseMode, Request, RequestId, Sampling,
+    Answer, Capabilities, Chunk, Constraint, Control, Deliver, Error, ErrorKind, Feed, Finish,
+    Finished, Generation, Inference, JsonSchema, Load, Outcome, PauseMode, Request, RequestId,
+    Sampling, TOP_LOGPROBS_MAX, TopLogprobs,
 };

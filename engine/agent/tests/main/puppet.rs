@@ -35,6 +35,8 @@ impl Inference for Puppet {
             version_spans: false,
             stop_strings: true,
             control: false,
+            top_logprobs: 0,
+            constraints: false,
         }
     }
 

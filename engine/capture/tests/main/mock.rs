@@ -3,15 +3,15 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use envmill_chat::Model;
 use envmill_inference::{
-    Answer, Capabilities, Chunk, Control, Deliver, Error, ErrorKind, Finish, Finished, Generation,
-    Inference, Load, Request, RequestId,
+    Answer, Capabilities, Chunk, Constraint, Control, Deliver, Error, ErrorKind, Finish, Finished,
+    Generation, Inference, Load, Request, RequestId, TOP_LOGPROBS_MAX, TopLogprobs,
 };
 use envmill_protocol::PolicyVersion;
 use tokio::runtime::Handle;
@@ -27,13 +27,16 @@ pub(crate) struct Mock {
     pub(crate) dropped: Arc<AtomicUsize>,
     pub(crate) handle: Handle,
     pub(crate) requests: Mutex<Vec<Request>>,
+    /// It gives no log-probabilities but the sampled token's, and holds to no constraint.
+    pub(crate) is_plain: AtomicBool,
 }
 
 impl Mock {
     pub(crate) fn new(model: Arc<Model>, latency: Duration, handle: Handle) -> Self {
         let dropped = Arc::default();
         let (seen, requests) = (Mutex::default(), Mutex::default());
-        Self { model, latency, seen, dropped, handle, requests }
+        let is_plain = AtomicBool::new(false);
+        Self { model, latency, seen, dropped, handle, requests, is_plain }
     }
 
     /// The ids of a text, a character at a time: no tokenizer would choose them.
@@ -47,6 +50,25 @@ fn asked(prompt: &str) -> &str {
     let prompt = prompt.rsplit_once("<|im_start|>assistant").map_or(prompt, |it| it.0);
     let last = prompt.rsplit_once("<|im_start|>").map_or(prompt, |it| it.1);
     last.split_once('\n').map_or(last, |it| it.1).trim_end().trim_end_matches("<|im_end|>")
+}
+
+/// What a constraint lets through: a list of one call of `look_up`, or arguments of it.
+fn held(constraint: &Constraint) -> &'static str {
+    match constraint {
+        Constraint::JsonSchema(schema) if schema.as_str().contains("minItems") => {
+            "[{\"name\": \"look_up\", \"parameters\": {\"what\": \"é\"}}]"
+        }
+        Constraint::JsonSchema(_) | Constraint::JsonObject => "{\"what\": \"é\"}",
+    }
+}
+
+/// The most likely tokens, of which the one that was sampled is the second.
+fn top(ids: &[u32], most: u32) -> TopLogprobs {
+    let mut top = TopLogprobs::default();
+    for id in ids.iter().filter(|_| most > 0) {
+        top.push([(*id, -0.5), (id + 1, -0.25), (id + 2, -9.0)], most);
+    }
+    top
 }
 
 fn reply(asked: &str) -> String {
@@ -75,6 +97,8 @@ impl Inference for Mock {
             version_spans: false,
             stop_strings: true,
             control: false,
+            top_logprobs: if self.is_plain.load(Ordering::SeqCst) { 0 } else { TOP_LOGPROBS_MAX },
+            constraints: !self.is_plain.load(Ordering::SeqCst),
         }
     }
 
@@ -86,7 +110,12 @@ impl Inference for Mock {
             "lost" => return Generation::failed(Error::new(ErrorKind::Lost, "gone")),
             _ => {}
         }
-        let mut ids = self.ids(&reply(asked(&text)));
+        let said = match (&request.sampling.constraint, asked(&text)) {
+            (Some(constraint), _) => held(constraint).to_owned(),
+            (None, "pick") => format!("I pick {:?}.", request.seed),
+            (None, asked) => reply(asked),
+        };
+        let mut ids = self.ids(&said);
         let is_slow = asked(&text) == "slow";
         let breaks = asked(&text) == "say break";
         ids.push(self.model.eos_ids()[0]);
@@ -119,6 +148,7 @@ impl Inference for Mock {
                 feed.chunk(Chunk {
                     token_ids: part.to_vec(),
                     logprobs: vec![-0.5; part.len()],
+                    top_logprobs: top(part, request.sampling.top_logprobs),
                     version: PolicyVersion(3),
                     finished: is_last.then(|| Finished::new(finish.clone())),
                 });

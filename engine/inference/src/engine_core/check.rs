@@ -1,7 +1,8 @@
 //! What vLLM's frontend would refuse. The engine does not: an odd value ends its process, and with it all
 //! that is under way there.
 
-use crate::{Error, ErrorKind, ModelFacts, Request};
+use super::grammar;
+use crate::{Constraint, Error, ErrorKind, ModelFacts, Request, TOP_LOGPROBS_MAX};
 
 /// More stop tokens than this break the engine where `min_tokens` is given too.
 const STOP_TOKENS: usize = 100;
@@ -65,6 +66,19 @@ pub(super) fn check(
     if let Some(odd) = sampling.stop_token_ids.iter().find(|it| **it >= facts.vocab_size) {
         return refused(format!("stop token {odd}, of a vocabulary of {}", facts.vocab_size));
     }
+    if sampling.top_logprobs > TOP_LOGPROBS_MAX {
+        let wanted = sampling.top_logprobs;
+        return refused(format!("{wanted} most likely tokens; at most {TOP_LOGPROBS_MAX}"));
+    }
+    if let Some(Constraint::JsonSchema(schema)) = &sampling.constraint
+        && let Some(what) = grammar::beyond(schema)
+    {
+        let message = format!(
+            "a JSON schema with {what}, which vLLM's usual grammars do not hold to; over HTTP it would \
+             choose others"
+        );
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
     let max_tokens = request.max_tokens.min(room);
     Ok(Checked { max_tokens, min_tokens: sampling.min_tokens.min(max_tokens) })
 }
@@ -74,7 +88,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Deliver, RequestId, Sampling};
+    use crate::{Deliver, JsonSchema, RequestId, Sampling};
 
     fn request(prompt: &[u32], sampling: Sampling) -> Request {
         Request {
@@ -127,6 +141,12 @@ mod tests {
         assert_eq!(checked(&request(&[1, 100, 2], usual())), Err(ErrorKind::Refused));
         let none = Request { max_tokens: 0, ..request(&[1], usual()) };
         assert_eq!(checked(&none), Err(ErrorKind::Refused));
+        let many = Sampling { top_logprobs: 21, ..usual() };
+        assert_eq!(checked(&request(&[1], many)), Err(ErrorKind::Refused));
+        let schema = JsonSchema::new(r#"{"type":"integer","multipleOf":2}"#).unwrap();
+        let constraint = Some(Constraint::JsonSchema(schema));
+        let held = Sampling { constraint, ..usual() };
+        assert_eq!(checked(&request(&[1], held)), Err(ErrorKind::Unsupported));
         let text = Sampling { stop: vec!["stop".to_owned()], ..usual() };
         assert_eq!(checked(&request(&[1], text)), Err(ErrorKind::Unsupported));
     }

@@ -25,6 +25,8 @@ pub(super) struct Step {
     pub(super) tokens: Vec<u32>,
     /// Of all outputs that have some.
     pub(super) logprobs: Vec<f32>,
+    /// Of all outputs that have some: the most likely tokens at each place and their log-probabilities.
+    pub(super) top: Vec<(u32, f32)>,
     pub(super) stats: Option<Stats>,
     pub(super) utility: Option<Utility>,
     /// The version that sampled, if it is one of ours.
@@ -40,6 +42,8 @@ pub(super) struct Output {
     pub(super) tokens: Range<usize>,
     /// `None`: none were sent.
     pub(super) logprobs: Option<Range<usize>>,
+    /// Where its most likely tokens are; as many for each of its tokens.
+    pub(super) top: Range<usize>,
     pub(super) end: Option<End>,
     /// How many of the prompt's tokens were found in the cache, where it is said.
     pub(super) cached: Option<u32>,
@@ -100,6 +104,7 @@ impl Step {
         self.outputs.clear();
         self.tokens.clear();
         self.logprobs.clear();
+        self.top.clear();
         self.strangers.clear();
         (self.stats, self.utility, self.version) = (None, None, None);
 
@@ -148,9 +153,15 @@ impl Step {
         for _ in 0..reader.array()? {
             self.tokens.push(reader.u32()?);
         }
-        let tokens = start..self.tokens.len();
-        let mut output =
-            Output { place, tokens, logprobs: None, end: None, cached: None, queued_us: None };
+        let mut output = Output {
+            place,
+            tokens: start..self.tokens.len(),
+            logprobs: None,
+            top: 0..0,
+            end: None,
+            cached: None,
+            queued_us: None,
+        };
         let (mut finish, mut stop) = (None, None);
         for field in 2..fields {
             // Most fields of most outputs.
@@ -158,7 +169,9 @@ impl Step {
                 continue;
             }
             if field == 2 {
+                let before = self.top.len();
                 output.logprobs = Some(self.logprobs(reader, message, output.tokens.clone())?);
+                output.top = before..self.top.len();
             } else if field == layout.output.finish {
                 finish = Some(reader.uint()?);
             } else if field == layout.output.stop && !reader.is_str() {
@@ -183,8 +196,9 @@ impl Step {
         Ok(())
     }
 
-    /// `[token ids, log-probabilities, ranks, nil]`, of which the first two have a row a token, and the
-    /// sampled token in the first column.
+    /// `[token ids, log-probabilities, ranks, nil]`, of which the first two have a row a token, the sampled
+    /// token in the first column, and in the others as many most likely tokens as any request of the step has
+    /// asked for.
     fn logprobs<'a>(
         &mut self,
         reader: &mut Reader<'a>,
@@ -198,19 +212,23 @@ impl Step {
         let ids = Matrix::read(reader, message)?;
         let values = Matrix::read(reader, message)?;
         reader.skip_all(fields - 2)?;
-        if ids.rows != tokens.len() || values.rows != tokens.len() {
+        let columns = ids.columns;
+        if ids.rows != tokens.len() || values.rows != tokens.len() || values.columns != columns {
             return Err(Nonsense::Odd("not as many log-probabilities as tokens"));
         }
         let start = self.logprobs.len();
         for (row, token) in tokens.enumerate() {
-            if ids.int(row) != self.tokens.get(token).copied().map(i64::from) {
+            if ids.int(row, 0) != self.tokens.get(token).copied().map(i64::from) {
                 return Err(Nonsense::Odd(
                     "log-probabilities of other tokens than the sampled ones",
                 ));
             }
-            let value =
-                values.float(row).ok_or(Nonsense::Odd("log-probabilities of an odd type"))?;
-            self.logprobs.push(value);
+            const ODD: Nonsense = Nonsense::Odd("log-probabilities of an odd type");
+            self.logprobs.push(values.float(row, 0).ok_or(ODD)?);
+            for column in 1..columns {
+                let id = ids.int(row, column).and_then(|it| u32::try_from(it).ok()).ok_or(ODD)?;
+                self.top.push((id, values.float(row, column).ok_or(ODD)?));
+            }
         }
         Ok(start..self.logprobs.len())
     }

@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use super::{
     check::Checked,
-    msgpack::{array, bool, float, nil, str, uint},
+    msgpack::{array, bool, float, map, nil, str, uint},
     zmtp,
 };
-use crate::{Deliver, ModelFacts, Request};
+use crate::{Constraint, Deliver, ModelFacts, Request};
 
 /// The first frame of a message says what the second one is.
 const ADD: u8 = 0;
@@ -155,9 +155,26 @@ fn sampling(out: &mut Vec<u8>, request: &Request, checked: Checked, facts: &Mode
         uint(out, u64::from(checked.min_tokens));
     }
     if sampling.logprobs {
-        // None besides the sampled token's.
+        // With 0, none besides the sampled token's.
         key(out, "logprobs");
-        uint(out, 0);
+        uint(out, u64::from(sampling.top_logprobs));
+    }
+    if let Some(constraint) = &sampling.constraint {
+        key(out, "structured_outputs");
+        map(out, 2);
+        match constraint {
+            Constraint::JsonObject => {
+                str(out, "json_object");
+                bool(out, true);
+            }
+            Constraint::JsonSchema(schema) => {
+                str(out, "json");
+                str(out, schema.as_str());
+            }
+        }
+        // The frontend's choice. The engine has one, that of the first request with a constraint.
+        str(out, "_backend");
+        str(out, "xgrammar");
     }
     key(out, "detokenize");
     bool(out, false);
@@ -202,7 +219,7 @@ mod tests {
         },
         *,
     };
-    use crate::{RequestId, Sampling};
+    use crate::{JsonSchema, RequestId, Sampling};
 
     /// The parameters' names, and where they are whole numbers or lists of them, those.
     fn sent(sampling: Sampling, prompt: &[u32]) -> Vec<(String, Vec<u64>)> {
@@ -273,11 +290,22 @@ mod tests {
         assert!(told.contains(&("stop_token_ids".to_owned(), vec![300, 3])));
         assert!(told.contains(&("_all_stop_token_ids".to_owned(), vec![300, 2, 3])));
         // Whatever ends a turn is not to end it, but is still held back by `min_tokens`.
-        let told = sent(Sampling { ignore_eos: true, ..all }, &[5; 3]);
+        let told = sent(Sampling { ignore_eos: true, ..all.clone() }, &[5; 3]);
         assert!(told.contains(&("stop_token_ids".to_owned(), vec![300])));
         assert!(told.contains(&("_all_stop_token_ids".to_owned(), vec![300, 2, 3])));
         assert!(!told.iter().any(|it| it.0 == "_eos_token_id"));
         assert!(told.len() < 16);
+        // What the text is held to, and the most likely tokens.
+        for (constraint, size) in [
+            (Constraint::JsonObject, 0),
+            (Constraint::JsonSchema(JsonSchema::new(r#"{"type":"object"}"#).unwrap()), 300),
+        ] {
+            let constraint = Some(constraint);
+            let held = Sampling { top_logprobs: 5, constraint, ..all.clone() };
+            let told = sent(held, &vec![1; size + 1]);
+            assert!(told.contains(&number("logprobs", 5)));
+            assert!(told.iter().any(|it| it.0 == "structured_outputs") && told.len() < 16);
+        }
         // Long ones and short ones.
         sent(Sampling::default(), &vec![65_536; 70_000]);
         sent(Sampling::default(), &[1]);

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Answer, Capabilities, Control, Error, ErrorKind, Generation, Inference, Load, Request,
-    RequestId,
+    RequestId, TOP_LOGPROBS_MAX,
 };
 
 /// A channel to a vLLM on the same machine that skips its frontend and speaks to its core.
@@ -137,6 +137,8 @@ impl Inference for EngineCore {
             version_spans: true,
             stop_strings: false,
             control: true,
+            top_logprobs: TOP_LOGPROBS_MAX,
+            constraints: true,
         }
     }
 

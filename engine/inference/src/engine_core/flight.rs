@@ -5,7 +5,7 @@ use std::collections::{HashMap, hash_map};
 use envmill_protocol::{PolicyVersion, VersionSpan};
 
 use super::{
-    decode::{End, Output},
+    decode::{End, Output, Step},
     id::Place,
 };
 use crate::{Chunk, Deliver, Error, ErrorKind, Feed, Finish, Finished, RequestId};
@@ -21,6 +21,10 @@ pub(super) struct Flight {
     pub(super) deliver: Deliver,
     /// Log-probabilities were asked for.
     pub(super) logprobs: bool,
+    /// So many of the most likely tokens were asked for.
+    pub(super) top_logprobs: u32,
+    /// It is held to a constraint.
+    pub(super) is_held: bool,
     /// It asked not to end at the end of a turn.
     pub(super) ignore_eos: bool,
     pub(super) max_tokens: u32,
@@ -58,6 +62,8 @@ impl Flight {
             feed,
             deliver,
             logprobs: false,
+            top_logprobs: 0,
+            is_held: false,
             ignore_eos: false,
             max_tokens,
             gathered: Chunk { token_ids: Vec::with_capacity(room), ..Chunk::default() },
@@ -72,12 +78,14 @@ impl Flight {
     pub(super) fn take(
         &mut self,
         output: &Output,
-        tokens: &[u32],
-        logprobs: &[f32],
+        step: &Step,
         version: PolicyVersion,
         eos: &[u32],
     ) -> Option<Result<Finish, Error>> {
         let nonsense = |message: &str| Some(Err(Error::new(ErrorKind::Nonsense, message)));
+        let tokens = step.tokens.get(output.tokens.clone()).unwrap_or_default();
+        let logprobs = output.logprobs.clone().and_then(|it| step.logprobs.get(it));
+        let logprobs = logprobs.unwrap_or_default();
         // No more tokens than a message has bytes.
         let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         if count > self.max_tokens - self.sampled {
@@ -87,6 +95,18 @@ impl Flight {
             return nonsense("tokens without the log-probabilities that were asked for");
         }
         let logprobs = if self.logprobs { logprobs } else { &[] };
+        if self.top_logprobs > 0 && count > 0 {
+            let top = step.top.get(output.top.clone()).unwrap_or_default();
+            let columns = top.len() / tokens.len();
+            if columns < self.top_logprobs as usize {
+                return nonsense("tokens without the most likely ones that were asked for");
+            }
+            for place in top.chunks_exact(columns) {
+                // Another request of the same step may have asked for more.
+                let place = &place[..self.top_logprobs as usize];
+                self.gathered.top_logprobs.push(place.iter().copied(), self.top_logprobs);
+            }
+        }
         self.sampled += count;
         self.cached = self.cached.or(output.cached);
         self.queued_us = self.queued_us.or(output.queued_us);
@@ -114,6 +134,11 @@ impl Flight {
             Some(End::Stop(token)) => Ok(Finish::StopToken(token)),
             Some(End::Length) => Ok(Finish::Length),
             Some(End::Abort) => Ok(Finish::Aborted),
+            // A grammar that cannot be made is all that fails for a single request before its first token.
+            Some(End::Failed) if self.is_held && self.sampled == 0 => {
+                let message = "the constraint cannot be made a grammar of; its log says why";
+                Err(Error::new(ErrorKind::Refused, message))
+            }
             Some(End::Failed) => {
                 let message =
                     "it says that something failed in it for this request; its log says what";

@@ -100,8 +100,14 @@ fn the_first_tokens_of_a_request_are_read() {
         assert_eq!(step.stats.unwrap().prefix_queries, 16);
         named(text, "oneb1").read(&mut step).unwrap();
         assert_eq!(step.outputs[0].end, Some(End::Length));
+        assert!(step.top.is_empty());
+        // Two of them were asked for, and the sampled token is neither.
         named(text, "top0").read(&mut step).unwrap();
-        assert_eq!((step.tokens.len(), step.logprobs.len()), (1, 1));
+        assert_eq!((&step.tokens[..], step.logprobs.len()), (&[3723][..], 1));
+        assert_eq!(step.outputs[0].top, 0..2);
+        let ids: Vec<_> = step.top.iter().map(|it| it.0).collect();
+        assert_eq!(ids, [25, 591]);
+        assert!(step.top[0].1 > step.top[1].1 && step.top[1].1 > step.logprobs[0]);
     }
 }
 
@@ -188,6 +194,7 @@ proptest! {
             for it in &step.outputs {
                 prop_assert!(it.tokens.end <= step.tokens.len());
                 prop_assert!(it.logprobs.as_ref().is_none_or(|it| it.end <= step.logprobs.len()));
+                prop_assert!(it.top.end <= step.top.len());
             }
         }
     }

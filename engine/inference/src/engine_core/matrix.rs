@@ -5,10 +5,11 @@ use super::{decode::Nonsense, msgpack::Reader, zmtp::Message};
 /// The extension type of an array's bytes.
 const RAW: u8 = 3;
 
-/// `[numpy dtype, shape, bytes]`, of two dimensions, of which only the first column is looked at.
+/// `[numpy dtype, shape, bytes]`, of two dimensions.
 pub(super) struct Matrix<'a> {
     kind: &'a [u8],
     pub(super) rows: usize,
+    pub(super) columns: usize,
     /// Of a row, in bytes.
     stride: usize,
     bytes: &'a [u8],
@@ -44,17 +45,18 @@ impl<'a> Matrix<'a> {
         if rows.checked_mul(stride) != Some(bytes.len()) {
             return Err(ODD);
         }
-        Ok(Self { kind, rows, stride, bytes })
+        Ok(Self { kind, rows, columns, stride, bytes })
     }
 
-    fn first<const N: usize>(&self, row: usize) -> Option<[u8; N]> {
-        self.bytes.get(row * self.stride..)?.first_chunk().copied()
+    /// A value of `N` bytes.
+    fn at<const N: usize>(&self, row: usize, column: usize) -> Option<[u8; N]> {
+        self.bytes.get(row * self.stride + column * N..)?.first_chunk().copied()
     }
 
-    pub(super) fn int(&self, row: usize) -> Option<i64> {
+    pub(super) fn int(&self, row: usize, column: usize) -> Option<i64> {
         match self.kind {
-            b"<i4" => self.first(row).map(|it| i64::from(i32::from_le_bytes(it))),
-            b"<i8" => self.first(row).map(i64::from_le_bytes),
+            b"<i4" => self.at(row, column).map(|it| i64::from(i32::from_le_bytes(it))),
+            b"<i8" => self.at(row, column).map(i64::from_le_bytes),
             _ => None,
         }
     }
@@ -63,10 +65,10 @@ impl<'a> Matrix<'a> {
         clippy::cast_possible_truncation,
         reason = "log-probabilities are kept as f32 everywhere"
     )]
-    pub(super) fn float(&self, row: usize) -> Option<f32> {
+    pub(super) fn float(&self, row: usize, column: usize) -> Option<f32> {
         match self.kind {
-            b"<f4" => self.first(row).map(f32::from_le_bytes),
-            b"<f8" => self.first(row).map(|it| f64::from_le_bytes(it) as f32),
+            b"<f4" => self.at(row, column).map(f32::from_le_bytes),
+            b"<f8" => self.at(row, column).map(|it| f64::from_le_bytes(it) as f32),
             _ => None,
         }
     }

@@ -13,6 +13,7 @@ mod facts;
 mod flight;
 #[cfg(test)]
 mod golden;
+mod grammar;
 mod handshake;
 mod id;
 mod life;

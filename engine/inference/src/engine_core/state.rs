@@ -105,6 +105,8 @@ impl Shared {
         };
         let mut flight = Flight::new(request.id, feed, request.deliver, checked.max_tokens);
         flight.logprobs = request.sampling.logprobs;
+        flight.top_logprobs = request.sampling.top_logprobs;
+        flight.is_held = request.sampling.constraint.is_some();
         flight.ignore_eos = request.sampling.ignore_eos;
         state.flights.put(place, flight);
         let name = id::name(request.id, self.run, place);
@@ -141,10 +143,7 @@ impl Shared {
         let version = step.version.unwrap_or(state.version);
         for output in &step.outputs {
             let Some(flight) = state.flights.get_mut(output.place) else { continue };
-            let tokens = step.tokens.get(output.tokens.clone()).unwrap_or_default();
-            let logprobs = output.logprobs.clone().and_then(|it| step.logprobs.get(it));
-            let eos = &self.options.facts.eos_token_ids;
-            let end = flight.take(output, tokens, logprobs.unwrap_or_default(), version, eos);
+            let end = flight.take(output, step, version, &self.options.facts.eos_token_ids);
             let Some(end) = end else { continue };
             let end = match end {
                 Ok(Finish::Aborted) if !state.ending => {

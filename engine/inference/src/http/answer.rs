@@ -1,10 +1,12 @@
 //! What is answered.
 
+use std::collections::BTreeMap;
+
 use envmill_protocol::{PolicyVersion, VersionSpan};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{Chunk, Error, ErrorKind, Finish, Finished};
+use crate::{Chunk, Error, ErrorKind, Finish, Finished, TopLogprobs};
 
 /// An answer, or a part of one, of `/inference/v1/generate` or `/v1/completions`.
 #[derive(Deserialize)]
@@ -27,8 +29,8 @@ struct Answer<'a> {
 struct Choice<'a> {
     #[serde(default)]
     token_ids: Option<Vec<u32>>,
-    #[serde(default)]
-    logprobs: Option<Logprobs>,
+    #[serde(default, borrow)]
+    logprobs: Option<Logprobs<'a>>,
     #[serde(default)]
     finish_reason: Option<std::borrow::Cow<'a, str>>,
     #[serde(default, borrow)]
@@ -41,17 +43,29 @@ struct Choice<'a> {
 }
 
 #[derive(Deserialize)]
-struct Logprobs {
+struct Logprobs<'a> {
     /// Of the endpoint for token ids.
-    #[serde(default)]
-    content: Option<Vec<Logprob>>,
+    #[serde(default, borrow)]
+    content: Option<Vec<Logprob<'a>>>,
     /// Of completions.
     #[serde(default)]
     token_logprobs: Option<Vec<Option<f32>>>,
+    /// Of completions, too: an object for each token, of log-probabilities by the tokens' names.
+    #[serde(default, borrow)]
+    top_logprobs: Option<Vec<Option<&'a RawValue>>>,
 }
 
 #[derive(Deserialize)]
-struct Logprob {
+struct Logprob<'a> {
+    logprob: f32,
+    /// A list of [`Candidate`]s, which there is also where none are wanted.
+    #[serde(default, borrow)]
+    top_logprobs: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Candidate {
+    token_id: u32,
     logprob: f32,
 }
 
@@ -83,6 +97,8 @@ struct Metrics {
 /// What an answer says besides its tokens, and where it is kept until the end.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
+    /// So many of the most likely tokens were asked for.
+    top_logprobs: u32,
     prompt: Option<Vec<u32>>,
     cached_tokens: Option<u32>,
     queue_us: Option<u64>,
@@ -91,6 +107,10 @@ pub(super) struct Aside {
 }
 
 impl Aside {
+    pub(super) fn new(top_logprobs: u32) -> Self {
+        Self { top_logprobs, ..Self::default() }
+    }
+
     /// The end of the generation, if it has come.
     pub(super) fn finished(self) -> Option<Finished> {
         let (finish, versions) = self.finish?;
@@ -125,7 +145,11 @@ pub(super) fn read(text: &[u8], version: PolicyVersion, aside: &mut Aside) -> Re
         aside.prompt = Some(prompt);
     }
     chunk.token_ids = choice.token_ids.unwrap_or_default();
-    if let Some(Logprobs { content, token_logprobs }) = choice.logprobs {
+    if let Some(logprobs) = choice.logprobs {
+        if aside.top_logprobs > 0 {
+            chunk.top_logprobs = top(&logprobs, aside.top_logprobs)?;
+        }
+        let Logprobs { content, token_logprobs, .. } = logprobs;
         chunk.logprobs = match (content, token_logprobs) {
             (Some(content), _) => content.into_iter().map(|it| it.logprob).collect(),
             (None, Some(list)) => list.into_iter().map(|it| it.unwrap_or(f32::NAN)).collect(),
@@ -145,6 +169,30 @@ pub(super) fn read(text: &[u8], version: PolicyVersion, aside: &mut Aside) -> Re
         aside.finish = Some((finish, spans));
     }
     Ok(chunk)
+}
+
+/// The most likely tokens at each place.
+fn top(logprobs: &Logprobs<'_>, most: u32) -> Result<TopLogprobs, Error> {
+    fn parsed<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>) -> Result<T, Error> {
+        let parsed = raw.map_or_else(|| Ok(T::default()), |it| serde_json::from_str(it.get()));
+        parsed.map_err(|error| nonsense(&format!("the most likely tokens: {error}")))
+    }
+    let mut top = TopLogprobs::default();
+    for it in logprobs.content.iter().flatten() {
+        let candidates: Vec<Candidate> = parsed(it.top_logprobs)?;
+        top.push(candidates.into_iter().map(|it| (it.token_id, it.logprob)), most);
+    }
+    for raw in logprobs.top_logprobs.iter().flatten() {
+        let by_name: BTreeMap<String, f32> = parsed(*raw)?;
+        let mut candidates = Vec::with_capacity(by_name.len());
+        for (name, logprob) in by_name {
+            let id = name.strip_prefix("token_id:").and_then(|it| it.parse().ok());
+            let id = id.ok_or_else(|| nonsense(&format!("a token that is called {name:?}")))?;
+            candidates.push((id, logprob));
+        }
+        top.push(candidates, most);
+    }
+    Ok(top)
 }
 
 /// The version that an engine calls by this name. One that was given weights by somebody else calls them
@@ -200,5 +248,29 @@ mod tests {
         for nothing in ["null", "{}", r#"{"queue_time_ms":null}"#, r#"{"queue_time_ms":-1}"#] {
             assert_eq!(told(&format!(r#"{end},"metrics":{nothing}}}"#)), None, "{nothing}");
         }
+    }
+
+    fn top_of(text: &str) -> Result<Vec<Vec<u32>>, Error> {
+        let chunk = read(text.as_bytes(), PolicyVersion(0), &mut Aside::new(2))?;
+        assert_eq!(chunk.logprobs, [-3.0]);
+        let places = 0..chunk.top_logprobs.places();
+        Ok(places.map(|it| chunk.top_logprobs.at(it).map(|it| it.0).collect()).collect())
+    }
+
+    #[test]
+    fn the_most_likely_tokens_are_read_however_they_are_written() {
+        // The sampled token comes first, and is none of the two most likely.
+        let generate = r#"{"choices":[{"token_ids":[9],"logprobs":{"content":[{"token_id":9,"logprob":-3.0,
+            "rank":7,"top_logprobs":[{"token_id":9,"logprob":-3.0,"rank":7},{"token_id":4,"logprob":-0.5},
+            {"token_id":5,"logprob":-1.5}]}]}}]}"#;
+        assert_eq!(top_of(generate).unwrap(), [[4, 5]]);
+        let completions = r#"{"choices":[{"token_ids":[9],"logprobs":{"token_logprobs":[-3.0],
+            "top_logprobs":[{"token_id:9":-3.0,"token_id:5":-1.5,"token_id:4":-0.5}]}}]}"#;
+        assert_eq!(top_of(completions).unwrap(), [[4, 5]]);
+        let texts = completions.replace("token_id:5", "five");
+        assert_eq!(top_of(&texts).unwrap_err().kind, ErrorKind::Nonsense);
+        // Where none are wanted they are not looked at.
+        let chunk = read(texts.as_bytes(), PolicyVersion(0), &mut Aside::default()).unwrap();
+        assert_eq!(chunk.top_logprobs, TopLogprobs::default());
     }
 }

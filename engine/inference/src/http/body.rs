@@ -1,6 +1,6 @@
 //! What is sent: JSON, written by hand, because a prompt is thousands of numbers.
 
-use crate::{Request, Sampling};
+use crate::{Request, Sampling, TOP_LOGPROBS_MAX};
 
 /// The body for `/inference/v1/generate`.
 pub(super) fn generate(request: &Request, stream: bool) -> Vec<u8> {
@@ -10,7 +10,9 @@ pub(super) fn generate(request: &Request, stream: bool) -> Vec<u8> {
     body.extend_from_slice(b"\",\"token_ids\":");
     numbers(&mut body, &request.prompt);
     body.extend_from_slice(b",\"sampling_params\":{");
-    sampling(&mut body, request);
+    // The sampled token counts as one of them: it has the last one's place where it is none of them.
+    let top = request.sampling.top_logprobs;
+    sampling(&mut body, request, if top > 0 { (top + 1).min(TOP_LOGPROBS_MAX) } else { 0 });
     // Strings that end a generation are looked for in text, and only then is text made.
     flag(&mut body, "detokenize", !request.sampling.stop.is_empty());
     body.push(b'}');
@@ -27,7 +29,11 @@ pub(super) fn completions(request: &Request, model: &str, stream: bool) -> Vec<u
     body.extend_from_slice(b"\",\"prompt\":");
     numbers(&mut body, &request.prompt);
     body.extend_from_slice(b",\"return_token_ids\":true,");
-    sampling(&mut body, request);
+    sampling(&mut body, request, request.sampling.top_logprobs);
+    if request.sampling.top_logprobs > 0 {
+        // The most likely tokens are otherwise known by their texts, which several may share.
+        flag(&mut body, "return_tokens_as_token_ids", true);
+    }
     finish(body, stream)
 }
 
@@ -40,8 +46,8 @@ fn finish(mut body: Vec<u8>, stream: bool) -> Vec<u8> {
     body
 }
 
-/// The parameters that both have, under the same names.
-fn sampling(body: &mut Vec<u8>, request: &Request) {
+/// The parameters that both have, under the same names. `top`: so many of the most likely tokens are asked for.
+fn sampling(body: &mut Vec<u8>, request: &Request, top: u32) {
     let Sampling {
         temperature,
         top_p,
@@ -52,6 +58,8 @@ fn sampling(body: &mut Vec<u8>, request: &Request) {
         stop,
         ignore_eos,
         logprobs,
+        top_logprobs: _,
+        constraint,
     } = &*request.sampling;
     body.extend_from_slice(b"\"max_tokens\":");
     number(body, request.max_tokens);
@@ -89,8 +97,13 @@ fn sampling(body: &mut Vec<u8>, request: &Request) {
         flag(body, "ignore_eos", true);
     }
     if *logprobs {
-        // That of the sampled token alone.
-        body.extend_from_slice(b",\"logprobs\":0");
+        // With 0, that of the sampled token alone.
+        body.extend_from_slice(b",\"logprobs\":");
+        number(body, top);
+    }
+    if let Some(constraint) = constraint {
+        body.extend_from_slice(b",\"structured_outputs\":");
+        body.extend_from_slice(constraint.to_json().as_bytes());
     }
 }
 
@@ -123,7 +136,7 @@ fn numbers(body: &mut Vec<u8>, numbers: &[u32]) {
 mod tests {
     use std::sync::Arc;
 
-    use crate::{Deliver, RequestId};
+    use crate::{Constraint, Deliver, JsonSchema, RequestId};
 
     use super::*;
 
@@ -151,7 +164,7 @@ mod tests {
             stop_token_ids: vec![2, 3],
             stop: vec!["\"quoted\"\n".to_owned(), "é".to_owned()],
             ignore_eos: true,
-            logprobs: true,
+            ..Sampling::default()
         };
         for sampling in [Sampling::default(), odd] {
             let request = request(sampling.clone());
@@ -170,6 +183,30 @@ mod tests {
             if !sampling.stop.is_empty() {
                 assert_eq!(body["stop"], serde_json::json!(sampling.stop));
             }
+            assert!(body.get("structured_outputs").is_none());
+        }
+    }
+
+    #[test]
+    fn the_most_likely_tokens_and_a_constraint_are_asked_for() {
+        let schema = JsonSchema::new(r#"{"type": "object"}"#).unwrap();
+        let sampling = |top_logprobs| Sampling {
+            top_logprobs,
+            constraint: Some(Constraint::JsonSchema(schema.clone())),
+            ..Sampling::default()
+        };
+        for (top, asked) in [(0, 0), (3, 4), (20, 20)] {
+            let request = request(sampling(top));
+            let body: serde_json::Value =
+                serde_json::from_slice(&generate(&request, false)).unwrap();
+            let parameters = &body["sampling_params"];
+            assert_eq!(parameters["logprobs"], asked);
+            assert_eq!(parameters["structured_outputs"]["json"]["type"], "object");
+            let body: serde_json::Value =
+                serde_json::from_slice(&completions(&request, "m", false)).unwrap();
+            assert_eq!(body["logprobs"], top);
+            assert_eq!(body["return_tokens_as_token_ids"] == true, top > 0);
+            assert_eq!(body["structured_outputs"]["json"]["type"], "object");
         }
     }
 }

@@ -54,10 +54,15 @@ impl Inference for OpenAiChat {
             version_spans: false,
             stop_strings: true,
             control: false,
+            top_logprobs: 0,
+            constraints: false,
         }
     }
 
     fn generate(&self, request: Request) -> Generation {
+        if let Err(error) = self.capabilities().allow(&request.sampling) {
+            return Generation::failed(error);
+        }
         let inner = Arc::clone(&self.inner);
         Generation::played(&self.runtime, async move |feed| {
             feed.chunk(inner.generate(&request).await?);

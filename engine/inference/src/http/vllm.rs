@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     Answer, Capabilities, Control, Deliver, Error, ErrorKind, Feed, Generation, Inference, Load,
-    Request, RequestId,
+    Request, RequestId, TOP_LOGPROBS_MAX,
 };
 
 use super::{
@@ -79,6 +79,8 @@ const COMPLETIONS: u8 = 2;
 
 /// A token in an answer, with its log-probability and rank, takes no more than this.
 const TOKEN_BYTES_MAX: u64 = 1024;
+/// One of the most likely tokens at a place takes no more than this.
+const CANDIDATE_BYTES_MAX: u64 = 128;
 const ANSWER_BYTES: u64 = 256 << 10;
 const METRICS_BYTES_MAX: u64 = 16 << 20;
 
@@ -130,6 +132,8 @@ impl Inference for VllmHttp {
             version_spans: self.inner.route.load(Ordering::Relaxed) != COMPLETIONS,
             stop_strings: true,
             control: true,
+            top_logprobs: TOP_LOGPROBS_MAX,
+            constraints: true,
         }
     }
 
@@ -216,10 +220,14 @@ impl Inner {
         asked: PolicyVersion,
         feed: &Feed,
     ) -> Result<(), Error> {
-        let mut aside = Aside::default();
+        let top = request.sampling.top_logprobs;
+        let mut aside = Aside::new(top);
         let mut tokens = 0;
         if request.deliver == Deliver::Whole {
-            let room = u64::from(request.max_tokens) * TOKEN_BYTES_MAX;
+            // The sampled token may be told besides, and one more is asked for.
+            let candidates = if top > 0 { u64::from(top) + 2 } else { 0 };
+            let token_bytes = TOKEN_BYTES_MAX + candidates * CANDIDATE_BYTES_MAX;
+            let room = u64::from(request.max_tokens).saturating_mul(token_bytes);
             let bytes_max = ANSWER_BYTES + room + request.prompt.len() as u64 * 12;
             let text = self.link.read(body, bytes_max).await?;
             let mut chunk = answer::read(&text, asked, &mut aside)?;

@@ -68,10 +68,15 @@ impl Inference for VllmMemory {
             version_spans: true,
             stop_strings: true,
             control: true,
+            top_logprobs: 0,
+            constraints: false,
         }
     }
 
     fn generate(&self, request: Request) -> Generation {
+        if let Err(error) = self.capabilities().allow(&request.sampling) {
+            return Generation::failed(error);
+        }
         match self.handle.desk.generate(request) {
             Err(error) => Generation::failed(error),
             Ok((number, generation, start)) => {

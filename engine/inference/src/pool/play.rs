@@ -73,11 +73,17 @@ impl Play {
                         let message = format!("aborted {interrupted} times by the engine");
                         return self.feed.fail(Error::new(ErrorKind::Busy, message));
                     }
+                    if sampled > 0 && self.is_held() {
+                        let message = "the engine has ended a generation that is held to a constraint, \
+                                       and half of one cannot go on: ask again";
+                        return self.feed.fail(Error::new(ErrorKind::Busy, message));
+                    }
                     tracing::debug!(sampled, "a generation was interrupted, and goes on");
                 }
                 End::Failed(error) => {
                     tries += 1;
-                    if !error.kind.retry() || tries >= self.shared.options.attempts.max(1) {
+                    let is_over = tries >= self.shared.options.attempts.max(1);
+                    if !error.kind.retry() || is_over || (sampled > 0 && self.is_held()) {
                         return self.feed.fail(error);
                     }
                     tracing::debug!(sampled, "a generation goes on elsewhere: {error}");
@@ -194,12 +200,18 @@ impl Play {
             let cached = u64::from(finished.cached_tokens.unwrap_or(0));
             self.shared.counts.cached_tokens.fetch_add(cached, Ordering::Relaxed);
         }
+        let interrupted = finished.finish == Finish::Aborted && !self.asked();
+        // Nobody has seen what was to come whole: it is sampled anew, from its beginning.
+        if interrupted && self.is_held() && !self.streamed() {
+            return End::Interrupted;
+        }
         // What of this try has not been handed on: all, or the last chunk's tokens.
         let handed =
             here.token_ids.len() - if self.streamed() { last } else { here.token_ids.len() };
         let rest = Chunk {
             token_ids: here.token_ids[handed..].to_vec(),
             logprobs: here.logprobs.get(handed..).unwrap_or_default().to_vec(),
+            top_logprobs: here.top_logprobs.rest(handed),
             version: here.versions.last().map_or_else(Default::default, |it| it.version),
             finished: None,
         };
@@ -212,7 +224,6 @@ impl Play {
         if !finished.versions.is_empty() {
             self.whole.versions = keep(&self.whole.versions, before, &finished.versions);
         }
-        let interrupted = finished.finish == Finish::Aborted && !self.asked();
         if !rest.token_ids.is_empty() {
             self.feed.chunk(rest);
         }
@@ -221,6 +232,11 @@ impl Play {
         }
         self.finish(finished);
         End::Finished
+    }
+
+    /// It is held to a constraint, which knows no beginning in the midst of a text.
+    fn is_held(&self) -> bool {
+        self.request.sampling.constraint.is_some()
     }
 
     fn streamed(&self) -> bool {

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     Answer, Capabilities, Control, Error, ErrorKind, Generation, Inference, Load, PauseMode,
-    Request, RequestId,
+    Request, RequestId, TOP_LOGPROBS_MAX,
 };
 
 use super::{
@@ -256,6 +256,8 @@ impl Inference for Pool {
             version_spans: true,
             stop_strings: true,
             control: true,
+            top_logprobs: TOP_LOGPROBS_MAX,
+            constraints: true,
         };
         state.engines.values().map(|it| it.capabilities()).fold(all, |all, it| Capabilities {
             token_ids: all.token_ids && it.token_ids,
@@ -263,6 +265,8 @@ impl Inference for Pool {
             version_spans: all.version_spans && it.version_spans,
             stop_strings: all.stop_strings && it.stop_strings,
             control: all.control && it.control,
+            top_logprobs: all.top_logprobs.min(it.top_logprobs),
+            constraints: all.constraints && it.constraints,
         })
     }
 

@@ -2,6 +2,8 @@
 
 use envmill_protocol::{PolicyVersion, VersionSpan};
 
+use super::TopLogprobs;
+
 /// A part of a generation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chunk {
@@ -9,6 +11,8 @@ pub struct Chunk {
     pub token_ids: Vec<u32>,
     /// Natural logarithms, shape `[T]`, or empty where none were asked for or known.
     pub logprobs: Vec<f32>,
+    /// The most likely tokens at each of them, where they were asked for; else no places.
+    pub top_logprobs: TopLogprobs,
     /// The version in force when the chunk arrived, or, where it is the only one, when it was asked for.
     pub version: PolicyVersion,
     /// Set on the last chunk.

@@ -1,6 +1,6 @@
 //! The trait.
 
-use super::{Answer, Control, Generation, Request, RequestId};
+use super::{Answer, Control, Error, ErrorKind, Generation, Request, RequestId, Sampling};
 
 /// A channel to one inference engine, or to several that are used as one.
 ///
@@ -52,6 +52,32 @@ pub struct Capabilities {
     pub stop_strings: bool,
     /// [`Control`] is answered. False: the engine cannot be paused or given weights over this channel.
     pub control: bool,
+    /// It gives the log-probabilities of so many most likely tokens at each place. 0: of the sampled one only,
+    /// and [`Sampling::top_logprobs`] has to be 0.
+    pub top_logprobs: u32,
+    /// It holds what is sampled to a constraint. False: [`Sampling::constraint`] has to be `None`.
+    pub constraints: bool,
+}
+
+impl Capabilities {
+    /// Whether all that is wanted besides the sampled tokens can be had.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`]: it says what cannot.
+    pub fn allow(self, sampling: &Sampling) -> Result<(), Error> {
+        let unsupported = |what: String| Err(Error::new(ErrorKind::Unsupported, what));
+        if sampling.top_logprobs > self.top_logprobs {
+            let (wanted, most) = (sampling.top_logprobs, self.top_logprobs);
+            return unsupported(format!(
+                "log-probabilities of {wanted} most likely tokens, and it gives those of {most}"
+            ));
+        }
+        if sampling.constraint.is_some() && !self.constraints {
+            return unsupported("what is sampled cannot be held to JSON or a schema".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// How busy an inference engine is.

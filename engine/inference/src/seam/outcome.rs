@@ -2,7 +2,7 @@
 
 use envmill_protocol::VersionSpan;
 
-use crate::{Chunk, Error, ErrorKind, Finish, Finished};
+use crate::{Chunk, Error, ErrorKind, Finish, Finished, TopLogprobs};
 
 /// All that was sampled in a generation.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,6 +11,8 @@ pub struct Outcome {
     pub token_ids: Vec<u32>,
     /// Natural logarithms, shape `[T]`, or empty where unknown.
     pub logprobs: Vec<f32>,
+    /// The most likely tokens at each of them, where they were asked for; else no places.
+    pub top_logprobs: TopLogprobs,
     /// Which version sampled which tokens, in order, covering `token_ids`.
     pub versions: Vec<VersionSpan>,
     /// How it ended; `None` while it has not.
@@ -34,11 +36,21 @@ impl Outcome {
                 format!("{} log-probabilities for {tokens} tokens", chunk.logprobs.len()),
             ));
         }
-        if let Some(odd) = chunk.logprobs.iter().find(|it| it.is_nan() || **it == f32::INFINITY) {
+        let places = chunk.top_logprobs.places();
+        let all = self.top_logprobs.places() == self.token_ids.len() && places == tokens;
+        if !all && (self.top_logprobs.places() > 0 || places > 0) {
+            return Err(Error::new(
+                ErrorKind::Nonsense,
+                format!("the most likely tokens at {places} places for {tokens} tokens"),
+            ));
+        }
+        let mut logprobs = chunk.logprobs.iter().chain(chunk.top_logprobs.logprobs());
+        if let Some(odd) = logprobs.find(|it| it.is_nan() || **it == f32::INFINITY) {
             return Err(Error::new(ErrorKind::Nonsense, format!("{odd} as a log-probability")));
         }
         self.token_ids.extend_from_slice(&chunk.token_ids);
         self.logprobs.extend_from_slice(&chunk.logprobs);
+        self.top_logprobs.append(&chunk.top_logprobs);
         VersionSpan::add(&mut self.versions, chunk.version, count(tokens));
         let Some(finished) = chunk.finished else { return Ok(false) };
         if !finished.versions.is_empty() {
@@ -59,6 +71,7 @@ impl Outcome {
     /// Its end is the end of both.
     pub fn continued(&mut self, later: Self) {
         self.logprobs.extend_from_slice(&later.logprobs);
+        self.top_logprobs.append(&later.top_logprobs);
         self.token_ids.extend_from_slice(&later.token_ids);
         for it in &later.versions {
             VersionSpan::add(&mut self.versions, it.version, it.tokens);
@@ -88,7 +101,7 @@ mod tests {
             token_ids: tokens.to_vec(),
             logprobs: vec![-1.0; tokens.len()],
             version: PolicyVersion(version),
-            finished: None,
+            ..Chunk::default()
         }
     }
 
@@ -129,6 +142,14 @@ mod tests {
         let mut odd = chunk(&[2], 0);
         odd.logprobs.clear();
         assert_eq!(outcome.push(odd).unwrap_err().kind, ErrorKind::Nonsense);
+        // The most likely tokens of some places only, or with an odd number.
+        let mut odd = chunk(&[2], 0);
+        odd.top_logprobs.push([(2, -1.0)], 1);
+        assert_eq!(outcome.push(odd.clone()).unwrap_err().kind, ErrorKind::Nonsense);
+        assert!(!Outcome::default().push(odd.clone()).unwrap());
+        odd.top_logprobs = TopLogprobs::default();
+        odd.top_logprobs.push([(2, f32::NAN)], 1);
+        assert_eq!(Outcome::default().push(odd).unwrap_err().kind, ErrorKind::Nonsense);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use super::Sampling;
+
 /// Names a generation to its channel; unique among those under way there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
@@ -42,43 +44,4 @@ pub enum Deliver {
     Whole,
     /// As they are sampled, where the channel can: partial results survive the loss of the engine.
     Streamed,
-}
-
-/// How to sample. Defaults are those of a policy in training: the model's own distribution.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sampling {
-    /// 0: always the most likely token.
-    pub temperature: f32,
-    /// Sample among the most likely tokens that have this much probability together; 1: all.
-    pub top_p: f32,
-    /// Sample among so many most likely tokens; `None`: all.
-    pub top_k: Option<u32>,
-    /// Sample only among tokens with at least this share of the most likely one's probability.
-    pub min_p: f32,
-    /// Before so many tokens nothing ends the generation.
-    pub min_tokens: u32,
-    /// Token ids that end the generation; they are its last token.
-    pub stop_token_ids: Vec<u32>,
-    /// Texts that end the generation.
-    pub stop: Vec<String>,
-    /// The model's own end-of-turn token does not end the generation.
-    pub ignore_eos: bool,
-    /// Log-probabilities are wanted.
-    pub logprobs: bool,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: None,
-            min_p: 0.0,
-            min_tokens: 0,
-            stop_token_ids: Vec::new(),
-            stop: Vec::new(),
-            ignore_eos: false,
-            logprobs: true,
-        }
-    }
 }

@@ -10,6 +10,7 @@ mod core_engine;
 mod core_faults;
 mod core_vllm;
 mod pool;
+mod pool_held;
 mod pool_updates;
 mod puppet;
 

@@ -8,7 +8,7 @@ use std::{
 
 use envmill_inference::{
     Answer, Capabilities, Chunk, Control, Error, ErrorKind, Feed, Finish, Finished, Generation,
-    Inference, Load, PauseMode, Pool, PoolOptions, Request, RequestId,
+    Inference, Load, PauseMode, Pool, PoolOptions, Request, RequestId, TOP_LOGPROBS_MAX,
 };
 use envmill_protocol::PolicyVersion;
 use tokio::{runtime::Handle, time::timeout};
@@ -58,6 +58,8 @@ impl Inference for Written {
             version_spans: true,
             stop_strings: true,
             control: true,
+            top_logprobs: TOP_LOGPROBS_MAX,
+            constraints: true,
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use envmill_inference::{
     Answer, Capabilities, Chunk, Control, Deliver, Error, ErrorKind, Feed, Finish, Finished,
-    Generation, Inference, Load, PauseMode, Request, RequestId, Sampling,
+    Generation, Inference, Load, PauseMode, Request, RequestId, Sampling, TOP_LOGPROBS_MAX,
 };
 use envmill_protocol::PolicyVersion;
 use tokio::{sync::watch, time::sleep};
@@ -129,6 +129,8 @@ impl Inference for Handle {
             version_spans: false,
             stop_strings: false,
             control: true,
+            top_logprobs: TOP_LOGPROBS_MAX,
+            constraints: true,
         }
     }
 
