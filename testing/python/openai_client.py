@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import json
 import sys
 
 import openai
@@ -90,6 +91,122 @@ def tools(client):
     assert said.choices[0].message.content == SAID, said
 
 
+def choices(client):
+    more = {"model": "x", "messages": [user("pick")], "n": 3, "seed": 7, "logprobs": True, "top_logprobs": 2}
+    answer = client.chat.completions.create(**more)
+    said = [it.message.content for it in answer.choices]
+    assert [it.index for it in answer.choices] == [0, 1, 2] and len(set(said)) == 3, answer
+    told = answer.choices[2].logprobs.content[0]
+    assert [it.logprob for it in told.top_logprobs] == [-0.25, -0.5], told
+    assert told.top_logprobs[1].token == told.token == "I", told
+    texts = ["", "", ""]
+    for chunk in client.chat.completions.create(stream=True, **more):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+            if choice.logprobs:
+                assert all(len(it.top_logprobs) == 2 for it in choice.logprobs.content), choice
+    assert texts == said, texts
+    # The last of them is what it goes on with.
+    messages = [user("pick"), {"role": "assistant", "content": said[2]}, user("hello")]
+    answer = client.chat.completions.create(model="x", messages=messages)
+    assert answer.choices[0].message.content == SAID, answer
+
+
+def completions(client):
+    answer = client.completions.create(
+        model="x", prompt="say yes", logprobs=2, extra_body={"return_token_ids": True}
+    )
+    choice = answer.choices[0]
+    assert (choice.text, choice.finish_reason) == ("yes", "stop"), choice
+    assert choice.logprobs.text_offset[:3] == [0, 1, 2] and choice.logprobs.tokens[0] == "y", choice
+    assert choice.logprobs.top_logprobs[0] == {"y": -0.5, "z": -0.25}, choice
+    assert answer.usage.total_tokens == len(choice.prompt_token_ids) + len(choice.token_ids), answer
+    client.completions.create(model="x", prompt=choice.prompt_token_ids + choice.token_ids)
+    texts = ["", "", "", ""]
+    for chunk in client.completions.create(model="x", prompt=["say a", "say é"], n=2, stream=True, max_tokens=50):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+    assert texts == ["a", "a", "é", "é"], texts
+    several = client.completions.create(model="x", prompt=["say a", "say b"])
+    assert [it.text for it in several.choices] == ["a", "b"], several
+
+
+def held(client):
+    more = {"model": "x", "messages": [user("hello")]}
+    required = client.chat.completions.create(tools=TOOLS, tool_choice="required", **more)
+    call = required.choices[0].message.tool_calls[0]
+    assert (call.function.name, json.loads(call.function.arguments)) == ("look_up", {"what": "é"}), call
+    assert required.choices[0].finish_reason == "tool_calls", required
+    named = {"type": "function", "function": {"name": "look_up"}}
+    with client.chat.completions.stream(tools=TOOLS, tool_choice=named, **more) as stream:
+        gathered = stream.get_final_completion().choices[0]
+    assert json.loads(gathered.message.tool_calls[0].function.arguments) == {"what": "é"}, gathered
+    assert (gathered.finish_reason, gathered.message.content or "") == ("stop", ""), gathered
+    schema = {"name": "found", "schema": {"type": "object", "properties": {"what": {"type": "string"}}}}
+    for form in [{"type": "json_object"}, {"type": "json_schema", "json_schema": schema}]:
+        said = client.chat.completions.create(response_format=form, **more).choices[0].message.content
+        assert json.loads(said) == {"what": "é"}, said
+    said = client.completions.create(
+        model="x", prompt="say a", max_tokens=99, extra_body={"response_format": {"type": "json_object"}}
+    )
+    assert json.loads(said.choices[0].text) == {"what": "é"}, said
+
+
+def api(client):
+    """What a real model may be asked for, whatever it says."""
+    question = {"model": "tiny", "messages": [user("Where?")]}
+    answer = client.chat.completions.create(
+        n=3, seed=5, temperature=1, max_tokens=8, logprobs=True, top_logprobs=4, **question
+    )
+    said = [it.message.content for it in answer.choices]
+    assert len(said) == 3 and len(set(said)) > 1, said
+    for choice in answer.choices:
+        for told in choice.logprobs.content:
+            top = [it.logprob for it in told.top_logprobs]
+            assert len(top) == 4 and top == sorted(top, reverse=True) and told.logprob <= top[0] + 1e-4, told
+    texts = ["", "", ""]
+    for chunk in client.chat.completions.create(
+        n=3, seed=5, temperature=1, max_tokens=8, stream=True, logprobs=True, top_logprobs=4, **question
+    ):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert texts == said, (texts, said)
+    first = client.completions.create(
+        model="tiny", prompt="Once upon", max_tokens=6, logprobs=3, temperature=1, seed=3,
+        extra_body={"return_token_ids": True, "ignore_eos": True},
+    )
+    choice = first.choices[0]
+    assert len(choice.token_ids) == len(choice.logprobs.tokens) == 6, choice
+    ids = choice.prompt_token_ids + choice.token_ids
+    client.completions.create(model="tiny", prompt=ids, max_tokens=3)
+    shape = {
+        "type": "object",
+        "properties": {"size": {"type": "integer", "enum": [1, 22]}, "color": {"enum": ["red", "green"]}},
+        "required": ["size", "color"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "thing", "schema": shape}}
+    more = {"temperature": 1, "max_tokens": 500, **question}
+    found = client.chat.completions.create(response_format=form, seed=1, **more).choices[0]
+    thing = json.loads(found.message.content)
+    assert found.finish_reason == "stop" and list(thing) == ["size", "color"], found
+    assert thing["size"] in (1, 22) and thing["color"] in ("red", "green"), thing
+    tools = [
+        {"type": "function", "function": {"name": "paint", "parameters": shape}},
+        {"type": "function", "function": {"name": "wait", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}},
+    ]
+    required = client.chat.completions.create(
+        tools=tools, tool_choice="required", parallel_tool_calls=False, seed=2, **more
+    ).choices[0]
+    [call] = required.message.tool_calls
+    assert required.finish_reason == "tool_calls" and call.function.name in ("paint", "wait"), required
+    named = {"type": "function", "function": {"name": "paint"}}
+    with client.chat.completions.stream(tools=tools, tool_choice=named, seed=3, **more) as stream:
+        gathered = stream.get_final_completion().choices[0]
+    [call] = gathered.message.tool_calls
+    assert call.function.name == "paint" and json.loads(call.function.arguments)["size"] in (1, 22), gathered
+
+
 def errors(client):
     def refused(kind, status, code=None, **more):
         try:
@@ -99,8 +216,8 @@ def errors(client):
             return error
         raise AssertionError(f"{more} was not refused")
 
-    refused(openai.BadRequestError, 400, n=2)
-    refused(openai.BadRequestError, 400, tool_choice="required", tools=TOOLS)
+    refused(openai.BadRequestError, 400, n=0)
+    refused(openai.BadRequestError, 400, tool_choice="required")
     long = [user("x" * 40000)]
     refused(openai.BadRequestError, 400, "context_length_exceeded", messages=long)
     refused(openai.RateLimitError, 429, "rate_limit_exceeded", messages=[user("busy")])

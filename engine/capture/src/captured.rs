@@ -21,7 +21,7 @@ pub struct Captured {
     pub refused: u32,
 }
 
-/// One call of a harness.
+/// One call of a harness, or one of the answers that it has asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
     /// Its generation's index in [`Captured::generations`]; `None` where nothing was sampled.
@@ -34,9 +34,12 @@ pub struct Call {
     pub kind: GeneratedKind,
     /// How it ended.
     pub end: End,
-    /// The request's body.
+    /// How it was sampled, a constraint included: the text of one JSON object.
+    pub sampling: Bytes,
+    /// The request's body, which several calls share where it has asked for several answers.
     pub request: Kept,
-    /// The answer, as one `chat.completion` also where it was streamed; empty where there was none.
+    /// The answer, as one `chat.completion` or `text_completion` also where it was streamed, with this
+    /// generation as its only choice; empty where there was none.
     pub response: Kept,
     /// How long it took.
     pub timings: Timings,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
 
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::{
     Begun, Captured, End, Kept, Limits, Timings,
     captured::Call,
+    ends::{self, Ends},
     key::Digest,
     kinds::{self, Facts},
     refusal::Refusal,
@@ -40,6 +41,8 @@ struct State {
     records: Vec<Record>,
     /// The latest call whose messages and answer have this digest.
     answers: HashMap<Digest, usize>,
+    /// Where the ids of calls without messages end.
+    ends: Ends,
     bytes: usize,
     running: usize,
     refused: u32,
@@ -54,6 +57,8 @@ pub(crate) struct Record {
     pub(crate) identity: Digest,
     pub(crate) aside: bool,
     pub(crate) prompt: Arc<[u32]>,
+    /// The text of a JSON object.
+    pub(crate) sampling: Bytes,
     pub(crate) outcome: Outcome,
     pub(crate) request: Kept,
     pub(crate) response: Kept,
@@ -86,6 +91,15 @@ impl Episode {
 
     /// Lets a call in, if there is room for it.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Flight, Refusal> {
+        self.admitted().inspect_err(|refusal| {
+            // Whom nobody knows is not counted.
+            if refusal.status != StatusCode::UNAUTHORIZED {
+                self.refused();
+            }
+        })
+    }
+
+    fn admitted(self: &Arc<Self>) -> Result<Flight, Refusal> {
         let mut state = self.state();
         if state.is_over {
             return Err(Refusal::key("The episode of this API key has ended."));
@@ -95,19 +109,17 @@ impl Episode {
             Refusal::invalid(StatusCode::FORBIDDEN, message, Some("episode_full"))
         };
         let limits = &self.limits;
-        let refusal = if state.running >= limits.calls_at_once {
-            Refusal::busy(format!("{} calls of this episode run already.", state.running))
+        if state.running >= limits.calls_at_once {
+            Err(Refusal::busy(format!("{} calls of this episode run already.", state.running)))
         } else if state.records.len() + state.running >= limits.calls {
-            full(&format!("it has made {} calls", state.records.len()))
+            Err(full(&format!("it has made {} calls", state.records.len())))
         } else if state.bytes >= limits.episode_bytes {
-            full(&format!("its calls take {} bytes", state.bytes))
+            Err(full(&format!("its calls take {} bytes", state.bytes)))
         } else {
             state.running += 1;
-            drop(state);
-            return Ok(Flight { episode: Arc::clone(self), index: None, ended: false });
-        };
-        state.refused += 1;
-        Err(refusal)
+            let call = Arc::default();
+            Ok(Flight { episode: Arc::clone(self), index: None, ended: false, call })
+        }
     }
 
     pub(crate) fn refused(&self) {
@@ -131,6 +143,16 @@ impl Episode {
                 back.is_none_or(|it| it == node.said.reasoning.as_deref().unwrap_or("").trim());
             same.then(|| (index, count, Arc::clone(node)))
         })
+    }
+
+    /// The latest call without messages whose ids, sampled ones included, this prompt begins with. Of several
+    /// it is that with the most ids.
+    pub(crate) fn began(&self, prompt: &[u32]) -> Option<usize> {
+        // Hashing takes a while; the lock is not held meanwhile.
+        let lengths = self.state().ends.within(prompt.len());
+        let digests = ends::digests(prompt, &lengths);
+        let state = self.state();
+        digests.iter().rev().find_map(|it| state.ends.call(it))
     }
 
     /// Waits until the episode is over.
@@ -188,6 +210,7 @@ fn captured(records: Vec<Record>, refused: u32) -> Captured {
             begun: record.begun,
             kind,
             end,
+            sampling: record.sampling,
             request: record.request,
             response: record.response,
             timings: record.timings,
@@ -212,9 +235,18 @@ pub(crate) struct Flight {
     pub(crate) episode: Arc<Episode>,
     index: Option<usize>,
     ended: bool,
+    /// How the call ended without an answer: as the first of its choices did, whatever becomes of the others.
+    call: Arc<OnceLock<End>>,
 }
 
 impl Flight {
+    /// Lets another choice of the same call in, if there is room for it.
+    pub(crate) fn another(&self) -> Result<Self, Refusal> {
+        let mut another = self.episode.admitted()?;
+        another.call = Arc::clone(&self.call);
+        Ok(another)
+    }
+
     /// Writes down that the call's prompt goes to the inference engine now. Gives its index.
     pub(crate) fn begin(&mut self, mut record: Record) -> Result<u32, Refusal> {
         let mut state = self.episode.state();
@@ -226,6 +258,7 @@ impl Flight {
         // The prompt is kept here, in the conversation with a mask, and in what the episode gives in the
         // end; the messages beside the request.
         state.bytes += record.request.bytes() * 2 + record.prompt.len() * 13;
+        state.bytes += record.sampling.len();
         let index = state.records.len();
         state.records.push(record);
         self.index = Some(index);
@@ -243,7 +276,7 @@ impl Flight {
             record.timings.first_token_us = now;
         }
         record.timings.generation_us = now;
-        let bytes = chunk.token_ids.len() * 13;
+        let bytes = chunk.token_ids.len() * 13 + chunk.top_logprobs.bytes();
         let is_last = record.outcome.push(chunk).map_err(|error| Refusal::from(&error))?;
         let finished = is_last.then(|| record.outcome.finished.clone()).flatten();
         state.bytes += bytes;
@@ -255,6 +288,13 @@ impl Flight {
         let state = self.episode.state();
         let record = self.index.and_then(|it| state.records.get(it));
         record.map(|it| it.outcome.clone()).unwrap_or_default()
+    }
+
+    /// Writes down where the ids of a call without messages end, so that another may go on from there.
+    pub(crate) fn completed(&self, ids: &[&[u32]]) {
+        let Some(index) = self.index else { return };
+        let (digest, length) = ends::digest(ids);
+        self.episode.state().ends.add(digest, length, index);
     }
 
     /// Writes down the answer, before the client is given the end of it: then it may come back with it.
@@ -277,6 +317,8 @@ impl Flight {
         }
         record.end = Some(End::Answered(finished.finish.clone()));
         record.response = Kept::of(response, self.episode.limits.kept_bytes);
+        // They are in the answer, and nowhere else.
+        let told = std::mem::take(&mut record.outcome.top_logprobs).bytes();
         let (digest, node) = known.unzip();
         record.node = node.map(Arc::new);
         let Timings { asked_us, queue_us, generation_us, .. } = record.timings;
@@ -284,13 +326,16 @@ impl Flight {
         record.timings.answer_us =
             micros(self.episode.opened, Instant::now()).saturating_sub(before);
         let bytes = record.response.bytes() * 2;
-        state.bytes += bytes;
+        state.bytes = (state.bytes + bytes).saturating_sub(told);
         state.answers.extend(digest.map(|it| (it, index)));
     }
 
-    /// Writes down that there is no answer.
+    /// Writes down that there is no answer, unless there was one.
     pub(crate) fn end(&mut self, end: End) {
-        self.ended = true;
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let end = self.call.get_or_init(|| end).clone();
         let mut state = self.episode.state();
         if let Some(record) = self.index.and_then(|it| state.records.get_mut(it)) {
             record.end = Some(end);

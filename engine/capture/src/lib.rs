@@ -10,11 +10,13 @@
 //! somebody else's.
 
 mod answer;
+mod begin;
 mod call;
 mod capture;
 mod captured;
 mod chats;
 mod decoder;
+mod ends;
 mod episode;
 mod key;
 mod kinds;
@@ -30,6 +32,7 @@ mod stream;
 mod tools;
 mod trace;
 mod trail;
+mod whole;
 
 pub use capture::{Capture, CaptureError, OpenError};
 pub use captured::{Begun, Call, Captured, End, Kept, Timings};

@@ -51,13 +51,13 @@ impl Refusal {
         Self { kind: "server_error", ..Self::invalid(status, message, None) }
     }
 
-    pub(crate) fn too_long(prompt: usize, context: u32) -> Self {
+    pub(crate) fn too_long(name: &str, prompt: usize, context: u32) -> Self {
         let message = format!(
-            "This model's maximum context length is {context} tokens. However, your messages resulted in \
-             {prompt} tokens. Please reduce the length of the messages."
+            "This model's maximum context length is {context} tokens. However, your {name} resulted in \
+             {prompt} tokens. Please reduce the length of the {name}."
         );
         Self {
-            param: Some("messages".to_owned()),
+            param: Some(name.to_owned()),
             ..Self::invalid(StatusCode::BAD_REQUEST, message, Some("context_length_exceeded"))
         }
     }

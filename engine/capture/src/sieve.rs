@@ -20,6 +20,8 @@ pub(crate) struct Sieve {
     calls: &'static [&'static str],
     /// What calls begin with where nothing else was said before.
     first: &'static [&'static str],
+    /// What comes may be JSON from its first character on, also where the prompt has begun the reasoning.
+    json: bool,
     stop: Vec<String>,
     /// A stop text was found: nothing follows.
     is_stopped: bool,
@@ -54,6 +56,7 @@ impl Sieve {
             tags,
             calls: &[],
             first: &[],
+            json: false,
             stop: stop.to_vec(),
             is_stopped: false,
             place: if reasons { Place::Reasoning } else { Place::Content },
@@ -74,6 +77,12 @@ impl Sieve {
     ) -> Self {
         self.calls = anywhere;
         self.first = first;
+        self
+    }
+
+    /// What is held to JSON has no reasoning, unless the inference engine lets it go first.
+    pub(crate) fn json(mut self) -> Self {
+        self.json = true;
         self
     }
 
@@ -123,6 +132,14 @@ impl Sieve {
     }
 
     fn tell(&mut self, is_last: bool, out: &mut Vec<Piece>) {
+        if self.json
+            && let Some(first) = self.untold.trim_start().chars().next()
+        {
+            self.json = false;
+            if self.place == Place::Reasoning && matches!(first, '{' | '[') {
+                self.place = Place::Content;
+            }
+        }
         loop {
             let found = self.find();
             let (at, then) = match found {
@@ -260,6 +277,24 @@ mod tests {
         assert_eq!(told("x {", &[], false), plain("x {"));
         assert_eq!(told("hm", &[], true), ("hm".to_owned(), String::new(), None));
         assert_eq!(told("stray</think>", &[], false), plain("stray</think>"));
+    }
+
+    #[test]
+    fn json_is_no_reasoning() {
+        let tags = ["<think>", "</think>"].map(str::to_owned);
+        let said = |text: &str| {
+            let mut sieve = Sieve::new(&tags, &[], true).json().calls(&[], &["["]);
+            let mut out = Vec::new();
+            for piece in text.split_inclusive(' ') {
+                sieve.push(piece, &mut out);
+            }
+            let called = sieve.end(&mut out);
+            (sieve.said().reasoning.clone(), sieve.said().content.clone(), called)
+        };
+        let text = |it: &str| Some(it.to_owned());
+        assert_eq!(said(" { } "), (None, text("{ } "), None));
+        assert_eq!(said(" [ 1]"), (None, None, text("[ 1]")));
+        assert_eq!(said("hm </think> [ 1]"), (text("hm"), None, text("[ 1]")));
     }
 
     #[test]

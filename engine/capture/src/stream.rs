@@ -1,55 +1,55 @@
 //! Answers in pieces, as server-sent events.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
-    http::header,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use crate::{
-    answer,
-    call::{Running, Step},
+    answer::{self, Told, Usage, chat, completion},
+    call::{Common, Running, Step},
     refusal::Refusal,
+    request::Api,
+    sieve::Piece,
 };
 
+/// What a choice adds to the stream.
+struct Part {
+    events: String,
+    /// What it has taken, and whether it is the first of its prompt, if this was its end.
+    last: Option<(Usage, bool)>,
+}
+
 /// Streams an answer. Its first step comes before the head of the response, so that what fails at once
-/// has a status that says so. When the client is gone the body is dropped, and the generation with it.
-pub(crate) async fn stream(mut running: Running) -> Result<Response, Refusal> {
-    let step = running.step().await?;
-    let counts = running.shape.usage;
-    let begin = json!({"role": "assistant", "content": ""});
-    let mut first = running.head.piece(&begin, None, None, counts);
-    let mut pending = Pending::default();
-    let is_last = pending.write(&running, step, &mut first);
-    let state = (running, pending, Some(first), is_last);
-    let events = stream::unfold(state, |(mut running, mut pending, ready, is_last)| async move {
+/// has a status that says so. When the client is gone the body is dropped, and the generations with it.
+pub(crate) async fn stream(
+    common: Arc<Common>,
+    choices: Vec<Running>,
+) -> Result<Response, Refusal> {
+    let mut all = All { common, usage: Usage::default(), left: choices.len() };
+    let mut parts = stream::select_all(choices.into_iter().map(|it| Box::pin(parts(it))));
+    let none = || Refusal::server(StatusCode::BAD_GATEWAY, "there are no choices");
+    let first = all.take(parts.next().await.ok_or_else(none)??);
+    let state = Some((parts, all, Some(first)));
+    let events = stream::unfold(state, |state| async move {
+        let (mut parts, mut all, ready) = state?;
         if let Some(ready) = ready {
-            return Some((piece(ready), (running, pending, None, is_last)));
+            return Some((piece(ready), Some((parts, all, None))));
         }
-        if is_last {
-            return None;
-        }
-        let mut out = String::new();
-        // Half a character is no piece: what is given is never empty.
-        while out.is_empty() {
-            match running.step().await {
-                Ok(step) => {
-                    if pending.write(&running, step, &mut out) {
-                        return Some((piece(out), (running, pending, None, true)));
-                    }
-                }
-                Err(refusal) => {
-                    let error = answer::event(&refusal.body());
-                    return Some((piece(error), (running, pending, None, true)));
-                }
+        match parts.next().await? {
+            Ok(part) => {
+                let events = all.take(part);
+                Some((piece(events), Some((parts, all, None))))
             }
+            // The other choices are given up with their streams.
+            Err(refusal) => Some((piece(answer::event(&refusal.body())), None)),
         }
-        Some((piece(out), (running, pending, None, false)))
     });
     let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     Ok((head, Body::from_stream(events)).into_response())
@@ -59,30 +59,105 @@ fn piece(text: String) -> Result<Bytes, Infallible> {
     Ok(Bytes::from(text))
 }
 
-/// Log-probabilities of tokens whose text is not written yet.
+/// All choices of a stream.
+struct All {
+    common: Arc<Common>,
+    usage: Usage,
+    /// So many have not ended.
+    left: usize,
+}
+
+impl All {
+    /// A part's events, and the stream's end behind the last.
+    fn take(&mut self, part: Part) -> String {
+        let mut events = part.events;
+        let Some((usage, is_first)) = part.last else { return events };
+        self.usage.add(usage, is_first);
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            if self.common.shape.usage {
+                events.push_str(&self.common.head.usage(self.usage));
+            }
+            events.push_str(answer::DONE);
+        }
+        events
+    }
+}
+
+/// A choice, step by step.
+fn parts(running: Running) -> impl Stream<Item = Result<Part, Refusal>> {
+    let state = Some((running, Pending::default()));
+    stream::unfold(state, |state| async move {
+        let (mut running, mut pending) = state?;
+        let mut events = String::new();
+        // Half a character is no piece: what is given is never empty.
+        while events.is_empty() {
+            let step = match running.step().await {
+                Ok(step) => step,
+                Err(refusal) => return Some((Err(refusal), None)),
+            };
+            if let Some(usage) = pending.write(&running, step, &mut events) {
+                let last = Some((usage, running.is_first));
+                return Some((Ok(Part { events, last }), None));
+            }
+        }
+        Some((Ok(Part { events, last: None }), Some((running, pending))))
+    })
+}
+
+/// What a choice's stream still owes.
 #[derive(Default)]
-struct Pending(Vec<Value>);
+struct Pending {
+    has_begun: bool,
+    /// Log-probabilities of tokens whose text is not written yet.
+    told: Vec<Told>,
+    /// Characters of the tokens that were told.
+    characters: usize,
+}
 
 impl Pending {
-    /// Writes a step's events; true if they are the last.
-    fn write(&mut self, running: &Running, step: Step, out: &mut String) -> bool {
-        let (head, shape) = (&running.head, &running.shape);
-        self.0.extend(step.logprobs.unwrap_or_default());
-        let mut logprobs = |wanted: bool| wanted.then(|| std::mem::take(&mut self.0));
+    /// Writes a step's events; what the choice has taken, if they are the last.
+    fn write(&mut self, running: &Running, step: Step, out: &mut String) -> Option<Usage> {
+        let Common { head, shape, .. } = &*running.common;
+        let (index, counts) = (running.index, shape.usage);
+        let is_chat = head.api == Api::Chat;
+        if is_chat && !std::mem::replace(&mut self.has_begun, true) {
+            out.push_str(&head.piece(chat::piece(index, &chat::begin(), None, None), counts));
+        }
+        self.told.extend(step.logprobs);
         for piece in &step.pieces {
-            let delta = answer::delta(piece);
-            out.push_str(&head.piece(&delta, None, logprobs(shape.logprobs), shape.usage));
+            let logprobs = shape.logprobs.then(|| self.logprobs(running));
+            let choice = match piece {
+                piece if is_chat => chat::piece(index, &chat::delta(piece), None, logprobs),
+                Piece::Content(text) | Piece::Reasoning(text) => {
+                    completion::piece(index, text, None, logprobs)
+                }
+            };
+            out.push_str(&head.piece(choice, counts));
         }
-        let Some(last) = step.last else { return false };
-        for (index, call) in last.calls.iter().enumerate() {
-            out.push_str(&head.piece(&answer::called(index, call), None, None, shape.usage));
+        let last = step.last?;
+        for (call, it) in last.calls.iter().enumerate() {
+            let choice = chat::piece(index, &chat::called(call, it), None, None);
+            out.push_str(&head.piece(choice, counts));
         }
-        let left = logprobs(shape.logprobs).filter(|it| !it.is_empty());
-        out.push_str(&head.piece(&json!({}), Some(last.finish), left, shape.usage));
-        if shape.usage {
-            out.push_str(&head.usage(last.usage));
+        let left = (!self.told.is_empty()).then(|| self.logprobs(running));
+        let finish = Some(last.finish);
+        let choice = if is_chat {
+            chat::piece(index, &json!({}), finish, left)
+        } else {
+            completion::piece(index, "", finish, left)
+        };
+        out.push_str(&head.piece(choice, counts));
+        Some(last.usage)
+    }
+
+    /// Those that were not written.
+    fn logprobs(&mut self, running: &Running) -> Value {
+        let told = std::mem::take(&mut self.told);
+        let Common { model, head, .. } = &*running.common;
+        match head.api {
+            Api::Chat => chat::logprobs(model, &told),
+            Api::Completions => completion::logprobs(model, &told, &mut self.characters),
         }
-        out.push_str(&answer::event("[DONE]"));
-        true
     }
 }

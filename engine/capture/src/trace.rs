@@ -87,6 +87,7 @@ fn turn(index: usize, call: &Call, generated: &Generated, prompt: &[u32]) -> Val
             "end": call.end.name(),
             "error": match &call.end { End::Failed(why) => Some(why), _ => None },
             "finish_reason": generated.finish_reason,
+            "sampling": serde_json::from_slice::<Value>(&call.sampling).unwrap_or_default(),
             "tool": generated.tool,
             "policy_versions": versions,
             "asked_us": timings.asked_us,

@@ -49,6 +49,22 @@ impl Client {
         self.ask("POST", "/v1/chat/completions", "", &body.to_string())
     }
 
+    pub(crate) fn complete(&self, body: &Value) -> (u16, Value) {
+        self.ask("POST", "/v1/completions", "", &body.to_string())
+    }
+
+    /// The events of a stream, but for its end, which is there.
+    pub(crate) fn events(&self, path: &str, body: &Value) -> Vec<Value> {
+        let mut text = String::new();
+        self.send("POST", path, "", &body.to_string()).read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{text}");
+        let data: Vec<_> = body.lines().filter_map(|it| it.strip_prefix("data: ")).collect();
+        let (last, events) = data.split_last().unwrap();
+        assert_eq!(*last, "[DONE]");
+        events.iter().map(|it| serde_json::from_str(it).unwrap()).collect()
+    }
+
     /// Asks, and gives the answer's message.
     pub(crate) fn said(&self, messages: &[Value]) -> Value {
         self.said_with(messages, json!({}))

@@ -74,7 +74,7 @@ fn what_cannot_be_answered_is_refused_in_the_shape_of_the_api() {
         (ask(&long), 400, "context_length_exceeded"),
         (ask(&longer), 413, ""),
         (json!({"messages": [user("a"), user("b"), user("c")]}), 400, "messages"),
-        (json!({"messages": [user("a")], "n": 2}), 400, "n"),
+        (json!({"messages": [user("a")], "n": 0}), 400, "n"),
         (ask("busy"), 429, "rate_limit_exceeded"),
         (ask("lost"), 502, ""),
         (json!({"messages": [user("lost")], "stream": true}), 502, ""),

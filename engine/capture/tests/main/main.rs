@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod choices;
 mod client;
+mod completions;
+mod constrained;
 mod conversations;
 mod limits;
 mod mock;

@@ -36,6 +36,26 @@ fn tools_are_called_and_their_answers_continue() {
 }
 
 #[test]
+fn several_choices_and_the_most_likely_tokens_are_read() {
+    let captured = played("choices");
+    assert_eq!((captured.calls.len(), captured.branches), (7, 6));
+}
+
+#[test]
+fn completions_are_read() {
+    let captured = played("completions");
+    assert_eq!(captured.calls.len(), 8);
+    assert_eq!(captured.calls[1].begun, Begun::Continued);
+}
+
+#[test]
+fn what_had_to_be_called_or_to_be_json_is_read() {
+    let captured = played("held");
+    assert_eq!(captured.calls.len(), 5);
+    assert!(captured.calls.iter().all(|it| matches!(it.end, End::Answered(_))));
+}
+
+#[test]
 fn errors_are_understood() {
     let captured = played("errors");
     assert_eq!((captured.refused, captured.calls.len()), (3, 3));
