@@ -56,8 +56,11 @@ impl Entry {
         Value::from(messages).to_string().into()
     }
 
-    /// What of the request says how to sample; empty if nothing does.
+    /// How it was sampled, as Envmill writes it, or else what of the request says how to; empty if nothing does.
     fn sampling(&self) -> Bytes {
+        if self.metadata.sampling.is_object() {
+            return self.metadata.sampling.to_string().into();
+        }
         let told = |name: &str| Some((name.to_owned(), self.request.get(name)?.clone()));
         let told: Map<String, Value> = SAMPLING.iter().filter_map(|it| told(it)).collect();
         if told.is_empty() { Bytes::new() } else { Value::from(told).to_string().into() }
@@ -65,7 +68,7 @@ impl Entry {
 }
 
 /// What of a request says how to sample.
-const SAMPLING: [&str; 11] = [
+const SAMPLING: [&str; 13] = [
     "temperature",
     "top_p",
     "top_k",
@@ -77,6 +80,8 @@ const SAMPLING: [&str; 11] = [
     "stop_token_ids",
     "ignore_eos",
     "seed",
+    "response_format",
+    "tool_choice",
 ];
 
 /// What Envmill adds.
@@ -105,6 +110,8 @@ struct Metadata {
     step: Value,
     #[serde(default)]
     finish_reason: Value,
+    #[serde(default)]
+    sampling: Value,
     #[serde(default)]
     tool: Value,
     #[serde(default)]
@@ -324,6 +331,13 @@ mod tests {
             r#"[{"content":"é","role":"user"},{"content":"ah","role":"assistant"}]"#
         );
         assert_eq!(record.sampling, r#"{"top_p":0.5}"#);
+        // What was in force says more than what was asked for.
+        let forced = told.replace(
+            r#""finish_reason":"length","#,
+            r#""finish_reason":"length","sampling":{"temperature":1.0},"#,
+        );
+        let forced = read_training_trace(forced.as_bytes()).unwrap();
+        assert_eq!(forced.sampling, r#"{"temperature":1.0}"#);
         let (it, turn) = (&record.generations[1], &record.turns[3]);
         assert_eq!((it.parent, &*it.finish_reason, &*it.tool), (Some(0), "length", "look"));
         assert_eq!((turn.generation_us, turn.queue_us, &*turn.tool), (9, 3, "look"));
