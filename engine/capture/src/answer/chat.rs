@@ -17,9 +17,9 @@ pub(crate) fn whole(
     let mut choice = json!({
         "index": index,
         "message": message(said),
-        "logprobs": logprobs,
         "finish_reason": finish,
     });
+    choice["logprobs"] = logprobs.into();
     if let Some(ids) = ids {
         choice["token_ids"] = json!(ids);
     }
@@ -33,7 +33,9 @@ pub(crate) fn piece(
     finish: Option<&str>,
     logprobs: Option<Value>,
 ) -> Value {
-    json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish})
+    let mut choice = json!({"index": index, "delta": delta, "finish_reason": finish});
+    choice["logprobs"] = logprobs.into();
+    choice
 }
 
 /// What a choice begins with.

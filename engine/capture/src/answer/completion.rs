@@ -28,7 +28,9 @@ pub(crate) fn piece(
     finish: Option<&str>,
     logprobs: Option<Value>,
 ) -> Value {
-    json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish})
+    let mut choice = json!({"index": index, "text": text, "finish_reason": finish});
+    choice["logprobs"] = logprobs.into();
+    choice
 }
 
 /// The log-probabilities of tokens, whose texts begin behind so many characters of the choice's; the

@@ -88,7 +88,7 @@ mod tests {
         let fixed = CaptureOptions { sampling_of_calls: false, ..CaptureOptions::default() };
         let body = br#"{"messages":[{"role":"developer","content":"hi"}],"temperature":0}"#;
         let ask = read(body, &fixed).unwrap();
-        assert_eq!(ask.sampling.temperature, 1.0);
+        assert_eq!((ask.sampling.temperature, ask.n), (1.0, 1));
         let Subject::Chat { messages, .. } = ask.subject else { panic!() };
         assert_eq!(messages[0].role, "system");
     }

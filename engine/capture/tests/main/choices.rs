@@ -20,8 +20,9 @@ fn client(rig: &Rig, key: &Key) -> Client {
 
 fn picks(more: Value) -> Value {
     let mut body = json!({"messages": [user("pick")], "seed": 7, "n": 3});
-    for (name, value) in more.as_object().unwrap() {
-        body[name] = value.clone();
+    let Value::Object(more) = more else { panic!("{more}") };
+    for (name, value) in more {
+        body[name.as_str()] = value;
     }
     body
 }

@@ -1,9 +1,14 @@
 //! The most likely tokens at the places of a generation.
 
 /// For each place of a generation, the most likely tokens there with their log-probabilities, the most likely
-/// first. They are ragged: an engine may know fewer of them than it was asked for.
+/// first. They are ragged: an engine may know fewer of them than it was asked for. Where there are no places,
+/// it is no more than an empty pointer.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct TopLogprobs {
+pub struct TopLogprobs(Option<Box<Places>>);
+
+/// At least one.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Places {
     token_ids: Vec<u32>,
     /// Natural logarithms.
     logprobs: Vec<f32>,
@@ -17,34 +22,33 @@ impl TopLogprobs {
         let mut candidates: Vec<_> = candidates.into_iter().collect();
         candidates.sort_by(|left, right| right.1.total_cmp(&left.1));
         candidates.truncate(most as usize);
+        let places = self.0.get_or_insert_default();
         for (token_id, logprob) in candidates {
-            self.token_ids.push(token_id);
-            self.logprobs.push(logprob);
+            places.token_ids.push(token_id);
+            places.logprobs.push(logprob);
         }
-        self.ends.push(self.token_ids.len());
+        places.ends.push(places.token_ids.len());
     }
 
     /// How many places there are.
     #[must_use]
     pub fn places(&self) -> usize {
-        self.ends.len()
+        self.0.as_ref().map_or(0, |it| it.ends.len())
     }
 
     /// A place's tokens and their log-probabilities; none where there is no such place.
     pub fn at(&self, place: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
-        let end = self.ends.get(place).copied().unwrap_or(0);
-        let start = place.checked_sub(1).and_then(|it| self.ends.get(it)).copied().unwrap_or(0);
-        let range = start.min(end)..end;
-        let logprobs = self.logprobs[range.clone()].iter().copied();
-        self.token_ids[range].iter().copied().zip(logprobs)
+        self.0.iter().flat_map(move |it| it.at(place))
     }
 
     /// Adds another's places behind these.
     pub fn append(&mut self, other: &Self) {
-        let before = self.token_ids.len();
-        self.token_ids.extend_from_slice(&other.token_ids);
-        self.logprobs.extend_from_slice(&other.logprobs);
-        self.ends.extend(other.ends.iter().map(|it| before + it));
+        let Some(other) = &other.0 else { return };
+        let places = self.0.get_or_insert_default();
+        let before = places.token_ids.len();
+        places.token_ids.extend_from_slice(&other.token_ids);
+        places.logprobs.extend_from_slice(&other.logprobs);
+        places.ends.extend(other.ends.iter().map(|it| before + it));
     }
 
     /// The places from this one on.
@@ -59,13 +63,23 @@ impl TopLogprobs {
 
     /// All log-probabilities, place by place.
     pub(crate) fn logprobs(&self) -> &[f32] {
-        &self.logprobs
+        self.0.as_ref().map_or(&[], |it| &it.logprobs)
     }
 
     /// About how many bytes it takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.token_ids.len() * 8 + self.ends.len() * size_of::<usize>()
+        self.0.as_ref().map_or(0, |it| it.token_ids.len() * 8 + it.ends.len() * size_of::<usize>())
+    }
+}
+
+impl Places {
+    fn at(&self, place: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
+        let end = self.ends.get(place).copied().unwrap_or(0);
+        let start = place.checked_sub(1).and_then(|it| self.ends.get(it)).copied().unwrap_or(0);
+        let range = start.min(end)..end;
+        let logprobs = self.logprobs[range.clone()].iter().copied();
+        self.token_ids[range].iter().copied().zip(logprobs)
     }
 }
 
