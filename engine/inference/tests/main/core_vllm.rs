@@ -14,8 +14,8 @@ use std::{
 };
 
 use envmill_inference::{
-    Control, Deliver, EngineCore, EngineCoreOptions, ErrorKind, Finish, Inference as _, ModelFacts,
-    PauseMode, Request, RequestId, Sampling,
+    Constraint, Control, Deliver, EngineCore, EngineCoreOptions, ErrorKind, Finish, Inference as _,
+    JsonSchema, ModelFacts, PauseMode, Request, RequestId, Sampling, conformance,
 };
 use envmill_protocol::PolicyVersion;
 use tokio::runtime::Handle;
@@ -101,6 +101,9 @@ async fn a_real_engine_is_spoken_to() {
     ready(&engine).await;
     same_as_over_http(&engine).await;
     ends(&engine).await;
+    conformance::the_most_likely_tokens_are_told(&engine).await;
+    conformance::what_is_held_to_a_constraint_follows_it(&engine).await;
+    no_grammar(&engine).await;
     many(&engine).await;
     versions(&engine, &installed).await;
     cost(&engine).await;
@@ -137,6 +140,17 @@ async fn a_real_engine_is_spoken_to() {
     assert_eq!(lost.kind, ErrorKind::Lost, "{lost}");
     let error = engine.generate(request(5, &[5], 1)).whole().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Lost, "{error}");
+}
+
+/// A schema that no grammar can be made of harms nobody else.
+async fn no_grammar(engine: &EngineCore) {
+    let schema = JsonSchema::new(r##"{"$ref": "#/nowhere"}"##).unwrap();
+    let constraint = Some(Constraint::JsonSchema(schema));
+    let sampling = Arc::new(Sampling { constraint, ..Sampling::default() });
+    let held = engine.generate(Request { sampling, ..request(40, &[5; 20], 5) }).whole();
+    assert_eq!(held.await.unwrap_err().kind, ErrorKind::Refused);
+    let outcome = engine.generate(request(41, &[5; 20], 5)).whole().await.unwrap();
+    assert_eq!(outcome.token_ids.len(), 5);
 }
 
 /// Greedy and seeded samples, with log-probabilities.
