@@ -201,7 +201,6 @@ impl Call {
             end: None,
             asked: self.at,
             timings: Timings::default(),
-            node: None,
-        }
+            }
     }
 }

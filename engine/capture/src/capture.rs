@@ -122,6 +122,13 @@ impl Capture {
         self.0.episodes().len()
     }
 
+    /// Bytes that what is captured of an open episode takes in memory; `None`: it is closed.
+    #[must_use]
+    pub fn bytes(&self, key: &Key) -> Option<usize> {
+        let episode = self.0.episodes().get(&Key::digest(key.as_str())).cloned()?;
+        Some(episode.bytes())
+    }
+
     /// The endpoint's routes, for a server of one's own.
     pub fn router(&self) -> Router {
         routes::router(Arc::clone(&self.0))

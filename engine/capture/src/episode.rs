@@ -9,14 +9,15 @@ use std::{
 use axum::http::StatusCode;
 use bytes::Bytes;
 use envmill_chat::{Conversation, Message};
-use envmill_inference::{Chunk, Finished, Outcome, RequestId};
-use envmill_protocol::{Generated, record::shorten_prompt};
+use envmill_inference::{Chunk, Finished, Outcome, RequestId, TopLogprobs};
+use envmill_protocol::{Generated, GeneratedKind, record::shorten_prompt};
 use tokio::sync::watch;
 
 use crate::{
     Begun, Captured, End, Kept, Limits, Timings,
     captured::Call,
     ends::{self, Ends},
+    held::{Held, Past},
     key::Digest,
     kinds::{self, Facts},
     refusal::Refusal,
@@ -38,12 +39,11 @@ pub(crate) struct Episode {
 
 #[derive(Default)]
 struct State {
-    records: Vec<Record>,
+    held: Held,
     /// The latest call whose messages and answer have this digest.
     answers: HashMap<Digest, usize>,
     /// Where the ids of calls without messages end.
     ends: Ends,
-    bytes: usize,
     running: usize,
     refused: u32,
     is_over: bool,
@@ -66,8 +66,6 @@ pub(crate) struct Record {
     pub(crate) end: Option<End>,
     pub(crate) asked: Instant,
     pub(crate) timings: Timings,
-    /// What may be continued.
-    pub(crate) node: Option<Arc<Node>>,
 }
 
 /// A conversation up to an answer.
@@ -111,10 +109,10 @@ impl Episode {
         let limits = &self.limits;
         if state.running >= limits.calls_at_once {
             Err(Refusal::busy(format!("{} calls of this episode run already.", state.running)))
-        } else if state.records.len() + state.running >= limits.calls {
-            Err(full(&format!("it has made {} calls", state.records.len())))
-        } else if state.bytes >= limits.episode_bytes {
-            Err(full(&format!("its calls take {} bytes", state.bytes)))
+        } else if state.held.len() + state.running >= limits.calls {
+            Err(full(&format!("it has made {} calls", state.held.len())))
+        } else if state.held.bytes() >= limits.episode_bytes {
+            Err(full(&format!("its calls take {} bytes", state.held.bytes())))
         } else {
             state.running += 1;
             let call = Arc::default();
@@ -132,16 +130,15 @@ impl Episode {
         &self,
         messages: &[Message],
         trail: &Trail,
-    ) -> Option<(usize, usize, Arc<Node>)> {
+    ) -> Option<(usize, usize, Past)> {
         let state = self.state();
         (1..messages.len()).rev().filter(|it| messages[it - 1].is_assistant()).find_map(|count| {
             let index = *state.answers.get(trail.until(count)?)?;
-            let node = state.records.get(index)?.node.as_ref()?;
+            let said = state.held.said(index)?;
             // Reasoning that was handed back otherwise than it was given is another past.
             let back = messages[count - 1].reasoning.as_deref().map(str::trim);
-            let same =
-                back.is_none_or(|it| it == node.said.reasoning.as_deref().unwrap_or("").trim());
-            same.then(|| (index, count, Arc::clone(node)))
+            let same = back.is_none_or(|it| it == said.reasoning.as_deref().unwrap_or("").trim());
+            same.then(|| Some((index, count, state.held.past(index)?))).flatten()
         })
     }
 
@@ -153,6 +150,11 @@ impl Episode {
         let digests = ends::digests(prompt, &lengths);
         let state = self.state();
         digests.iter().rev().find_map(|it| state.ends.call(it))
+    }
+
+    /// Bytes that its calls take in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state().held.bytes()
     }
 
     /// Waits until the episode is over.
@@ -173,30 +175,38 @@ impl Episode {
     pub(crate) fn close(&self) -> (Captured, Vec<RequestId>) {
         let mut state = self.state();
         state.is_over = true;
-        let records = std::mem::take(&mut state.records);
+        let mut held = std::mem::take(&mut state.held);
         state.answers.clear();
         let refused = state.refused;
         drop(state);
         self.over.send_replace(true);
-        let running = records.iter().filter(|it| it.end.is_none()).map(|it| it.id).collect();
-        (captured(records, refused), running)
+        let running = held.end_all();
+        (captured(held, refused), running)
     }
 }
 
-fn captured(records: Vec<Record>, refused: u32) -> Captured {
-    let facts: Vec<_> = records.iter().map(facts).collect();
+fn captured(mut held: Held, refused: u32) -> Captured {
+    let (records, requests) = held.take_records();
+    let facts: Vec<_> = records
+        .iter()
+        .enumerate()
+        .map(|(index, it)| facts(it, held.sampled(index).len()))
+        .collect();
     let kinds = kinds::kinds(&facts);
     let branches = kinds::branches(&facts, &kinds);
     let mut captured = Captured { branches, refused, ..Captured::default() };
-    for (record, kind) in records.into_iter().zip(kinds) {
-        captured.auxiliary += u32::from(kind == envmill_protocol::GeneratedKind::Auxiliary);
+    for (index, ((record, request), kind)) in
+        records.into_iter().zip(requests).zip(kinds).enumerate()
+    {
+        captured.auxiliary += u32::from(kind == GeneratedKind::Auxiliary);
         let parent_generation = record.parent.and_then(|it| captured.calls.get(it)?.generation);
         let (end, parent) = (record.end.unwrap_or(End::Closed), record.parent.map(trace::count));
-        let generation = (!record.outcome.token_ids.is_empty()).then(|| {
-            let tool = record.node.as_ref().map_or_else(String::new, |it| it.said.tools_called());
-            let (prompt, timings) = (&record.prompt, record.timings);
-            let generated =
-                trace::generated(prompt, record.outcome, parent_generation, kind, timings);
+        let sampled = held.sampled(index);
+        let generation = (!sampled.is_empty()).then(|| {
+            let tool = held.said(index).map_or_else(String::new, Message::tools_called);
+            let outcome = Outcome { token_ids: sampled.to_vec(), ..record.outcome };
+            let (prompt, timings) = (held.prompt(index), record.timings);
+            let generated = trace::generated(&prompt, outcome, parent_generation, kind, timings);
             let mut generated = Generated { tool, ..generated };
             // A prompt that is whole shares nothing that could be missing. One that is too long to be counted
             // stays whole.
@@ -211,7 +221,7 @@ fn captured(records: Vec<Record>, refused: u32) -> Captured {
             kind,
             end,
             sampling: record.sampling,
-            request: record.request,
+            request,
             response: record.response,
             timings: record.timings,
         });
@@ -219,14 +229,14 @@ fn captured(records: Vec<Record>, refused: u32) -> Captured {
     captured
 }
 
-fn facts(record: &Record) -> Facts {
+fn facts(record: &Record, sampled: usize) -> Facts {
     Facts {
         identity: record.identity,
         parent: record.parent,
         appends: record.begun == Begun::Continued,
         aside: record.aside,
         is_answered: matches!(record.end, Some(End::Answered(_))),
-        sampled: record.outcome.token_ids.len(),
+        sampled,
     }
 }
 
@@ -255,12 +265,7 @@ impl Flight {
         }
         record.timings.asked_us = micros(self.episode.opened, record.asked);
         record.timings.queue_us = micros(record.asked, Instant::now());
-        // The prompt is kept here, in the conversation with a mask, and in what the episode gives in the
-        // end; the messages beside the request.
-        state.bytes += record.request.bytes() * 2 + record.prompt.len() * 13;
-        state.bytes += record.sampling.len();
-        let index = state.records.len();
-        state.records.push(record);
+        let index = state.held.begin(record);
         self.index = Some(index);
         Ok(trace::count(index))
     }
@@ -269,24 +274,21 @@ impl Flight {
     pub(crate) fn push(&self, chunk: Chunk) -> Result<Option<Finished>, Refusal> {
         let mut state = self.episode.state();
         let ended = || Refusal::key("The episode of this API key has ended.");
-        let record = self.index.and_then(|it| state.records.get_mut(it)).ok_or_else(ended)?;
+        let record = self.index.and_then(|it| state.held.get_mut(it)).ok_or_else(ended)?;
         let sent = record.timings.asked_us + record.timings.queue_us;
         let now = micros(self.episode.opened, Instant::now()).saturating_sub(sent);
         if record.outcome.token_ids.is_empty() {
             record.timings.first_token_us = now;
         }
         record.timings.generation_us = now;
-        let bytes = chunk.token_ids.len() * 13 + chunk.top_logprobs.bytes();
         let is_last = record.outcome.push(chunk).map_err(|error| Refusal::from(&error))?;
-        let finished = is_last.then(|| record.outcome.finished.clone()).flatten();
-        state.bytes += bytes;
-        Ok(finished)
+        Ok(is_last.then(|| record.outcome.finished.clone()).flatten())
     }
 
     /// Everything that was sampled.
     pub(crate) fn outcome(&self) -> Outcome {
         let state = self.episode.state();
-        let record = self.index.and_then(|it| state.records.get(it));
+        let record = self.index.and_then(|it| state.held.get(it));
         record.map(|it| it.outcome.clone()).unwrap_or_default()
     }
 
@@ -306,28 +308,24 @@ impl Flight {
     ) {
         self.ended = true;
         let mut state = self.episode.state();
-        let Some((index, record)) =
-            self.index.and_then(|it| Some((it, state.records.get_mut(it)?)))
+        let Some((index, record)) = self.index.and_then(|it| Some((it, state.held.get_mut(it)?)))
         else {
             return;
         };
-        // What the engine has seen is what was sampled from.
-        if let Some(seen) = &finished.prompt {
-            record.prompt = seen.as_slice().into();
-        }
         record.end = Some(End::Answered(finished.finish.clone()));
         record.response = Kept::of(response, self.episode.limits.kept_bytes);
         // They are in the answer, and nowhere else.
-        let told = std::mem::take(&mut record.outcome.top_logprobs).bytes();
-        let (digest, node) = known.unzip();
-        record.node = node.map(Arc::new);
+        record.outcome.top_logprobs = TopLogprobs::default();
         let Timings { asked_us, queue_us, generation_us, .. } = record.timings;
         let before = asked_us + queue_us + generation_us;
         record.timings.answer_us =
             micros(self.episode.opened, Instant::now()).saturating_sub(before);
-        let bytes = record.response.bytes() * 2;
-        state.bytes = (state.bytes + bytes).saturating_sub(told);
-        state.answers.extend(digest.map(|it| (it, index)));
+        // What the engine has seen is what was sampled from.
+        state.held.ended(index, finished.prompt.as_deref());
+        if let Some((digest, node)) = known {
+            state.held.answered(index, node);
+            state.answers.insert(digest, index);
+        }
     }
 
     /// Writes down that there is no answer, unless there was one.
@@ -337,8 +335,10 @@ impl Flight {
         }
         let end = self.call.get_or_init(|| end).clone();
         let mut state = self.episode.state();
-        if let Some(record) = self.index.and_then(|it| state.records.get_mut(it)) {
+        let Some(index) = self.index else { return };
+        if let Some(record) = state.held.get_mut(index) {
             record.end = Some(end);
+            state.held.ended(index, None);
         }
     }
 }

@@ -7,7 +7,8 @@ use envmill_chat::{Continuation, Conversation, Message};
 use crate::{
     Begun, CaptureOptions,
     chats::{Chats, Known},
-    episode::{Episode, Node},
+    episode::Episode,
+    held::{Past, Talk},
     key::Digest,
     refusal::Refusal,
     request::{Ask, Prompt, Subject},
@@ -111,7 +112,8 @@ fn chat(
     let trail = Trail::of(messages);
     let found = episode.continued(messages, &trail);
     let parent = found.as_ref().map(|(index, ..)| *index);
-    let continued = found.and_then(|(_, count, node)| proceed(known, &node, &messages[count..]));
+    let continued =
+        found.and_then(|(_, count, past)| proceed(known, past, messages.split_at(count)));
     let (conversation, begun) = match continued {
         Some(continued) => continued,
         None => {
@@ -138,14 +140,27 @@ fn chat(
     })
 }
 
-/// The conversation with new messages behind it. `None`: they have to be rendered anew, because the tools
-/// are others, or the template refuses them so.
-fn proceed(known: &Known, node: &Node, messages: &[Message]) -> Option<(Conversation, Begun)> {
-    if node.chat != known.digest {
+/// The conversation with new messages behind those that it had with its answer. `None`: they have to be
+/// rendered anew, because the tools are others, or the template refuses them so.
+fn proceed(
+    known: &Known,
+    past: Past,
+    (before, new): (&[Message], &[Message]),
+) -> Option<(Conversation, Begun)> {
+    if past.chat != known.digest {
         return None;
     }
+    let conversation = match past.talk {
+        Talk::AsItIs(conversation) => conversation,
+        Talk::Ids(prompt, sampled) => {
+            let (_, asked) = before.split_last()?;
+            let mut conversation = known.chat.resume(asked.to_vec(), &prompt).ok()?;
+            conversation.sampled(&sampled);
+            Arc::new(conversation)
+        }
+    };
     let observe = |mut conversation: Conversation| {
-        let begun = match conversation.observe(messages).ok()? {
+        let begun = match conversation.observe(new).ok()? {
             Continuation::Appended { .. } => Begun::Continued,
             Continuation::Forked { why, .. } => Begun::Forked(why),
         };
@@ -153,9 +168,9 @@ fn proceed(known: &Known, node: &Node, messages: &[Message]) -> Option<(Conversa
     };
     // The model's own text is what it said. Templates that accept a tool's answer only behind a call of
     // it are shown the call.
-    observe(node.conversation.clone()).or_else(|| {
-        let mut conversation = node.conversation.clone();
-        conversation.said_as(node.said.clone());
+    observe(Conversation::clone(&conversation)).or_else(|| {
+        let mut conversation = Conversation::clone(&conversation);
+        conversation.said_as(Message::clone(&past.said));
         observe(conversation)
     })
 }

@@ -188,6 +188,24 @@ impl Chat {
         Ok(Conversation::new(self.clone(), messages, &ids, text))
     }
 
+    /// A conversation whose prompt a model has seen as these ids, whatever the template would write for its
+    /// messages now.
+    ///
+    /// # Errors
+    ///
+    /// If the template refuses the messages.
+    pub fn resume(
+        self: &Arc<Self>,
+        messages: Vec<Message>,
+        prompt: &[u32],
+    ) -> Result<Conversation, ChatError> {
+        if messages.is_empty() {
+            return Err(ChatError::NoMessages);
+        }
+        let text = self.render(&messages)?;
+        Ok(Conversation::new(self.clone(), messages, prompt, text))
+    }
+
     /// How it is known what may be appended.
     #[must_use]
     pub fn continuity(&self) -> &Continuity {

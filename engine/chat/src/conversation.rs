@@ -377,6 +377,16 @@ impl Conversation {
         self.branch
     }
 
+    /// Bytes that it takes in memory beside what it has in common with others.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let Branch { tokens, loss_mask, spans, .. } = &self.branch;
+        let ids = size_of_val(&tokens[..]) + loss_mask.len() + size_of_val(&spans[..]);
+        let messages = self.messages.iter().map(Message::bytes).sum::<usize>();
+        let texts = self.rendered.as_ref().map_or(0, String::len) + self.said_before.len();
+        size_of::<Self>() + ids + messages + texts
+    }
+
     /// All messages up to the present prompt.
     #[must_use]
     pub fn messages(&self) -> &[Message] {

@@ -133,6 +133,17 @@ impl Message {
         names.join(",")
     }
 
+    /// Bytes that it takes in memory, its texts included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.content, &self.reasoning, &self.tool_call_id, &self.name];
+        let texts = texts.into_iter().flatten().map(String::len).sum::<usize>();
+        let calls = self.tool_calls.iter().map(|call| {
+            size_of::<ToolCall>() + call.id.len() + call.name.len() + call.arguments.len()
+        });
+        size_of::<Self>() + self.role.len() + texts + calls.sum::<usize>()
+    }
+
     /// As templates see it: arguments are objects there, not texts.
     pub(crate) fn to_value(&self) -> Value {
         let mut fields = Fields::with_capacity(6);

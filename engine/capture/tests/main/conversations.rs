@@ -1,6 +1,6 @@
 //! Which calls continue which, and by which ids.
 
-use envmill_capture::{Begun, CaptureOptions, End};
+use envmill_capture::{Begun, CaptureOptions, End, Kept};
 use envmill_chat::Rewrites;
 use envmill_protocol::{
     GeneratedKind,
@@ -234,4 +234,63 @@ fn what_a_call_asks_for_reaches_the_engine() {
     );
     assert_eq!(request.sampling.stop, ["END"]);
     assert!(matches!(captured.calls[0].end, End::Answered(envmill_inference::Finish::Length)));
+}
+
+#[test]
+fn a_hundred_calls_take_about_what_the_last_takes() {
+    let options = CaptureOptions { context_tokens: 1 << 20, ..rig::options() };
+    let rig = Rig::with(options, std::time::Duration::ZERO);
+    let key = rig.open();
+    let client = client(&rig, &key);
+    let more = json!({"tools": tools()});
+    let mut messages = vec![system("Be brief.")];
+    let (mut takes, mut asked) = (Vec::new(), 0);
+    for turn in 0..100 {
+        messages.push(user(&format!("{turn} {}", "x".repeat(200))));
+        asked = json!({"messages": messages, "tools": tools()}).to_string().len();
+        messages.push(client.said_with(&messages, more.clone()));
+        takes.push(rig.capture.bytes(&key).unwrap());
+    }
+    // Prompts, requests and conversations in full would take the square of that.
+    assert!(takes[99] < 40 * asked, "{} for a last request of {asked}", takes[99]);
+    assert!(takes[99] < 3 * takes[49], "{} after {}", takes[99], takes[49]);
+    let captured = rig.capture.close(&key).unwrap();
+    assert_eq!((captured.calls.len(), captured.branches), (100, 1));
+    let Kept::Json(last) = &captured.calls[99].request else { panic!() };
+    assert_eq!(serde_json::from_slice::<Value>(last).unwrap()["messages"], json!(messages[..200]));
+    let seen = rig.mock.seen.lock().unwrap();
+    for (index, (prompt, sampled)) in seen.iter().enumerate() {
+        assert_eq!(whole_prompt(&captured.generations, index), *prompt, "call {index}");
+        assert_eq!(captured.generations[index].token_ids, *sampled, "call {index}");
+    }
+}
+
+#[test]
+fn a_call_that_many_others_have_continued_is_continued_again() {
+    let rig = Rig::new();
+    let key = rig.open();
+    let client = client(&rig, &key);
+    let mut messages = vec![user("say one")];
+    messages.push(client.said(&messages));
+    let first = messages.clone();
+    for turn in 0..40 {
+        messages.push(user(&format!("say {turn}")));
+        messages.push(client.said(&messages));
+        // Another branch, of which nobody says more.
+        let aside = [&messages[..], &[user("say aside")]].concat();
+        client.said(&aside);
+    }
+    // By now none of these is kept as it was.
+    let again = [&first[..], &[user("say again")]].concat();
+    client.said(&again);
+    let captured = rig.capture.close(&key).unwrap();
+    let last = captured.calls.last().unwrap();
+    assert_eq!((last.begun, last.parent), (Begun::Continued, Some(0)));
+    let generated = captured.generations.last().unwrap();
+    assert_eq!(generated.prompt_shared as usize, captured.generations[0].length());
+    assert!(captured.calls[1..].iter().all(|it| it.begun == Begun::Continued));
+    let seen = rig.mock.seen.lock().unwrap();
+    for (index, (prompt, _)) in seen.iter().enumerate() {
+        assert_eq!(whole_prompt(&captured.generations, index), *prompt, "call {index}");
+    }
 }
