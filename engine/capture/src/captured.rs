@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use envmill_chat::Why;
 use envmill_inference::Finish;
-use envmill_protocol::{Generated, GeneratedKind};
+use envmill_protocol::{Generated, GeneratedKind, Spoken, record::spoken_in_call};
+use serde_json::Value;
 
 /// What an episode's harness did: its calls, and what was generated for them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +20,23 @@ pub struct Captured {
     pub auxiliary: u32,
     /// Calls that were refused before anything was generated: malformed, too long, too many.
     pub refused: u32,
+}
+
+impl Captured {
+    /// What a record tells beside tokens: the conversation of the agent's last call, and how that asked to
+    /// sample. Nothing where that was too long to be kept.
+    #[must_use]
+    pub fn spoken(&self) -> Spoken {
+        let last = self.calls.iter().rev().find(|it| it.kind == GeneratedKind::Agent);
+        let Some(Call { request, response: Kept::Json(response), sampling, .. }) = last else {
+            return Spoken::default();
+        };
+        let Kept::Json(request) = request else { return Spoken::default() };
+        let read = |text: &[u8]| serde_json::from_slice::<Value>(text).unwrap_or_default();
+        let spoken = spoken_in_call(&read(request), &read(response));
+        // What was in force says more than what was asked for.
+        if sampling.is_empty() { spoken } else { Spoken { sampling: sampling.clone(), ..spoken } }
+    }
 }
 
 /// One call of a harness, or one of the answers that it has asked for.

@@ -8,8 +8,6 @@ use envmill_protocol::{
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::bare::bare;
-
 #[derive(Deserialize)]
 struct Line<'a> {
     episode_id: String,
@@ -131,7 +129,7 @@ pub fn read_episode_record(line: &[u8]) -> Result<Trajectory, serde_json::Error>
         reward_components: numbers(verify_metrics),
         messages: raw(messages),
         metrics: numbers(metrics),
-        ..bare(episode_id, end)
+        ..Trajectory::bare(episode_id, end)
     };
     record.group_id = crate::episode_number(&record).unwrap_or_default();
     record.content_hash = hash(&extra.content_hash).unwrap_or_else(|| content_hash(&record));

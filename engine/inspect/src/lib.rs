@@ -8,7 +8,6 @@
 //!
 //! Deliberately absent: files, their forms, terminals and servers, which are the engine's.
 
-mod bare;
 mod cause;
 mod compare;
 mod episode_record;

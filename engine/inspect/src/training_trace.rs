@@ -2,15 +2,12 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use envmill_protocol::{
-    Generated, GeneratedKind, PolicyVersion, Trajectory, VersionSpan,
-    record::{Conversation, End, content_hash, shorten_prompts},
+    Generated, GeneratedKind, PolicyVersion, Spoken, Trajectory, VersionSpan,
+    record::{Conversation, End, content_hash, shorten_prompts, spoken_in_call},
 };
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Map, Value};
-
-use crate::bare::bare;
+use serde_json::Value;
 
 /// A trace, or a line of `traces.jsonl` around one.
 #[derive(Deserialize)]
@@ -47,42 +44,15 @@ impl Entry {
         self.metadata.kind.as_str().and_then(GeneratedKind::from_name).unwrap_or_default()
     }
 
-    /// The conversation up to its answer, as messages; empty if it is not told.
-    fn messages(&self) -> Bytes {
-        let Some(asked) = self.request["messages"].as_array() else { return Bytes::new() };
-        let mut messages = asked.clone();
-        let said = &self.response["choices"][0]["message"];
-        messages.extend(said.is_object().then(|| said.clone()));
-        Value::from(messages).to_string().into()
-    }
-
-    /// How it was sampled, as Envmill writes it, or else what of the request says how to; empty if nothing does.
-    fn sampling(&self) -> Bytes {
-        if self.metadata.sampling.is_object() {
-            return self.metadata.sampling.to_string().into();
+    /// What its call tells beside tokens; of the sampling, what was in force, where Envmill has written it.
+    fn spoken(&self) -> Spoken {
+        let spoken = spoken_in_call(&self.request, &self.response);
+        if !self.metadata.sampling.is_object() {
+            return spoken;
         }
-        let told = |name: &str| Some((name.to_owned(), self.request.get(name)?.clone()));
-        let told: Map<String, Value> = SAMPLING.iter().filter_map(|it| told(it)).collect();
-        if told.is_empty() { Bytes::new() } else { Value::from(told).to_string().into() }
+        Spoken { sampling: self.metadata.sampling.to_string().into(), ..spoken }
     }
 }
-
-/// What of a request says how to sample.
-const SAMPLING: [&str; 13] = [
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "min_tokens",
-    "max_tokens",
-    "max_completion_tokens",
-    "stop",
-    "stop_token_ids",
-    "ignore_eos",
-    "seed",
-    "response_format",
-    "tool_choice",
-];
 
 /// What Envmill adds.
 #[derive(Default, Deserialize)]
@@ -192,8 +162,12 @@ pub fn read_training_trace(line: &[u8]) -> Result<Trajectory, TraceError> {
     let nodes: HashMap<String, usize> =
         turns.iter().enumerate().map(|(index, turn)| (turn.node_id.clone(), index)).collect();
     let last = turns.iter().rev().find(|it| it.kind() == GeneratedKind::Agent);
-    let messages = last.map_or_else(Bytes::new, Entry::messages);
-    let sampling = last.map_or_else(Bytes::new, Entry::sampling);
+    let Spoken { messages, sampling } = last.map(Entry::spoken).unwrap_or_default();
+    let messages = if messages.is_empty() {
+        messages
+    } else {
+        [&b"["[..], &messages[..], b"]"].concat().into()
+    };
     let mut generations = turns
         .into_iter()
         .enumerate()
@@ -215,7 +189,7 @@ pub fn read_training_trace(line: &[u8]) -> Result<Trajectory, TraceError> {
         turns,
         messages,
         sampling,
-        ..bare(trajectory_id, End::Completed { mapped: false })
+        ..Trajectory::bare(trajectory_id, End::Completed { mapped: false })
     };
     record.content_hash = content_hash(&record);
     Ok(record)

@@ -1,6 +1,7 @@
 //! The record of an episode: one schema for every trainer, and what identifies its content. And the
 //! record of a group of them.
 
+mod call;
 mod conversation;
 mod end;
 mod group;
@@ -9,6 +10,7 @@ mod json;
 mod prompts;
 mod trajectory;
 
+pub use call::spoken_in_call;
 pub use conversation::Conversation;
 pub use end::{Cancellation, End, Truncation};
 pub use group::{FirstObservations, GroupOutcome, GroupRecord, MemberAttempt, MemberRecord};

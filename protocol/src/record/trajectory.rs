@@ -74,6 +74,42 @@ pub struct Trajectory {
     pub content_hash: ContentHash,
 }
 
+impl Trajectory {
+    /// A record that says nothing but its id and how it ended; its content hash is not made yet.
+    #[must_use]
+    pub fn bare(trajectory_id: impl Into<String>, end: End) -> Self {
+        Self {
+            trajectory_id: trajectory_id.into(),
+            job_id: String::new(),
+            group_id: 0,
+            sample_index: 0,
+            task_id: String::new(),
+            environment: String::new(),
+            branch_id: 0,
+            parent_branch: None,
+            agent_id: 0,
+            seed: None,
+            reset_parameters: Bytes::new(),
+            provenance: Provenance::default(),
+            attempts: Vec::new(),
+            reset: None,
+            steps: Vec::new(),
+            reward: None,
+            reward_components: Vec::new(),
+            end,
+            tokens: Tokens::default(),
+            generations: Vec::new(),
+            turns: Vec::new(),
+            messages: Bytes::new(),
+            sampling: Bytes::new(),
+            blobs: Vec::new(),
+            metrics: Vec::new(),
+            timing: Timing::default(),
+            content_hash: ContentHash::default(),
+        }
+    }
+}
+
 /// Where and on what an episode was played.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
