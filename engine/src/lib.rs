@@ -21,6 +21,7 @@ mod fingerprints;
 pub mod fleet;
 mod flight;
 pub mod gateway;
+mod harness;
 pub mod inspect;
 pub mod model;
 pub mod policy;

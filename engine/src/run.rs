@@ -22,6 +22,7 @@ use crate::{
     driver::{Control, Driver, Look},
     fleet::{Fleet, FleetWorker, Member},
     flight,
+    harness::HarnessError,
     model::{CodeSetup, LanguageModel, ModelError, ModelSetup},
     policy::{Constant, Policy, PolicySpec, Random, Sampler, SchemaError},
     replay::{Recording, RecordingError, Replay},
@@ -54,6 +55,9 @@ pub enum RunError {
     /// The language model cannot play.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The harness cannot play.
+    #[error(transparent)]
+    Harness(#[from] HarnessError),
     /// The policy cannot play this environment.
     #[error("--policy random cannot draw actions for {url}: {source}; use --policy constant:JSON")]
     Schema {

@@ -32,7 +32,7 @@ use envmill_core::JobOptions;
 use envmill_delivery::JobKey;
 use envmill_protocol::{
     PolicyVersion, Trajectory, VersionSpan,
-    record::{Blob, ContentHash, End, Provenance, Timing, Tokens},
+    record::{Blob, End, Tokens},
 };
 use envmill_service::{
     Ear, Environment, JobPolicy, Opened, Order, Played, Player, ServiceOptions, Snapshot,
@@ -251,25 +251,12 @@ impl Player for Producer {
 
 fn record(job: &str, index: u64, tokens: u32, experts: Bytes) -> Trajectory {
     let token = |token: u32| token * 97 % 50_000 + index as u32;
+    let end = End::Completed { mapped: true };
     Trajectory {
-        trajectory_id: format!("{job}-{index:08}"),
         job_id: job.to_owned(),
         group_id: index,
-        sample_index: 0,
-        task_id: String::new(),
         environment: "producer".into(),
-        branch_id: 0,
-        parent_branch: None,
-        agent_id: 0,
-        seed: None,
-        reset_parameters: Bytes::new(),
-        provenance: Provenance::default(),
-        attempts: Vec::new(),
-        reset: None,
-        steps: Vec::new(),
         reward: Some(1.0),
-        reward_components: Vec::new(),
-        end: End::Completed { mapped: true },
         tokens: Tokens {
             token_ids: (0..tokens).map(token).collect(),
             prompt_len: 128,
@@ -277,19 +264,13 @@ fn record(job: &str, index: u64, tokens: u32, experts: Bytes) -> Trajectory {
             logprobs: (0..tokens).map(|token| -0.5 - token as f32 * 1e-6).collect(),
             policy_versions: vec![VersionSpan { version: PolicyVersion(0), tokens }],
         },
-        generations: Vec::new(),
-        turns: Vec::new(),
-        messages: Bytes::new(),
-        sampling: Bytes::new(),
         blobs: vec![Blob {
             name: "routed_experts".into(),
             dtype: "int16".into(),
             shape: vec![(experts.len() / 2) as u64],
             data: experts,
         }],
-        metrics: Vec::new(),
-        timing: Timing::default(),
-        content_hash: ContentHash::default(),
+        ..Trajectory::bare(format!("{job}-{index:08}"), end)
     }
 }
 
@@ -310,6 +291,7 @@ fn serve(directory: &str, count: u64, tokens: u32) -> Result<()> {
         steps_bytes_max: 1 << 30,
         defaults: JobOptions::default(),
         action_schema: Bytes::new(),
+        is_harness: false,
         player: Box::new(Producer { ear: opened.ear(0), tokens }),
     };
     let running = opened.start(vec![environment], BTreeMap::new(), BTreeMap::new())?;

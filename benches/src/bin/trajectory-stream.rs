@@ -29,9 +29,7 @@ use envmill_core::JobOptions;
 use envmill_delivery::JobKey;
 use envmill_protocol::{
     PolicyVersion, Trajectory, VersionSpan,
-    record::{
-        ContentHash, End, FirstObservations, GroupOutcome, GroupRecord, Provenance, Timing, Tokens,
-    },
+    record::{End, FirstObservations, GroupOutcome, GroupRecord, Tokens},
 };
 use envmill_service::{
     Ear, Environment, JobPolicy, Opened, Order, Played, Player, ServiceOptions, Snapshot,
@@ -215,25 +213,13 @@ impl Player for Producer {
 fn record(job: &str, group: u64, sample: u32) -> Trajectory {
     let index = group * u64::from(MEMBERS) + u64::from(sample);
     let tokens = TOKENS as usize;
+    let end = End::Completed { mapped: true };
     Trajectory {
-        trajectory_id: format!("{job}-{index:08}"),
         job_id: job.to_owned(),
         group_id: group,
         sample_index: sample,
-        task_id: String::new(),
         environment: "producer".into(),
-        branch_id: 0,
-        parent_branch: None,
-        agent_id: 0,
-        seed: None,
-        reset_parameters: Bytes::new(),
-        provenance: Provenance::default(),
-        attempts: Vec::new(),
-        reset: None,
-        steps: Vec::new(),
         reward: Some(f64::from(sample)),
-        reward_components: Vec::new(),
-        end: End::Completed { mapped: true },
         tokens: Tokens {
             token_ids: (0..TOKENS).map(|token| token * 97 % 50_000 + sample).collect(),
             prompt_len: 128,
@@ -241,14 +227,7 @@ fn record(job: &str, group: u64, sample: u32) -> Trajectory {
             logprobs: vec![-0.5; tokens],
             policy_versions: vec![VersionSpan { version: PolicyVersion(0), tokens: TOKENS }],
         },
-        generations: Vec::new(),
-        turns: Vec::new(),
-        messages: Bytes::new(),
-        sampling: Bytes::new(),
-        blobs: Vec::new(),
-        metrics: Vec::new(),
-        timing: Timing::default(),
-        content_hash: ContentHash::default(),
+        ..Trajectory::bare(format!("{job}-{index:08}"), end)
     }
 }
 
@@ -291,6 +270,7 @@ fn serve(directory: &str) -> Result<()> {
         steps_bytes_max: 1 << 30,
         defaults: JobOptions::default(),
         action_schema: Bytes::new(),
+        is_harness: false,
         player: Box::new(producer),
     };
     let running = opened.start(vec![environment], BTreeMap::new(), BTreeMap::new())?;

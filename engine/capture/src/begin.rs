@@ -201,6 +201,6 @@ impl Call {
             end: None,
             asked: self.at,
             timings: Timings::default(),
-            }
+        }
     }
 }

@@ -51,6 +51,7 @@ async fn main() -> Result<()> {
         steps_bytes_max: 64 << 20,
         defaults: JobOptions::default(),
         action_schema: Bytes::from_static(b"{\"type\":\"object\"}"),
+        is_harness: false,
         player: Box::new(player.clone()),
     };
     let running = opened.start(vec![environment], BTreeMap::new(), BTreeMap::new())?;

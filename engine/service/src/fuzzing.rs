@@ -52,6 +52,7 @@ pub fn requests(mut bytes: &[u8]) {
         steps_bytes_max: 1 << 30,
         defaults: JobOptions::default(),
         action_schema: Bytes::new(),
+        is_harness: false,
         player: Box::new(Nobody),
     };
     let task_sets = BTreeMap::from([("t".to_owned(), Tasks::default())]);

@@ -22,6 +22,9 @@ pub struct Environment {
     pub defaults: JobOptions,
     /// The JSON Schema of an action.
     pub action_schema: Bytes,
+    /// Whether programs of somebody's play it with its language model, as which each of its jobs is played:
+    /// a job has no other policy.
+    pub is_harness: bool,
     /// Plays its jobs.
     pub player: Box<dyn Player>,
 }

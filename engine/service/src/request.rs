@@ -81,9 +81,16 @@ impl Request {
         let sampling = sampling::read(&mut job, &tasks)?;
         let scoring = scoring(&job, scorers)?;
         check_object("reset_parameters", &job.reset_parameters)?;
-        if let wire::policy::Policy::Constant(action) =
-            job.policy.get_or_insert_default().policy.get_or_insert_with(random)
-        {
+        let default: fn() -> wire::policy::Policy = if its.is_harness { model } else { random };
+        let policy = job.policy.get_or_insert_default().policy.get_or_insert_with(default);
+        if its.is_harness && !matches!(policy, wire::policy::Policy::Model(_)) {
+            return Err(Refusal::argument(format!(
+                "policy: `{}` is a harness, whose programs play with its language model: say `model`, or \
+                 nothing",
+                its.name
+            )));
+        }
+        if let wire::policy::Policy::Constant(action) = policy {
             check_object("policy.constant", action)?;
             if action.is_empty() {
                 return Err(Refusal::argument("policy.constant: it must be a JSON object"));
@@ -256,6 +263,10 @@ pub(crate) fn in_flight(code: i32) -> Result<InFlight, Refusal> {
 
 const fn random() -> wire::policy::Policy {
     wire::policy::Policy::Random(wire::RandomPolicy {})
+}
+
+const fn model() -> wire::policy::Policy {
+    wire::policy::Policy::Model(wire::ModelPolicy {})
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {

@@ -7,7 +7,8 @@ use crate::serve::{self, Bound, Overrides, ServeError, ServeOptions, Stop};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The configuration (TOML): tables [service], [environments.NAME] and [task-sets.NAME].
+    /// The configuration (TOML): tables [service], [environments.NAME], [harnesses.NAME],
+    /// [task-sets.NAME] and [scorers.NAME].
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use envmill_native::{JsonEdge as _, NativeWorker};
 use envmill_openenv::{Tool, ToolsError};
 use envmill_protocol::{
     FailureKind, Outcome, Request,
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use super::{Fleet, FleetWorker, Member};
 use crate::{
     config::{Local, Native, RunOptions},
+    harness::{Ends, HarnessOptions},
     run::RunError,
     tasks::Told,
 };
@@ -81,6 +83,16 @@ pub(super) fn python(
         .collect();
     let fleet = Fleet { members, action_schema: description.action_schema, remote: None };
     Ok((fleet, FleetWorker::Python(Box::new(ToolSteps::new(worker)))))
+}
+
+/// The environment of a harness, whose sessions are places for programs.
+pub(super) fn harness(options: &HarnessOptions) -> (Fleet, FleetWorker) {
+    let environment = Ends::default();
+    let action_schema = environment.schemas().action;
+    let fingerprint = fingerprint(&[options.to_string().as_bytes(), &action_schema]);
+    let members = vec![Member { name: "harness".into(), fingerprint }];
+    let worker = FleetWorker::Native(Box::new(NativeWorker::of(environment)));
+    (Fleet { members, action_schema, remote: None }, worker)
 }
 
 /// How many tasks a split of the environment has, which an environment made for that tells.

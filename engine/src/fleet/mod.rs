@@ -19,6 +19,7 @@ use crate::{
     children::Usage,
     config::{Local, RunOptions, Source},
     driver::{Control, Look},
+    harness::HarnessOptions,
     report,
     run::RunError,
     tasks,
@@ -67,6 +68,11 @@ impl Fleet {
             Some(Source::Local(source)) => local::python(source, options, logs),
             _ => Remote::start(options, control, logs, is_interrupted),
         }
+    }
+
+    /// The places of a harness's programs, which need no starting.
+    pub(crate) fn of_harness(options: &HarnessOptions) -> (Self, FleetWorker) {
+        local::harness(options)
     }
 
     /// The tasks of a split, as the first server tells of it.

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::{
-    ModelError, ModelSpec,
+    Bearer, Engines, ModelError, ModelSpec,
     start::{Connected, connect},
 };
 use crate::serve::Stop;
@@ -81,7 +81,7 @@ pub enum CaptureSetupError {
 struct Desk {
     capture: Capture,
     base_url: String,
-    token: Option<String>,
+    token: Option<Bearer>,
     expires_after: Duration,
     /// Those that are open, and since when.
     open: Mutex<HashMap<String, (Key, Instant)>>,
@@ -98,16 +98,8 @@ impl CaptureSetup {
         if !self.listen.ip().is_loopback() && self.token.is_none() {
             return Err(CaptureSetupError::Open(self.listen));
         }
-        let model = self.model.as_ref().map(|it| it.display().to_string());
-        let Connected { pool, folder, context_tokens, runtime, .. } = connect(&self.spec, model)?;
-        let Some(folder) = folder else { return Err(CaptureSetupError::TextOnly(self.spec)) };
-        let model = Model::load(&folder).map_err(AgentError::from).map_err(ModelError::from)?;
-        let model = Arc::new(model);
-        let options = CaptureOptions {
-            context_tokens: context_tokens.unwrap_or(self.options.context_tokens),
-            ..self.options
-        };
-        let capture = Capture::new(model, Arc::new(pool), options)?;
+        let Captures { capture, engines } = captures(&self.spec, self.model, self.options)?;
+        let Some(runtime) = engines.handle() else { return Ok(()) };
         let wrong = |what: String| move |source| CaptureSetupError::Io { what, source };
         fs::create_dir_all(&self.out).map_err(wrong(format!("--out {}", self.out.display())))?;
         let path = self.out.join("traces.jsonl");
@@ -121,7 +113,7 @@ impl CaptureSetup {
             let desk = Arc::new(Desk {
                 capture: capture.clone(),
                 base_url: base_url.clone(),
-                token: self.token,
+                token: self.token.as_deref().map(Bearer::of),
                 expires_after: self.expires_after,
                 open: Mutex::default(),
                 traces: Mutex::new(traces),
@@ -144,6 +136,31 @@ impl CaptureSetup {
             Ok(())
         })
     }
+}
+
+/// An endpoint that nobody serves yet, and the inference engines behind it.
+pub(crate) struct Captures {
+    pub(crate) capture: Capture,
+    pub(crate) engines: Engines,
+}
+
+/// Connects to the inference engines of a model, whose folder the user has named or not, and puts an endpoint
+/// in front of them.
+pub(crate) fn captures(
+    spec: &ModelSpec,
+    model: Option<PathBuf>,
+    options: CaptureOptions,
+) -> Result<Captures, CaptureSetupError> {
+    let model = model.map(|it| it.display().to_string());
+    let Connected { pool, nearest, folder, context_tokens, runtime } = connect(spec, model)?;
+    let engines = Engines::new(pool, nearest, runtime);
+    let Some(folder) = folder else { return Err(CaptureSetupError::TextOnly(spec.clone())) };
+    let model = Model::load(&folder).map_err(AgentError::from).map_err(ModelError::from)?;
+    let context_tokens = context_tokens.unwrap_or(options.context_tokens);
+    let options = CaptureOptions { context_tokens, ..options };
+    let pool = Arc::new(engines.pool().clone());
+    let capture = Capture::new(Arc::new(model), pool, options)?;
+    Ok(Captures { capture, engines })
 }
 
 /// `POST /episodes`: a key for a harness.
@@ -199,10 +216,7 @@ impl Desk {
     }
 
     fn refusal(&self, headers: &HeaderMap) -> Option<Response> {
-        let token = self.token.as_ref()?;
-        let said = headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
-        let is_right =
-            said.and_then(|it| it.strip_prefix("Bearer ")).is_some_and(|it| same(it, token));
+        let is_right = self.token.is_none_or(|it| it.is_in(headers));
         (!is_right).then(|| refuse(StatusCode::UNAUTHORIZED, "a bearer token is needed here"))
     }
 
@@ -253,13 +267,8 @@ impl Desk {
     }
 }
 
-/// Compares without telling by its time where they differ.
-fn same(left: &str, right: &str) -> bool {
-    let (left, right) = (blake3::hash(left.as_bytes()), blake3::hash(right.as_bytes()));
-    left == right
-}
-
-fn refuse(status: StatusCode, message: &str) -> Response {
+/// An error in the shape of the API.
+pub(crate) fn refuse(status: StatusCode, message: &str) -> Response {
     let error = json!({"error": {"message": message, "type": "invalid_request_error"}});
     (status, Json(error)).into_response()
 }

@@ -3,30 +3,34 @@
 use std::{path::PathBuf, sync::Arc};
 
 use envmill_agent::{AgentCounts, Agents};
-use envmill_inference::{Error, Load, PauseMode, Pool, PoolStatus, Standing, VllmNearest};
+use envmill_inference::{Error, Load, PauseMode, Pool, PoolStatus, Standing};
 use envmill_protocol::{Decision, Generation, PolicyVersion, Slot, Turn};
-use tokio::runtime::Runtime;
 
+use super::Engines;
 use crate::policy::Policy;
+
+/// A policy that samples from weights which can be changed.
+pub trait ModelPolicy: Policy {
+    /// Gives its inference engines other weights, or tells them that they have others; see
+    /// [`Pool::update`]. `failed` is told if none has them. Does not block.
+    fn update(
+        &self,
+        weights: Option<PathBuf>,
+        version: PolicyVersion,
+        pause: PauseMode,
+        failed: Box<dyn FnOnce(Error) + Send>,
+    );
+}
 
 /// A language model that plays: agents, the replicas that sample for them, and the threads that both use.
 pub struct LanguageModel {
     agents: Agents,
-    pool: Pool,
-    /// Its replicas that have found out by themselves how they are spoken with, by their URLs.
-    nearest: Vec<(String, VllmNearest)>,
-    /// Ends last, and waits for nobody.
-    runtime: Option<Runtime>,
+    engines: Engines,
 }
 
 impl LanguageModel {
-    pub(super) const fn new(
-        agents: Agents,
-        pool: Pool,
-        nearest: Vec<(String, VllmNearest)>,
-        runtime: Runtime,
-    ) -> Self {
-        Self { agents, pool, nearest, runtime: Some(runtime) }
+    pub(super) const fn new(agents: Agents, engines: Engines) -> Self {
+        Self { agents, engines }
     }
 
     /// What its agents have done, for any thread to read.
@@ -35,35 +39,28 @@ impl LanguageModel {
         self.agents.counts()
     }
 
-    /// Gives its replicas other weights, or tells them that they have others; see [`Pool::update`]. `failed`
-    /// is told, on another thread, if none has them.
-    pub fn update(
-        &self,
-        weights: Option<PathBuf>,
-        version: PolicyVersion,
-        pause: PauseMode,
-        failed: impl FnOnce(Error) + Send + 'static,
-    ) {
-        let update = self.pool.update(weights, version, pause);
-        let Some(runtime) = &self.runtime else { return };
-        runtime.spawn(async move {
-            match update.await {
-                Ok(()) => tracing::info!(version = version.0, "the model has its version"),
-                Err(error) => failed(error),
-            }
-        });
-    }
-
     /// The replicas that sample for it.
     #[must_use]
     pub const fn pool(&self) -> &Pool {
-        &self.pool
+        self.engines.pool()
     }
 
     /// How its replicas are.
     #[must_use]
     pub fn status(&self) -> PoolStatus {
-        self.pool.status()
+        self.engines.status()
+    }
+}
+
+impl ModelPolicy for LanguageModel {
+    fn update(
+        &self,
+        weights: Option<PathBuf>,
+        version: PolicyVersion,
+        pause: PauseMode,
+        failed: Box<dyn FnOnce(Error) + Send>,
+    ) {
+        self.engines.update(weights, version, pause, failed);
     }
 }
 
@@ -107,14 +104,6 @@ impl Policy for LanguageModel {
     }
 
     fn channels(&self) -> Vec<(String, String)> {
-        self.nearest.iter().map(|(url, engine)| (url.clone(), engine.way().to_string())).collect()
-    }
-}
-
-impl Drop for LanguageModel {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.engines.channels()
     }
 }

@@ -21,7 +21,9 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Channel, CodeSetup, LanguageModel, ModelSpec, code::PythonScript, default_agent};
+use super::{
+    Channel, CodeSetup, Engines, LanguageModel, ModelSpec, code::PythonScript, default_agent,
+};
 
 /// A language model that is to play.
 #[derive(Clone)]
@@ -146,7 +148,7 @@ impl ModelSetup {
         let handle = runtime.handle().clone();
         let agent = Agent::new(options, folder.as_deref(), Arc::new(pool.clone()), script)?;
         let agents = Agents::new(Arc::new(agent), handle, waker);
-        Ok(LanguageModel::new(agents, pool, nearest, runtime))
+        Ok(LanguageModel::new(agents, Engines::new(pool, nearest, runtime)))
     }
 }
 

@@ -59,6 +59,11 @@ pub fn check(options: &ServeOptions) -> Result<Checked<'_>, ServeError> {
         if let Some(ca) = &environment.run.ca {
             pem(ca, "CERTIFICATE")?;
         }
+        if let Some(harness) = &environment.harness {
+            let (name, checked) = (environment.name.clone(), harness.check());
+            checked
+                .map_err(|error| ServeError::Harness { name, source: Box::new(error.into()) })?;
+        }
     }
     Ok(Checked { options, tokens, tls, task_sets })
 }
@@ -113,6 +118,13 @@ impl Display for Checked<'_> {
 /// What would be started of an environment.
 fn line(environment: &EnvironmentOptions) -> String {
     let EnvironmentOptions { name, run: options, .. } = environment;
+    if let Some(harness) = &environment.harness {
+        return format!(
+            "harness      {name}: {harness}; {} sessions, {} MiB for episodes",
+            options.limits.sessions,
+            run::steps_bytes_max(options) >> 20
+        );
+    }
     let mut sources: Vec<(String, usize)> = Vec::new();
     for source in &options.sources {
         let source = source.to_string();

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::task_sets::{self, TaskSet, TaskSource};
 use crate::{
     config::{ConfigError, Known, RunOptions, Settings, name_problem, parse_as},
+    harness::{self, HarnessOptions},
     policy::PolicySpec,
     run,
     scorer::{self, ScorerOptions},
@@ -56,7 +57,7 @@ pub struct ServeOptions {
     pub abandon_after: Duration,
     /// When the service is told to end, episodes in flight may go on for so long.
     pub drain: Duration,
-    /// What is played, in the order of the names. At least one.
+    /// What is played: environments, and then harnesses, each in the order of the names. At least one.
     pub environments: Vec<EnvironmentOptions>,
     /// Tasks that jobs may name, in the order of the names.
     pub task_sets: Vec<TaskSet>,
@@ -73,6 +74,8 @@ pub struct EnvironmentOptions {
     pub run: RunOptions,
     /// The splits of its own tasks that it is asked for when it starts.
     pub splits: BTreeSet<String>,
+    /// If it is a harness: its programs, which play in place of servers and of other policies.
+    pub harness: Option<HarnessOptions>,
 }
 
 impl EnvironmentOptions {
@@ -118,10 +121,12 @@ pub enum ServeConfigError {
         problem: String,
     },
     /// What an environment's settings say together cannot be used.
-    #[error("{}: `environments.{name}`: {}", .path.display(), without_dashes(.source))]
+    #[error("{}: `{table}.{name}`: {}", .path.display(), without_dashes(.source))]
     Environment {
         /// The file.
         path: PathBuf,
+        /// Which of the tables it is in: `environments` or `harnesses`.
+        table: &'static str,
         /// The environment.
         name: String,
         /// Why.
@@ -135,6 +140,7 @@ pub enum ServeConfigError {
 struct File {
     service: Service,
     environments: BTreeMap<String, Settings>,
+    harnesses: BTreeMap<String, harness::Table>,
     task_sets: BTreeMap<String, task_sets::Table>,
     scorers: BTreeMap<String, scorer::Table>,
 }
@@ -158,7 +164,7 @@ struct Service {
     steps_mib_max: Option<u64>,
 }
 
-const TABLES: [&str; 4] = ["service", "environments", "task-sets", "scorers"];
+const TABLES: [&str; 5] = ["service", "environments", "harnesses", "task-sets", "scorers"];
 
 const SERVICE_KEYS: [&str; 14] = [
     "listen",
@@ -232,6 +238,7 @@ fn keys(key: &str) -> Vec<String> {
             names.retain(|name| instead(name).is_none());
             names
         }
+        Some("harnesses") => owned(&harness::KEYS),
         Some("task-sets") => owned(&task_sets::KEYS),
         Some("scorers") => owned(&scorer::KEYS),
         _ => owned(&TABLES),
@@ -272,7 +279,8 @@ impl ServeOptions {
         overrides: Overrides,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ServeConfigError> {
-        let File { service, environments, task_sets, scorers } = parse_as(text, path, KNOWN)?;
+        let File { service, environments, harnesses, task_sets, scorers } =
+            parse_as(text, path, KNOWN)?;
         let context = Context { path, directory: path.parent().unwrap_or(Path::new("")) };
         context.refuse_what_is_for_runs(text)?;
         let listen = overrides.listen.or(service.listen);
@@ -308,15 +316,20 @@ impl ServeOptions {
         let memory_mib_max = at_least("memory-mib-max", service.memory_mib_max, 1)?.unwrap_or(256);
         let steps_mib_max = at_least("steps-mib-max", service.steps_mib_max, 1)?;
         let abandon_after_s = at_least("abandon-after-s", service.abandon_after_s, 1)?;
-        if environments.is_empty() {
-            let problem = "there are none: write a table [environments.NAME] with `env` or `serve`";
+        if environments.is_empty() && harnesses.is_empty() {
+            let problem = "there are none: write a table [environments.NAME] with `env` or `serve`, or \
+                           [harnesses.NAME] with `command`";
             return context.wrong("environments", problem);
+        }
+        if let Some(name) = harnesses.keys().find(|it| environments.contains_key(*it)) {
+            let problem =
+                "an environment has this name, by which jobs name either; take another one";
+            return context.wrong(&format!("harnesses.{name}"), problem);
         }
         let mut environments = environments
             .into_iter()
             .map(|(name, settings)| context.environment(name, settings, &variable))
             .collect::<Result<Vec<_>, _>>()?;
-        context.share_out(steps_mib_max, &mut environments)?;
         let task_sets = task_sets
             .into_iter()
             .map(|(name, table)| context.task_set(&name, table, &environments))
@@ -327,6 +340,11 @@ impl ServeOptions {
                 its.splits.insert(split.clone());
             }
         }
+        // They have no splits of their own.
+        for (name, table) in harnesses {
+            environments.push(context.harness(name, table, &variable)?);
+        }
+        context.share_out(steps_mib_max, &mut environments)?;
         let scorers = scorers
             .into_iter()
             .map(|(name, table)| context.scorer(&name, table, &variable))
@@ -516,12 +534,37 @@ impl Context<'_> {
         }
         // Names that are never seen: a service has neither records' files nor a job of its own.
         match RunOptions::resolve(settings, &name, variable) {
-            Ok(run) => Ok(EnvironmentOptions { name, run, splits: BTreeSet::new() }),
-            Err(source) => {
-                let path = self.path.to_owned();
-                Err(ServeConfigError::Environment { path, name, source: Box::new(source) })
-            }
+            Ok(run) => Ok(EnvironmentOptions { name, run, splits: BTreeSet::new(), harness: None }),
+            Err(source) => Err(self.unusable("environments", name, source)),
         }
+    }
+
+    fn harness(
+        &self,
+        name: String,
+        table: harness::Table,
+        variable: &impl Fn(&str) -> Option<String>,
+    ) -> Result<EnvironmentOptions, ServeConfigError> {
+        self.check_name("harnesses", &name)?;
+        let (harness, settings) = match table.resolve(|path| self.beside(path), variable) {
+            Ok(resolved) => resolved,
+            Err((key, problem)) => {
+                return self.wrong(&format!("harnesses.{name}.{key}"), problem);
+            }
+        };
+        let mut run = RunOptions::resolve(settings, &name, variable)
+            .map_err(|source| self.unusable("harnesses", name.clone(), source))?;
+        // Its programs are all that there is.
+        run.sources.clear();
+        // As long as the harness says.
+        run.limits.deadlines.policy = None;
+        let (splits, harness) = (BTreeSet::new(), Some(harness));
+        Ok(EnvironmentOptions { name, run, splits, harness })
+    }
+
+    fn unusable(&self, table: &'static str, name: String, source: ConfigError) -> ServeConfigError {
+        let (path, source) = (self.path.to_owned(), Box::new(source));
+        ServeConfigError::Environment { path, table, name, source }
     }
 }
 
@@ -620,6 +663,19 @@ mod tests {
     }
 
     #[test]
+    fn a_harness_is_an_environment() {
+        let text =
+            "[harnesses.agent]\npolicy = \"vllm:http://a\"\ncommand = [\"x\"]\nsessions = 3\n";
+        let options = parse(&format!("{text}{ECHO}[service]\nsteps-mib-max = 8\n")).unwrap();
+        let [echo, agent] = &options.environments[..] else { panic!("{options:?}") };
+        assert_eq!((echo.name.as_str(), agent.name.as_str()), ("echo", "agent"));
+        assert!(echo.harness.is_none() && agent.harness.is_some());
+        assert_eq!((agent.run.limits.sessions, agent.run.episodes_mib_max), (3, Some(4)));
+        assert_eq!(agent.defaults().deadlines.policy, None);
+        assert_eq!(parse(text).unwrap().environments.len(), 1, "one harness is enough");
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
         let with = |more: &str| parse(&format!("{more}\n{ECHO}")).unwrap_err().to_string();
         for (message, expected) in [
@@ -650,6 +706,14 @@ mod tests {
             (
                 with("[task-sets.a]\nenvironment = \"b\"\nsplit = \"c\""),
                 "`task-sets.a.environment`: there is no [environments.b]",
+            ),
+            (with("[harnesses.a]"), "`harnesses.a.policy`: write the model"),
+            (with("[harnesses.a]\ncomand = [\"x\"]"), "did you mean `command`?"),
+            (with("[harnesses.echo]\ncommand = [\"x\"]"), "`harnesses.echo`: an environment has"),
+            (with("[harnesses.\"a/b\"]"), "`harnesses.a/b`: a name has letters"),
+            (
+                with("[harnesses.a]\npolicy = \"vllm:http://a\"\ncommand = [\"x\"]\nattempts = 0"),
+                "`harnesses.a`: attempts: it must be at least 1",
             ),
             (with("[scorers.a]"), "`scorers.a.url`: write who scores"),
             (with("[scorers.a]\nurl = \"x\""), "`scorers.a.url`: `x` is no URL"),

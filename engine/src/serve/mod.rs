@@ -34,6 +34,7 @@ pub use self::{
     tokens::{Tokens, TokensError},
 };
 use self::{policies::JobPolicies, traces::Traces};
+pub use crate::harness::{HarnessError, HarnessOptions, Launch, Players};
 use crate::{
     driver::Control,
     run::RunError,
@@ -47,6 +48,14 @@ pub enum ServeError {
     /// An environment cannot be played.
     #[error("`environments.{name}`: {source}")]
     Environment {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: Box<RunError>,
+    },
+    /// A harness cannot play.
+    #[error("`harnesses.{name}`: {source}")]
+    Harness {
         /// Its name.
         name: String,
         /// Why.

@@ -28,7 +28,9 @@ use crate::{
     config::RunOptions,
     driver::{Control, Driver, Errand, Look},
     fleet::{Fleet, FleetWorker},
-    policy::PolicySpec,
+    harness::{self, Harness, HarnessOptions},
+    model::ModelPolicy,
+    policy::{PolicySpec, Sampler},
     run::{self, RunError},
     scorer::{Pool, ScorerPools},
     sink::{GroupSink, Sink, SinkError},
@@ -64,6 +66,8 @@ struct Shared {
     jobs: Mutex<Jobs>,
     policies: JobPolicies,
     scorers: JobScorers,
+    /// Of a harness: what it knows of its jobs.
+    harness: Option<harness::Jobs>,
     tell: Mutex<Box<dyn FnMut(Played) + Send>>,
     snapshot: Mutex<Snapshot>,
     rounds: AtomicU64,
@@ -102,9 +106,12 @@ impl FleetPlayer {
         stop: &Stop,
         tell: impl FnMut(Played) + Send + 'static,
     ) -> Result<Self, ServeError> {
-        let named = |source: RunError| ServeError::Environment {
-            name: environment.name.clone(),
-            source: Box::new(source),
+        let named = |source: RunError| {
+            let (name, source) = (environment.name.clone(), Box::new(source));
+            match environment.harness {
+                Some(_) => ServeError::Harness { name, source },
+                None => ServeError::Environment { name, source },
+            }
         };
         let control = Control::new();
         let (begun, has_begun) = mpsc::sync_channel(1);
@@ -157,6 +164,7 @@ impl FleetPlayer {
             steps_bytes_max: self.steps_bytes_max,
             defaults: self.defaults.clone(),
             action_schema: self.action_schema.clone(),
+            is_harness: self.shared.harness.is_some(),
             player: Box::new(self),
         }
     }
@@ -188,8 +196,8 @@ impl FleetPlayer {
         self.control.clone()
     }
 
-    /// What the service cannot know of a job.
-    fn complete(&self, options: &mut JobOptions) {
+    /// What the service cannot know of a job; and what a harness is to know of it.
+    fn complete(&self, options: &mut JobOptions) -> harness::Job {
         let ours = &self.defaults;
         options.environment = 0;
         options.environment_name.clone_from(&self.shared.name);
@@ -202,6 +210,10 @@ impl FleetPlayer {
         options.idempotent |= ours.idempotent;
         if ours.session_reuse == SessionReuse::Never {
             options.session_reuse = SessionReuse::Never;
+        }
+        match self.shared.harness {
+            Some(_) => harness::Job::of(options),
+            None => harness::Job::default(),
         }
     }
 }
@@ -223,11 +235,14 @@ impl Player for FleetPlayer {
             });
             return;
         }
-        self.complete(&mut options);
+        let its = self.complete(&mut options);
         let (name, plan) = (options.name.clone(), GroupPlan::of(&options));
         self.control.submit(options, move |submitted| {
             if let (Ok(id), Some(scorer)) = (&submitted, scorer) {
                 shared.scorers.add(*id, name, &scorer, &plan);
+            }
+            if let (Ok(id), Some(jobs)) = (&submitted, &shared.harness) {
+                jobs.add(*id, its);
             }
             shared.submitted(job, policy, submitted);
         });
@@ -348,29 +363,21 @@ fn begin(
     tell: Box<dyn FnMut(Played) + Send>,
 ) -> Result<(Fleet, Arc<Shared>, Driver<FleetWorker>, Splits), RunError> {
     let Start { environment, scorers, control, logs, stop } = start;
-    let EnvironmentOptions { name, run: options, splits } = environment;
-    let (fleet, mut worker) = Fleet::start(options, control, logs, &|| stop.is_asked())?;
+    let EnvironmentOptions { name, run: options, splits, harness } = environment;
+    let (fleet, mut worker) = match harness {
+        Some(harness) => Fleet::of_harness(harness),
+        None => Fleet::start(options, control, logs, &|| stop.is_asked())?,
+    };
     let tasks_of = |split: &String| {
         let tasks = fleet.tasks_of(split, &mut worker).map_err(|error| error.to_string());
         (split.clone(), tasks)
     };
     let splits = splits.iter().map(tasks_of).collect();
-    let sampler = run::sampler(&fleet, &mut worker).map_err(|error| {
-        let why = match error {
-            RunError::Schema { source, .. } => source.to_string(),
-            other => other.to_string(),
-        };
-        tracing::info!(environment = name, why, "no random actions can be drawn");
-        format!(
-            "policy: random actions cannot be drawn for {name}: {why}; use a constant one, or be the \
-             policy yourself"
-        )
-    });
-    let model = match &options.policy {
-        PolicySpec::Model(_) => Ok(run::model(options, &fleet, &mut worker, logs)?),
-        _ => Err(format!(
-            "policy: {name} has no language model; give it one with `policy` in `environments.{name}`"
-        )),
+    let (sampler, Model { model, harness }) = match harness {
+        Some(harness) => of_harness(name, harness, logs, worker.waker())?,
+        None => {
+            (sampler(name, &fleet, &mut worker), model(name, options, &fleet, &mut worker, logs)?)
+        }
     };
     // The model tells of its failures when all else is there.
     let warned = Arc::new(OnceLock::<Weak<Shared>>::new());
@@ -387,6 +394,7 @@ fn begin(
         jobs: Mutex::default(),
         policies: policies.clone(),
         scorers: scorers.clone(),
+        harness,
         tell: Mutex::new(tell),
         snapshot: Mutex::default(),
         rounds: AtomicU64::new(0),
@@ -402,6 +410,57 @@ fn begin(
             .scored_by(Some(Box::new(scorers)))
             .stays();
     Ok((fleet, shared, driver, splits))
+}
+
+/// What draws random actions for an environment, or why nothing does.
+fn sampler(name: &str, fleet: &Fleet, worker: &mut FleetWorker) -> Result<Sampler, String> {
+    run::sampler(fleet, worker).map_err(|error| {
+        let why = match error {
+            RunError::Schema { source, .. } => source.to_string(),
+            other => other.to_string(),
+        };
+        tracing::info!(environment = name, why, "no random actions can be drawn");
+        format!(
+            "policy: random actions cannot be drawn for {name}: {why}; use a constant one, or be the \
+             policy yourself"
+        )
+    })
+}
+
+/// Who plays the jobs whose policy is the model.
+struct Model {
+    /// Why there is none, if so.
+    model: Result<Box<dyn ModelPolicy>, String>,
+    /// If programs do: what they know of jobs.
+    harness: Option<harness::Jobs>,
+}
+
+fn model(
+    name: &str,
+    options: &RunOptions,
+    fleet: &Fleet,
+    worker: &mut FleetWorker,
+    logs: &Path,
+) -> Result<Model, RunError> {
+    let model: Result<Box<dyn ModelPolicy>, String> = match &options.policy {
+        PolicySpec::Model(_) => Ok(Box::new(run::model(options, fleet, worker, logs)?)),
+        _ => Err(format!(
+            "policy: {name} has no language model; give it one with `policy` in `environments.{name}`"
+        )),
+    };
+    Ok(Model { model, harness: None })
+}
+
+fn of_harness(
+    name: &str,
+    options: &HarnessOptions,
+    logs: &Path,
+    waker: Waker,
+) -> Result<(Result<Sampler, String>, Model), RunError> {
+    let harness = Harness::start(name, options, logs, waker)?;
+    let jobs = harness.jobs();
+    let no_sampler = format!("policy: {name} is a harness, which is played by its programs alone");
+    Ok((Err(no_sampler), Model { model: Ok(Box::new(harness)), harness: Some(jobs) }))
 }
 
 impl Shared {
@@ -445,6 +504,9 @@ impl Shared {
                 drop(jobs);
                 self.policies.remove(*id);
                 self.scorers.remove(*id);
+                if let Some(jobs) = &self.harness {
+                    jobs.remove(*id);
+                }
                 if let Some(job) = job {
                     self.tell(Played::Ended(job));
                 }

@@ -13,7 +13,7 @@ use envmill_service::{Desk, JobPolicy, Weights};
 use envmill_workers::Waker;
 
 use crate::{
-    model::LanguageModel,
+    model::ModelPolicy,
     policy::{Policy, Sampler},
 };
 
@@ -27,7 +27,7 @@ struct Table {
     /// What draws actions, or why nothing can.
     sampler: Result<Sampler, String>,
     /// The environment's language model, or why there is none.
-    model: Result<LanguageModel, String>,
+    model: Result<Box<dyn ModelPolicy>, String>,
     /// Versions that the model gets once no episode of their jobs is in flight.
     coming: Vec<(JobId, Weights)>,
     /// Told if the model's inference engines do not take a version.
@@ -64,7 +64,7 @@ impl JobPolicies {
     /// Trainers' answers wake `waker`. `failed` is told why the model does not have a version.
     pub(super) fn new(
         sampler: Result<Sampler, String>,
-        model: Result<LanguageModel, String>,
+        model: Result<Box<dyn ModelPolicy>, String>,
         waker: Waker,
         failed: impl Fn(String) + Send + Sync + 'static,
     ) -> Self {
@@ -183,9 +183,10 @@ impl Table {
         let Weights { version, folder, abort, .. } = weights;
         let pause = if abort { PauseMode::Abort } else { PauseMode::Keep };
         let failed = Arc::clone(&self.failed);
-        model.update(folder, version, pause, move |error| {
+        let failed = move |error: envmill_inference::Error| {
             failed(format!("the model does not have version {}: {error}", version.0));
-        });
+        };
+        model.update(folder, version, pause, Box::new(failed));
     }
 
     fn take(&mut self, turn: Turn) {
@@ -253,7 +254,7 @@ impl Policy for JobPolicies {
     }
 
     fn numbers(&self) -> Vec<(&'static str, f64)> {
-        self.table().model.as_ref().map(LanguageModel::numbers).unwrap_or_default()
+        self.table().model.as_ref().map(|it| it.numbers()).unwrap_or_default()
     }
 }
 

@@ -145,7 +145,7 @@ impl Rig {
 fn environment(env: &str) -> EnvironmentOptions {
     let settings = Settings { env: vec![env.into()], sessions: Some(8), ..Settings::default() };
     let run = RunOptions::resolve(settings, "here", |_| None).unwrap();
-    EnvironmentOptions { name: "here".into(), run, splits: Default::default() }
+    EnvironmentOptions { name: "here".into(), run, splits: Default::default(), harness: None }
 }
 
 fn go_left() -> JobPolicy {

@@ -263,6 +263,7 @@ impl Rig {
             steps_bytes_max: 1 << 30,
             defaults: JobOptions::default(),
             action_schema: Bytes::from_static(b"{\"type\":\"object\"}"),
+            is_harness: false,
             player: Box::new(puppet.clone()),
         };
         let task = |name: &str| envmill_core::Task { id: name.into(), ..Default::default() };

@@ -3,6 +3,7 @@
 mod audits;
 mod earlier_stores;
 mod figures;
+mod harnesses;
 mod kills;
 mod memory;
 mod policies;
@@ -11,3 +12,4 @@ pub(crate) mod scorers;
 mod tasks;
 mod traces;
 mod trainers;
+mod upstream;

@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
-use envmill_client::{Client, ConnectOptions};
+use envmill_client::{Client, ConnectOptions, Event, RolloutsOptions, wire};
 use envmill_testing::{
     EnvmillCommand, Finished, PythonServer, Running, free_port, python, wait_until,
 };
@@ -155,6 +155,24 @@ pub(crate) const THREE_STEPS: &str = r#"{"sleep_s":0.0,"payload_bytes":0,"done_a
 pub(crate) fn account(finished: &Finished) -> Value {
     assert_eq!(finished.code(), Some(0), "{finished:?}");
     finished.summary().unwrap()
+}
+
+/// Plays a job to its end.
+pub(crate) async fn play(client: Client, job: wire::SubmitJob) -> Vec<wire::Trajectory> {
+    let mut rollouts = client.submit(job, RolloutsOptions::default()).await.unwrap();
+    let mut trajectories = Vec::new();
+    loop {
+        if let Event::Delivered(delivered) = rollouts.next().await.unwrap().unwrap() {
+            rollouts.taken(delivered.bytes);
+            match delivered.record {
+                wire::Record::Trajectory(trajectory) => trajectories.push(*trajectory),
+                wire::Record::End(_) => break,
+                _ => {}
+            }
+        }
+    }
+    trajectories.sort_by_key(|it| (it.group_id, it.sample_index));
+    trajectories
 }
 
 /// Does something on a runtime of its own.

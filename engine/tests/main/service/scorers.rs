@@ -7,7 +7,7 @@ use envmill_testing::{Processes, Watchdog, free_port, python, script, wait_until
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use super::rig::{Service, with_runtime};
+use super::rig::{Service, play, with_runtime};
 use crate::rig::BOUND;
 
 /// What these functions are called with is an episode's number, which is that of its group.
@@ -121,23 +121,6 @@ impl Scored {
 
 fn python_keys(path: &Path) -> String {
     format!("interpreter = {:?}\npython-path = [{path:?}]\n", python().unwrap())
-}
-
-async fn play(client: Client, job: wire::SubmitJob) -> Vec<wire::Trajectory> {
-    let mut rollouts = client.submit(job, RolloutsOptions::default()).await.unwrap();
-    let mut trajectories = Vec::new();
-    loop {
-        if let Event::Delivered(delivered) = rollouts.next().await.unwrap().unwrap() {
-            rollouts.taken(delivered.bytes);
-            match delivered.record {
-                wire::Record::Trajectory(trajectory) => trajectories.push(*trajectory),
-                wire::Record::End(_) => break,
-                _ => {}
-            }
-        }
-    }
-    trajectories.sort_by_key(|it| (it.group_id, it.sample_index));
-    trajectories
 }
 
 fn job(scorer: &str, episodes: u64) -> wire::SubmitJob {
