@@ -143,7 +143,8 @@ fn programs_play_groups_and_each_call_is_recorded() {
         assert_eq!(trained, sampled, "all that was sampled is to be trained on");
         let messages: Vec<Value> = serde_json::from_slice(&it.messages).unwrap();
         assert_eq!((messages.len(), &messages[4]["content"]), (5, &json!("You said two.")));
-        assert_eq!(it.sampling, r#"{"temperature":0.5}"#);
+        let in_force: Value = serde_json::from_slice(&it.sampling).unwrap();
+        assert_eq!((&in_force["temperature"], &in_force["top_p"]), (&json!(0.5), &json!(1.0)));
     }
     // What the inference engine has seen and sampled is what is recorded, and all of it.
     let mut sampled: Vec<_> = rig.upstream.seen().into_iter().map(|it| it.1).collect();
