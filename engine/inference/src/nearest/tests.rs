@@ -14,7 +14,7 @@ use envmill_protocol::PolicyVersion;
 use serde_json::{Value, json};
 
 use crate::{
-    Control, HttpTarget, Inference as _, VllmHttp, VllmHttpOptions, VllmMemoryOptions,
+    Constraint, Control, HttpTarget, Inference as _, VllmHttp, VllmHttpOptions, VllmMemoryOptions,
     memory::{
         VERSION,
         tests::mock::{Met, Mock, Says, request},
@@ -154,6 +154,21 @@ fn shared_memory_that_answers_is_taken() {
     met.tell(&[Says::end(asked[0].number, &[9])]);
     assert_eq!(mock.runtime.block_on(generation.whole()).unwrap().token_ids, [9]);
     assert_eq!(server.generations.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn what_shared_memory_cannot_goes_over_http() {
+    let (mock, server) = (Mock::new(), Server::start());
+    let engine = server.engine(&mock);
+    server.say(&server.truth(&mock));
+    let (_way, _met) = chosen(&mock, &engine);
+    let can = engine.capabilities();
+    assert!(can.constraints && can.top_logprobs > 0, "{can:?}");
+    let mut wants_more = request(1, &[1], 1);
+    Arc::make_mut(&mut wants_more.sampling).constraint = Some(Constraint::JsonObject);
+    let generation = engine.generate(wants_more);
+    assert_eq!(mock.runtime.block_on(generation.whole()).unwrap().token_ids, [7]);
+    assert_eq!(server.generations.load(Ordering::Relaxed), 1);
 }
 
 #[test]
