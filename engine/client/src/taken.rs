@@ -1,7 +1,7 @@
 //! Which records were taken, counted where they are taken.
 //!
-//! The task that talks to the service is told only when there is room that is worth a message. Were it woken
-//! for each record, that would cost more than all else that a record in shared memory costs.
+//! The task that talks to the service is told only when there is room that is worth a message, and not woken
+//! for each record.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

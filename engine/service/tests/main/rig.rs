@@ -13,10 +13,7 @@ use envmill_core::{InFlight, JobOptions, Round, Scoring, Tasks, recorded_member}
 use envmill_delivery::JobKey;
 use envmill_protocol::{
     Observation, Observed, PolicyVersion, Trajectory,
-    record::{
-        ContentHash, End, FirstObservations, GroupOutcome, GroupRecord, MemberRecord, Provenance,
-        Timing, Tokens,
-    },
+    record::{End, FirstObservations, GroupOutcome, GroupRecord, MemberRecord, Timing},
 };
 use envmill_service::{
     Certificate, Ear, Environment, JobPolicy, Opened, Order, Played, Player, ServiceOptions,
@@ -150,38 +147,21 @@ pub(crate) fn trajectory(job: &Given, index: u64, version: PolicyVersion) -> Tra
     let members = job.options.group.map_or(1, |group| group.members().into());
     let observation = Bytes::from(format!("{{\"number\":{index}}}"));
     let reset = Observed { observation: Observation::from(observation), ..Observed::default() };
+    let id = format!("{}-{index:08}", job.options.name);
     Trajectory {
-        trajectory_id: format!("{}-{index:08}", job.options.name),
         job_id: job.options.name.clone(),
         group_id: index / members,
         sample_index: (index % members) as u32,
-        task_id: String::new(),
         environment: "puppet".into(),
-        branch_id: 0,
-        parent_branch: None,
-        agent_id: 0,
         seed: Some(index),
-        reset_parameters: Bytes::new(),
-        provenance: Provenance::default(),
-        attempts: Vec::new(),
         reset: Some(reset),
-        steps: Vec::new(),
         reward: Some(index as f64),
-        reward_components: Vec::new(),
-        end: End::Completed { mapped: true },
-        tokens: Tokens::default(),
-        generations: Vec::new(),
-        turns: Vec::new(),
-        messages: Bytes::new(),
-        sampling: Bytes::new(),
-        blobs: Vec::new(),
-        metrics: Vec::new(),
         timing: Timing {
             policy_version_started: version,
             policy_version_ended: version,
             ..Timing::default()
         },
-        content_hash: ContentHash::default(),
+        ..Trajectory::bare(id, End::Completed { mapped: true })
     }
 }
 
