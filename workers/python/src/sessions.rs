@@ -15,6 +15,8 @@ pub(crate) struct Session {
     pub(crate) generation: Generation,
     /// What the outstanding command is, if any.
     pub(crate) outstanding: Option<Outstanding>,
+    /// Steps since the last reset.
+    pub(crate) steps: u64,
 }
 
 /// The command that a session has not answered.
@@ -66,7 +68,8 @@ impl Sessions {
         }
         let number = self.next;
         self.next = number.wrapping_add(1);
-        self.slots[index] = Some(Session { number, process, generation, outstanding: None });
+        self.slots[index] =
+            Some(Session { number, process, generation, outstanding: None, steps: 0 });
         self.numbers.insert(number, slot);
         number
     }

@@ -229,7 +229,9 @@ impl PythonWorker {
             Request::Reset { parameters } => parameters.clone(),
             Request::Step { action } => action.clone(),
             Request::ToolCall { request } => request.clone(),
-            Request::State | Request::Open { .. } | Request::Close => Bytes::new(),
+            // Environments of Gymnasium do not count.
+            Request::State => session.steps.to_string().into(),
+            Request::Open { .. } | Request::Close => Bytes::new(),
         };
         let process = &mut self.processes[session.process];
         match process.ask(session.number, command.generation.0, ask, text) {
@@ -302,6 +304,9 @@ impl PythonWorker {
             }
             let Some(outstanding) = known.outstanding.take() else { continue };
             let generation = known.generation;
+            if matches!(body, Body::Seen(_)) {
+                known.steps = if outstanding == Outstanding::Reset { 0 } else { known.steps + 1 };
+            }
             let reply = match body {
                 Body::Frame(frame) => self.decoder.decode(&frame, outstanding.expect()),
                 Body::Seen(seen) => Ok(Reply::Observed(seen)),

@@ -6,7 +6,7 @@ from operator import attrgetter
 
 import numpy
 
-from .port import FAILED, KEYS, SEEN
+from .port import FAILED, KEYS, SEEN, STATE_TEXT
 from .spaces import DTYPES, plain, to_json
 
 # So many numbers of an `info` go as numbers, and further ones as text.
@@ -83,6 +83,11 @@ class Answers:
 
     def put(self, identity, kind, text=b""):
         self.add(identity, kind, text)
+
+    def tell_state(self, identity, steps):
+        """All that Gymnasium's environments tell of their state; the engine has counted the steps."""
+        told = {"episode_id": None, "step_count": int(steps)}
+        self.put(identity, STATE_TEXT, json.dumps(told).encode())
 
     def fail(self, identity, error):
         self.put(identity, FAILED, told(error))

@@ -9,9 +9,10 @@ import json
 import time
 
 import gymnasium
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from .answers import NUMBERS, Answers, column_views
-from .port import CLOSE, CLOSED, FAILED, OPEN, RESET, STATE, STATE_TEXT, STEP
+from .port import CLOSE, CLOSED, FAILED, OPEN, RESET, STATE, STEP
 from .spaces import column, from_json, schema
 from .target import load_object, version
 
@@ -76,7 +77,9 @@ class GymnasiumEnv:
 class Server:
     def __init__(self, port, adapter):
         self.port, self.adapter = port, adapter
-        self.sessions = {}
+        # The environments of sessions, by number; and how those are stepped that have been reset, if their
+        # actions and observations are numbers.
+        self.sessions, self.steps = {}, {}
         # Numpy's views of the actions, for each slot of the ring.
         self.actions = column_views(port.requests, "action", adapter.action_column)
         self.answers = Answers(port, adapter)
@@ -109,28 +112,27 @@ class Server:
     def take(self, identities, kinds, texts, actions):
         """Takes requests, of which nearly all are steps whose action and observation are numbers and that
         end nothing: those are taken here, and not by a call for each."""
-        sessions, state, answers = self.sessions, self.port.state, self.answers
+        state, answers = self.port.state, self.answers
         answered, rewards, seen_all = answers.identities, answers.rewards, answers.seen
-        rows = self.port.answers.rows
-        clock, is_numeric = time.monotonic, self.is_numeric
+        rows, clock = self.port.answers.rows, time.monotonic
+        numbers = [identity >> 32 for identity in identities]
+        steps = map(self.steps.get, numbers)
         looked_at = clock()
         flush_at, look_at = looked_at + FLUSH_S, 0
-        for identity, kind, text, action in zip(identities, kinds, texts, actions):
-            number = identity >> 32
+        for identity, number, kind, step, text, action in zip(
+            identities, numbers, kinds, steps, texts, actions
+        ):
             state[0] = number + 1
-            session = sessions.get(number)
-            if kind != STEP or session is None or not is_numeric:
+            if kind != STEP or step is None:
                 self.handle(identity, kind, text, action)
             else:
                 try:
-                    step = session.step or self.begin(session)
                     seen, reward, terminated, truncated, info = step(action)
-                    session.steps += 1
                     if terminated or truncated or info:
                         flags = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
                         answers.see(identity, seen, ending(info, flags), reward, flags)
                     else:
-                        rewards.append(float(reward))
+                        rewards.append(reward if type(reward) is float else float(reward))
                         answered.append(identity)
                         seen_all.append(seen)
                 except BaseException as error:  # noqa: BLE001
@@ -144,42 +146,38 @@ class Server:
                 look_at = len(answered) + (QUICK_ROWS if now - looked_at < QUICK_S else 1)
                 look_at, looked_at = min(look_at, rows), now
 
-    def begin(self, session):
-        """Makes a session's environment; its `step`."""
-        session.env = self.adapter.make()
-        session.step = session.env.step
-        return session.step
-
     def handle(self, identity, kind, text, action):
         number = identity >> 32
         if kind == OPEN:
-            self.sessions[number] = Session()
+            # Made when it is first needed.
+            self.sessions[number] = None
             return
-        session, answers = self.sessions.get(number), self.answers
-        if session is None or kind == CLOSE:
-            if kind == CLOSE:
-                self.sessions.pop(number, None)
-                if session is not None:
-                    session.close()
-                answers.put(identity, CLOSED)
+        answers = self.answers
+        if kind == CLOSE:
+            self.steps.pop(number, None)
+            close(self.sessions.pop(number, None))
+            answers.put(identity, CLOSED)
+            return
+        if number not in self.sessions:
             return
         try:
             if kind == STATE:
-                told = json.dumps({"episode_id": None, "step_count": session.steps}).encode()
-                answers.put(identity, STATE_TEXT, told)
+                answers.tell_state(identity, text)
                 return
-            step = session.step or self.begin(session)
+            env = self.sessions[number]
+            if env is None:
+                env = self.sessions[number] = self.adapter.make()
             if kind == RESET:
                 seed, options = reset_parameters(text)
-                seen, info = session.env.reset(seed=seed, options=options)
-                session.steps = 0
+                seen, info = env.reset(seed=seed, options=options)
+                if self.is_numeric and number not in self.steps:
+                    self.steps[number] = in_order(env).step
                 # A reset has no reward, which is not 0.
                 answers.see(identity, seen, info, float("nan"), 0)
             elif kind == STEP:
                 if self.actions is None:
                     action = from_json(self.adapter.action_space, json.loads(text)["action"])
-                seen, reward, terminated, truncated, info = step(action)
-                session.steps += 1
+                seen, reward, terminated, truncated, info = env.step(action)
                 flags = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
                 answers.see(identity, seen, ending(info, flags), reward, flags)
             else:
@@ -202,16 +200,18 @@ def ending(info, flags):
     return {**info, "truncated": flags == TRUNCATED} if flags else info
 
 
-class Session:
-    __slots__ = ("env", "step", "steps")
+def in_order(env):
+    """An environment that has been reset, without what refuses steps before its first reset: a third of
+    what Gymnasium's wrappers cost. Only where the wrapper around that is Gymnasium's own, and outermost:
+    nobody else can miss it."""
+    if type(env) is TimeLimit and type(env.env) is OrderEnforcing:
+        env.env = env.env.env
+    return env
 
-    def __init__(self):
-        self.env, self.step, self.steps = None, None, 0
 
-    def close(self):
-        env, self.env, self.step = self.env, None, None
-        if env is not None:
-            try:
-                env.close()
-            except BaseException:  # noqa: BLE001
-                pass
+def close(env):
+    if env is not None:
+        try:
+            env.close()
+        except BaseException:  # noqa: BLE001
+            pass

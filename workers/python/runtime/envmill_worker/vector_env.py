@@ -15,7 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.utils import iterate
 
 from .gymnasium_env import TERMINATED, TRUNCATED, GymnasiumEnv, Server, ending
-from .port import CLOSE, CLOSED, FAILED, OPEN, RESET, STATE, STATE_TEXT, STEP
+from .port import CLOSE, CLOSED, FAILED, OPEN, RESET, STATE, STEP
 from .spaces import column
 from .target import TargetError, load_object
 
@@ -70,15 +70,15 @@ def mode(env):
 class Row:
     """A row, as the session knows it that has it."""
 
-    __slots__ = ("index", "live", "session", "step", "steps")
+    __slots__ = ("index", "live", "session", "step")
 
     def __init__(self, index):
         self.index, self.session = index, None
         self.free()
 
     def free(self):
-        # In an episode; its steps so far; the step that waits to be taken: who asks, and the action.
-        self.session, self.live, self.steps, self.step = None, False, 0, None
+        # In an episode; the step that waits to be taken: who asks, and the action.
+        self.session, self.live, self.step = None, False, None
 
 
 class VectorServer(Server):
@@ -133,8 +133,7 @@ class VectorServer(Server):
         elif row is None:
             self.answers.put(identity, FAILED, b"each row of the vectorised environment has a session")
         elif kind == STATE:
-            told = json.dumps({"episode_id": None, "step_count": row.steps}).encode()
-            self.answers.put(identity, STATE_TEXT, told)
+            self.answers.tell_state(identity, text)
         elif kind == RESET:
             self.pause(row)
             parameters = json.loads(text) if text else {}
@@ -224,7 +223,7 @@ class VectorServer(Server):
         for place, index in enumerate(indices):
             row, (identity, _) = self.rows[index], self.resets.pop(index)
             place = index if is_all else place
-            row.live, row.steps = True, 0
+            row.live = True
             self.live += 1
             self.fresh[index] = False
             # A reset has no reward, which is not 0.
@@ -245,7 +244,6 @@ class VectorServer(Server):
         for row in due:
             index, (identity, _) = row.index, row.step
             row.step = None
-            row.steps += 1
             if flags[index]:
                 row.live = False
                 self.live -= 1
