@@ -26,6 +26,7 @@ import numpy
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "examples" / "python"))
 
 from plain_grpcio import stubs
+from ring_sums import total
 from trajectory_image import Image
 
 F_ADD_SEALS, SEALS = 1033, 0x1 | 0x2 | 0x4 | 0x10  # SEAL, SHRINK, GROW, FUTURE_WRITE
@@ -131,7 +132,7 @@ def main():
         else:
             continue
         for name, array in arrays:
-            sums[name] = sums.get(name, 0) + array.sum().item()
+            sums[name] = sums.get(name, 0) + total(array)
             writable += array.flags.writeable
         if content == "in_memory":
             ring.give_back(delivery.in_memory.sequence)

@@ -96,6 +96,41 @@ class WrongRows(gymnasium.vector.VectorEnv):
         return seen, numpy.zeros(self.num_envs), ended, ended, {}
 
 
+class Telling(gymnasium.vector.VectorEnv):
+    """Rows with 2000 numbers, which tell of each step in another way, and end after four."""
+
+    def __init__(self, num_envs):
+        self.num_envs = num_envs
+        self.single_observation_space = spaces.Box(-1e9, 1e9, (2000,), numpy.float32)
+        self.single_action_space = spaces.Discrete(2, start=1)
+        self.observation_space = gymnasium.vector.utils.batch_space(
+            self.single_observation_space, num_envs
+        )
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
+        self.taken = 0
+
+    def reset(self, *, seed=None, options=None):
+        assert options is None or options["reset_mask"].any()
+        self.taken = 0
+        return self.see(numpy.zeros(self.num_envs)), {}
+
+    def see(self, actions):
+        rows = numpy.arange(self.num_envs)[:, None] + 10 * actions[:, None]
+        return (rows + 1000 * self.taken + numpy.zeros((1, 2000))).astype(numpy.float32)
+
+    def step(self, actions):
+        self.taken += 1
+        rows, every = numpy.arange(self.num_envs), numpy.ones(self.num_envs, bool)
+        infos = [
+            {"row": rows, "_row": every, "half": rows.astype(numpy.float32) / 2, "odd": rows % 2 == 1},
+            {"row": rows, "_row": rows == 1},
+            {"row": rows + (1 << 60), "small": rows.astype(numpy.uint8)},
+            {"name": [f"row {row}" for row in rows]},
+        ][self.taken - 1]
+        ended = numpy.full(self.num_envs, self.taken == 4)
+        return self.see(actions), rows / 4, ended, ~every, infos
+
+
 class Chatty(gymnasium.Env):
     """Whose `info` has other keys each time."""
 

@@ -8,6 +8,9 @@ use envmill_ring::{Batch, BatchMut, DType, ReadError, WriteError};
 use serde::Deserialize;
 use serde_json::Value;
 
+/// Rows from there on are copied out of the ring one by one: a second copy would cost more than that.
+const LARGE_BYTES: usize = 4096;
+
 /// What one row of a column holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Numbers {
@@ -181,18 +184,28 @@ impl Numbers {
         all: &mut Vec<u8>,
         to: &mut Vec<Observation>,
     ) -> Result<(), ReadError> {
-        batch.fixed_bytes(column, self.dtype, all)?;
         let rows = batch.rows();
-        let bytes = all.len() / rows.max(1);
         let shape: Arc<[u32]> = self.shape.as_slice().into();
-        to.extend((0..rows).map(|row| {
-            Observation::of_numbers(envmill_protocol::Numbers {
-                dtype: dtype(self.dtype),
-                shape: Arc::clone(&shape),
-                // Of its own: an episode that goes on must not keep the others' bytes.
-                data: Bytes::copy_from_slice(&all[row * bytes..(row + 1) * bytes]),
-            })
-        }));
+        let mut put = |data| {
+            let shape = Arc::clone(&shape);
+            let numbers = envmill_protocol::Numbers { dtype: dtype(self.dtype), shape, data };
+            to.push(Observation::of_numbers(numbers));
+        };
+        // Each row's bytes are of its own: an episode that goes on must not keep the others'.
+        let extents = self.shape.iter().map(|&it| it as usize);
+        if extents.fold(self.dtype.bytes(), usize::saturating_mul) >= LARGE_BYTES {
+            for row in 0..rows {
+                let mut data = Vec::new();
+                batch.fixed_row_bytes(column, self.dtype, row, &mut data)?;
+                put(data.into());
+            }
+            return Ok(());
+        }
+        batch.fixed_bytes(column, self.dtype, all)?;
+        let bytes = all.len() / rows.max(1);
+        for row in 0..rows {
+            put(Bytes::copy_from_slice(&all[row * bytes..(row + 1) * bytes]));
+        }
         Ok(())
     }
 }

@@ -144,12 +144,7 @@ class Answers:
         count = len(self.identities)
         if not count:
             return
-        views = self.port.begin()
-        slot = self.port.answers.next % self.port.answers.slots
-        unusual = self.unusual[slot]
-        for view, row, usual in unusual:
-            view[row] = usual
-        unusual.clear()
+        views, slot, unusual = self.begin()
         if self.seen:
             self.put_observations(self.observations[slot], count)
         self.packers["Q", count].pack_into(views["id"], 0, *self.identities)
@@ -173,6 +168,56 @@ class Answers:
         ):  # fmt: skip
             gathered.clear()
 
+    def begin(self):
+        """The views of the next batch, all of whose rows are as usual; its place in the ring; and the list
+        of what of it will be otherwise."""
+        views = self.port.begin()
+        slot = self.port.answers.next % self.port.answers.slots
+        unusual = self.unusual[slot]
+        for view, row, usual in unusual:
+            view[row] = usual
+        unusual.clear()
+        return views, slot, unusual
+
+    def see_all(self, identities, seen, rewards, infos):
+        """Observations of rows that stepped together, of which none ends, a column at a time: at once, and
+        as `see` would have it. Whether that could be: whether the observations are what their space says,
+        and each `info` is numbers that all rows have."""
+        count = len(identities)
+        if self.observations is None or not isinstance(seen, numpy.ndarray):
+            return False
+        if seen.dtype != self.dtype or seen.shape != (count, *self.shape):
+            return False
+        keys, numbers = [], []
+        for key, value in infos.items():
+            if type(key) is not str or not are_numbers(value, count):
+                return False
+            if not key.startswith("_"):
+                keys.append((key, value.dtype.kind.replace("u", "i")))
+                numbers.append(value)
+            elif value.dtype.kind != "b" or not value.all():
+                return False
+        if len(keys) > NUMBERS or count > self.port.answers.rows:
+            return False
+        keys = tuple(keys)
+        which = self.known.get(keys) or self.tell(keys) if keys else 0
+        if which is None:
+            return False
+        self.flush()
+        views, slot, unusual = self.begin()
+        self.observations[slot][:count] = seen
+        self.packers["Q", count].pack_into(views["id"], 0, *identities)
+        self.packers["d", count].pack_into(views["reward"], 0, *rewards)
+        if keys:
+            self.info_numbers[slot][:count, : len(keys)] = numpy.stack(numbers, axis=1)
+            view = views["info_keys"]
+            for row in range(count):
+                view[row] = which
+                unusual.append((view, row, 0))
+        has_texts = self.port.answers.filled[slot]
+        self.port.publish_begun(count, {"text": None, "info": None} if has_texts else {})
+        return True
+
     def put_observations(self, column, count):
         seen = self.seen
         if self.is_small and len(seen) == count > 1:
@@ -194,6 +239,17 @@ class Answers:
                 self.kinds.append((row, FAILED))
                 self.texts[row] = told(error)
                 self.infos.pop(row, None)
+
+
+def are_numbers(value, count):
+    """Whether a value of a vectorised `info` is a number for each row that a fraction can be."""
+    if not isinstance(value, numpy.ndarray) or value.shape != (count,):
+        return False
+    if value.dtype.kind not in "biuf" or value.itemsize > 8:
+        return False
+    if value.dtype.kind in "iu" and value.itemsize == 8:
+        return -(2**53) <= int(value.min()) and int(value.max()) <= 2**53
+    return True
 
 
 def told(error):

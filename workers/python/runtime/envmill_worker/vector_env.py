@@ -10,7 +10,7 @@ import json
 
 import gymnasium
 import numpy
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import iterate
 
@@ -93,6 +93,7 @@ class VectorServer(Server):
         space = self.env.action_space
         self.batch = numpy.empty((len(self.rows), *adapter.action_space.shape), dtype=space.dtype)
         self.live, self.due, self.resets = 0, [], {}
+        self.is_action = membership(adapter.action_space)
         self.begin()
 
     def begin(self):
@@ -150,10 +151,10 @@ class VectorServer(Server):
     def ask_step(self, row, identity, action):
         # What one row does wrong must not become the step's error, which is everybody's. (Where numbers
         # are only out of bounds, environments differ, and many cut them.)
-        space = self.adapter.action_space
         if not row.live:
             self.answers.put(identity, FAILED, b"there is no episode: reset the environment first")
-        elif not isinstance(space, Box) and not space.contains(action):
+        elif not self.is_action(action):
+            space = self.adapter.action_space
             self.answers.put(identity, FAILED, f"{action} is no action of {space}".encode())
         else:
             row.step = (identity, action)
@@ -236,7 +237,16 @@ class VectorServer(Server):
         seen, rewards, terminated, truncated, infos = self.env.step(batch)
         self.seen, self.told = seen, infos
         self.fresh = self.ended
-        self.ended = (terminated | truncated) & ~self.fresh
+        ends = terminated | truncated
+        self.ended = ends & ~self.fresh
+        if len(due) == len(self.rows) and not ends.any():
+            # As nearly always.
+            identities = [row.step[0] for row in self.rows]
+            if self.answers.see_all(identities, seen, rewards.tolist(), infos):
+                self.due = []
+                for row in self.rows:
+                    row.step = None
+                return
         seen, rewards = self.split(seen), rewards.tolist()
         flags = (TERMINATED * terminated | TRUNCATED * truncated).tolist()
         infos = by_row(infos, len(self.rows))
@@ -261,6 +271,14 @@ class VectorServer(Server):
         if isinstance(seen, numpy.ndarray):
             return seen
         return list(iterate(self.env.observation_space, seen))
+
+
+def membership(space):
+    """Whether an action is a space's, as something that is quick to ask."""
+    if isinstance(space, Discrete):
+        # Columns of them are whole numbers.
+        return range(int(space.start), int(space.start + space.n)).__contains__
+    return (lambda action: True) if isinstance(space, Box) else space.contains
 
 
 def refused_reset(parameters):

@@ -1,6 +1,6 @@
 //! Gymnasium environments: numbers as columns, the rest as text, and what is none of their space.
 
-use envmill_protocol::{Ended, FailureKind, Observed, Outcome, Request, SessionFate};
+use envmill_protocol::{Ended, FailureKind, Observed, Outcome, Request, Reward, SessionFate};
 use envmill_python_worker::{Gymnasium, Options, Target};
 
 use crate::rig::{Rig, options};
@@ -181,6 +181,50 @@ fn observations_of_the_wrong_shape_fail_in_their_rows() {
                 assert!(failure.message.contains("shape (3,)"), "{}", failure.message);
             }
             other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn rows_that_step_together_are_told_what_each_is() {
+    let mut options = gymnasium("gym_env:Telling", "");
+    if let Target::Gymnasium(target) = &mut options.target {
+        target.vector = Some(2);
+    }
+    options.processes = 1;
+    let mut rig = Rig::start(options);
+    for slot in 0..2 {
+        rig.open(slot, 0);
+        rig.send(slot, Request::Reset { parameters: "{}".into() });
+    }
+    for slot in 0..2 {
+        assert_eq!(state(&observed(rig.next(slot))), vec![slot as f32; 2000]);
+    }
+    let infos = |row: u64| {
+        [
+            serde_json::json!({ "row": row, "half": row as f64 / 2.0, "odd": row == 1 }),
+            if row == 1 { serde_json::json!({ "row": 1 }) } else { serde_json::json!({}) },
+            serde_json::json!({ "row": row + (1 << 60), "small": row }),
+            serde_json::json!({ "name": format!("row {row}"), "truncated": false }),
+        ]
+    };
+    for taken in 0..4 {
+        // In either order.
+        for slot in [taken % 2, 1 - taken % 2] {
+            let action = format!(r#"{{"action":{}}}"#, slot + 1);
+            rig.send(slot, Request::Step { action: action.into() });
+        }
+        for slot in 0..2 {
+            let seen = observed(rig.next(slot));
+            let number = slot + 10 * (slot + 1) + 1000 * (taken + 1);
+            assert_eq!(state(&seen), vec![number as f32; 2000]);
+            assert_eq!(seen.reward, Reward::from_number(f64::from(slot) / 4.0));
+            let told: serde_json::Value = match seen.metadata.is_empty() {
+                true => serde_json::json!({}),
+                false => serde_json::from_slice(&seen.metadata).expect("JSON"),
+            };
+            assert_eq!(told, infos(slot.into())[taken as usize]);
+            assert_eq!(seen.ended.is_some(), taken == 3);
         }
     }
 }

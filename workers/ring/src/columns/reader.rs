@@ -185,6 +185,28 @@ impl Batch<'_> {
         self.reader.memory.append(self.data(found), bytes, to).ok_or(ReadError::OutOfBounds)
     }
 
+    /// The same of one row.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::fixed`], and where the batch has no such row.
+    pub fn fixed_row_bytes(
+        &self,
+        column: usize,
+        dtype: DType,
+        row: usize,
+        to: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        to.clear();
+        let found = self.reader.layout.fixed_of(column, dtype)?;
+        if row >= self.rows() {
+            return Err(ColumnError::Row { column, row }.into());
+        }
+        let bytes = found.row_elements * dtype.bytes();
+        let at = self.data(found) + row * bytes;
+        self.reader.memory.append(at, bytes, to).ok_or(ReadError::OutOfBounds)
+    }
+
     /// Copies the rows of a fixed column to the beginning of `to`, and says how many elements that
     /// were.
     ///
