@@ -4,7 +4,7 @@
 
 Attaches to a job, takes so many trajectories, sums every array of each, and prints one JSON object: the sums,
 how many came through shared memory, how many of the arrays could be written to, and what it took in seconds
-and CPU seconds from the first credit to the last sum. With 0 for RING_BYTES it asks for no memory, and sums what
+and CPU seconds from the first record to the last sum. With 0 for RING_BYTES it asks for no memory, and sums what
 it decodes. docs/service.md and docs/trajectory-layout.md are all that it knows of Envmill.
 """
 
@@ -114,7 +114,6 @@ def main():
         said.put(pb.DriveRequest(request_id=2, use_shared_memory=wanted))
         ring = Ring(wait_for("shared_memory").socket, token)
     sums, in_memory, writable, numbers = {}, 0, 0, []
-    began, cpu = time.perf_counter(), time.process_time()
     credit = pb.GrantCredit(job_id=job_id, records=1 << 40, bytes=1 << 50)
     said.put(pb.DriveRequest(credit=credit))
     while len(numbers) < count:
@@ -131,6 +130,8 @@ def main():
             arrays = decoded(delivery.trajectory)
         else:
             continue
+        if not numbers:
+            began, cpu = time.perf_counter(), time.process_time()
         for name, array in arrays:
             sums[name] = sums.get(name, 0) + total(array)
             writable += array.flags.writeable
