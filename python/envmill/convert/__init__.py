@@ -4,6 +4,7 @@
   asynchronous trainer; :mod:`envmill.convert.trl_worker` is a worker for the latter.
 * :mod:`envmill.convert.openenv`: OpenEnv's ``TrainingTrace`` and ``VerifyResult``.
 * :mod:`envmill.convert.atropos`: Atropos' ``ScoredDataGroup``.
+* :mod:`envmill.convert.verl`: verl's ``AgentLoopOutput``.
 
 Each needs NumPy. None of the packages is imported before one of its own objects is to be made, and
 nothing here is imported by ``import envmill``. ``docs/trainers.md`` says which field becomes which, for
