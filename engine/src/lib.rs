@@ -32,6 +32,7 @@ mod resume;
 pub mod run;
 mod sampled;
 pub mod scorer;
+mod secret;
 pub mod serve;
 pub mod sink;
 pub mod tasks;

@@ -65,6 +65,7 @@ class Settings(TypedDict, total=False):
     ca: PathLike | None
     header: str | Sequence[str] | None
     bearer_env: str | None
+    bearer_file: PathLike | None
     on_fingerprint_change: str | None
     reset_parameters: str | Mapping[str, Any] | None
     production: bool

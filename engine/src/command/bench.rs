@@ -392,6 +392,7 @@ fn targets(arguments: &Arguments, host: &Host, sessions: u32) -> Result<Vec<Benc
             reset_parameters: arguments.reset_parameters.clone(),
             header: arguments.servers.header.clone(),
             bearer_env: arguments.servers.bearer_env.clone(),
+            bearer_file: arguments.servers.bearer_file.clone(),
             ca: arguments.servers.ca.clone(),
             connect_timeout_ms: arguments.connect_timeout_ms,
             first_reset_timeout_ms: arguments

@@ -6,7 +6,8 @@ use envmill_capture::CaptureOptions;
 
 use super::signals;
 use crate::{
-    model::{CaptureSetup, ModelSpec},
+    model::{Bearer, CaptureSetup, ModelSpec},
+    secret::Places,
     serve::Stop,
 };
 
@@ -30,6 +31,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "VARIABLE")]
     token_env: Option<String>,
 
+    /// The file of such a secret, and nothing else, in place of a variable.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
     /// Where traces.jsonl goes.
     #[arg(long, value_name = "DIR", default_value = "captured")]
     out: PathBuf,
@@ -44,12 +49,19 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<u8, String> {
-    let Arguments { policy, model, listen, token_env, out, expires_after_s, tool_format } =
-        arguments;
-    let token = token_env.map(|name| {
-        let token = std::env::var(&name).ok().filter(|it| !it.is_empty());
-        token.ok_or_else(|| format!("--token-env: the variable {name} is not set"))
-    });
+    let Arguments {
+        policy,
+        model,
+        listen,
+        token_env,
+        token_file,
+        out,
+        expires_after_s,
+        tool_format,
+    } = arguments;
+    let token = Places::token(token_env.as_deref(), token_file.as_deref());
+    let token = token.read(|name| std::env::var(name).ok());
+    let token = token.map_err(|(setting, problem)| format!("--{setting}: {problem}"))?;
     let tool_format = serde_json::from_value(tool_format.clone().into()).map_err(|_| {
         format!("--tool-format: `{tool_format}` is none of hermes, llama, mistral and xml")
     })?;
@@ -57,7 +69,7 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, String> {
         spec: policy,
         model,
         listen,
-        token: token.transpose()?,
+        token: token.map(|token| Bearer::of(token.text())),
         out,
         expires_after: Duration::from_secs(expires_after_s),
         options: CaptureOptions { tool_format, ..CaptureOptions::default() },

@@ -223,6 +223,9 @@ impl Arguments {
         if let Some(variable) = &self.servers.bearer_env {
             flag("bearer-env", variable);
         }
+        if let Some(file) = &self.servers.bearer_file {
+            flag("bearer-file", &path(file));
+        }
         if let Some(ca) = &self.servers.ca {
             flag("ca", &path(ca));
         }

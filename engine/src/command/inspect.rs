@@ -192,6 +192,10 @@ struct Server {
     #[arg(long, value_name = "VAR")]
     bearer_env: Option<String>,
 
+    /// With --replay: the file that holds a bearer token for the servers, and nothing else.
+    #[arg(long, value_name = "FILE")]
+    bearer_file: Option<PathBuf>,
+
     /// With --replay: how long no server at all may answer. [default: 60000]
     #[arg(long, value_name = "MS")]
     no_server_timeout_ms: Option<u64>,
@@ -342,6 +346,7 @@ impl Server {
             ca: self.ca,
             header: self.header,
             bearer_env: self.bearer_env,
+            bearer_file: self.bearer_file,
             no_server_timeout_ms: self.no_server_timeout_ms,
             ..Settings::default()
         }

@@ -42,6 +42,7 @@ impl Arguments {
         first_given(&[
             ("header", !self.servers.header.is_empty()),
             ("bearer-env", self.servers.bearer_env.is_some()),
+            ("bearer-file", self.servers.bearer_file.is_some()),
             ("ca", self.servers.ca.is_some()),
             ("session-reuse", self.session_reuse.is_some()),
             ("queue-timeout-ms", self.queue_timeout_ms.is_some()),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config;
+use crate::{config, secret::Places};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServerFlags {
@@ -15,6 +15,10 @@ pub(super) struct ServerFlags {
     #[arg(long, value_name = "VARIABLE")]
     pub(super) bearer_env: Option<String>,
 
+    /// The file that holds a bearer token for the servers, and nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub(super) bearer_file: Option<PathBuf>,
+
     /// Certificates (PEM) to trust besides the web's own.
     #[arg(long, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
@@ -23,7 +27,8 @@ pub(super) struct ServerFlags {
 impl ServerFlags {
     /// The headers, with that of the token.
     pub(super) fn headers(&self) -> Result<Vec<(String, String)>, String> {
-        config::headers(&self.header, self.bearer_env.as_deref(), |name| std::env::var(name).ok())
+        let bearer = Places::bearer(self.bearer_env.as_deref(), self.bearer_file.as_deref());
+        config::headers(&self.header, bearer, |name| std::env::var(name).ok())
             .map_err(|error| error.to_string())
     }
 }

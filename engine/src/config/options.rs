@@ -15,6 +15,7 @@ use super::{
 use crate::{
     policy::PolicySpec,
     scorer::ScorerOptions,
+    secret::Places,
     sink::{Claim, Format},
 };
 
@@ -162,7 +163,9 @@ impl RunOptions {
         };
         let sources = sources(&settings)?;
         let transport = transport(&settings)?;
-        let headers = headers(&settings.header, settings.bearer_env.as_deref(), &variable)?;
+        let bearer =
+            Places::bearer(settings.bearer_env.as_deref(), settings.bearer_file.as_deref());
+        let headers = headers(&settings.header, bearer, &variable)?;
         let limits = limits(&settings)?;
         let reset_parameters = reset_parameters(settings.reset_parameters.as_deref())?;
         let (rules, episodes) = Rules::resolve(&settings)?;
@@ -478,10 +481,10 @@ fn reset_parameters(given: Option<&str>) -> Result<Bytes, ConfigError> {
     }
 }
 
-/// Headers as `--header` and `--bearer-env` give them.
+/// Headers as `--header` gives them, with that of a bearer token.
 pub(crate) fn headers(
     given: &[String],
-    bearer_env: Option<&str>,
+    bearer: Places<'_>,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<(String, String)>, ConfigError> {
     let mut headers = Vec::new();
@@ -493,26 +496,16 @@ pub(crate) fn headers(
         };
         headers.push((name.trim().to_owned(), value.trim().to_owned()));
     }
-    if let Some(name) = bearer_env {
-        let header = bearer(name, variable);
-        headers.push(header.map_err(|problem| ConfigError::value("bearer-env", problem))?);
-    }
+    let token = bearer.read(variable);
+    let token = token.map_err(|(setting, problem)| ConfigError::value(setting, problem))?;
+    headers.extend(token.map(|token| ("Authorization".into(), token.bearer())));
     Ok(headers)
-}
-
-/// The header with a bearer token that an environment variable holds, or what is wrong.
-pub(crate) fn bearer(
-    name: &str,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<(String, String), String> {
-    match variable(name).filter(|token| !token.is_empty()) {
-        Some(token) => Ok(("Authorization".into(), format!("Bearer {}", token.trim()))),
-        None => Err(format!("the environment variable {name} is not set")),
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn resolve(settings: Settings) -> Result<RunOptions, ConfigError> {
@@ -553,6 +546,18 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_that_says_where_the_token_is_wins_over_either_word_of_the_file() {
+        let of = |variable: Option<&str>, file: Option<&str>| Settings {
+            bearer_env: variable.map(str::to_owned),
+            bearer_file: file.map(PathBuf::from),
+            ..Settings::default()
+        };
+        let (flag, file) = (of(Some("TOKEN"), None), of(None, Some("/nowhere")));
+        assert_eq!(resolve(flag.clone().over(file.clone())).unwrap().headers[0].1, "Bearer s3cret");
+        assert_eq!(file.over(flag).bearer_env, None);
+    }
+
+    #[test]
     fn zero_lets_time_run_without_limit() {
         let settings = Settings { step_timeout_ms: Some(0), ..Settings::default() };
         assert_eq!(resolve(settings).unwrap().limits.deadlines.step, None);
@@ -565,9 +570,18 @@ mod tests {
             bearer_env: Some("TOKEN".into()),
             ..Settings::default()
         };
-        let options = resolve(settings).unwrap();
-        assert_eq!(options.headers[1].1, "Bearer s3cret");
-        assert!(!format!("{options:?}").contains("s3cret"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "s3cret\n").unwrap();
+        let in_file = Settings {
+            bearer_env: None,
+            bearer_file: Some(file.path().to_owned()),
+            ..settings.clone()
+        };
+        for settings in [settings, in_file] {
+            let options = resolve(settings).unwrap();
+            assert_eq!(options.headers[1].1, "Bearer s3cret");
+            assert!(!format!("{options:?}").contains("s3cret"));
+        }
         let settings = Settings { header: vec!["s3cret".into()], ..Settings::default() };
         assert!(!resolve(settings).unwrap_err().to_string().contains("s3cret"));
     }
@@ -598,6 +612,17 @@ mod tests {
             (with(|s| s.policy = Some("constant:1".into())), "--policy"),
             (with(|s| s.truncated_from = Some("x".into())), "--truncated-from"),
             (with(|s| s.bearer_env = Some("UNSET".into())), "UNSET"),
+            (
+                with(|s| s.bearer_file = Some("/nowhere".into())),
+                "--bearer-file: cannot read /nowhere",
+            ),
+            (
+                with(|s| {
+                    s.bearer_env = Some("TOKEN".into());
+                    s.bearer_file = Some("/nowhere".into());
+                }),
+                "--bearer-file: either `bearer-env` or `bearer-file`",
+            ),
             (with(|s| s.on_fingerprint_change = Some("x".into())), "stop or mark"),
             (
                 with(|s| {

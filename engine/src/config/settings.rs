@@ -278,6 +278,10 @@ pub struct Settings {
     #[arg(long, value_name = "VAR")]
     pub bearer_env: Option<String>,
 
+    /// The file that holds a bearer token for the servers, and nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub bearer_file: Option<PathBuf>,
+
     /// What to do when a server turns out to serve another environment than before.
     /// [default: stop]
     #[arg(long, value_name = "stop|mark")]
@@ -347,7 +351,11 @@ pub struct Settings {
 impl Settings {
     /// These settings, and those of `below` where these are not given.
     #[must_use]
-    pub fn over(self, below: Self) -> Self {
+    pub fn over(self, mut below: Self) -> Self {
+        // Two settings for one thing: whoever gives one of them means that one.
+        if self.bearer_env.is_some() || self.bearer_file.is_some() {
+            (below.bearer_env, below.bearer_file) = (None, None);
+        }
         macro_rules! merge {
             (first: $($first:ident)*; any: $($any:ident)*; list: $($list:ident)*) => {
                 Self {
@@ -362,7 +370,7 @@ impl Settings {
                 format tasks split epochs weight_key revisit_after revisit_at_least_one_in serve python replicas sessions episodes max_steps episode_bytes_max seed policy agent out name connect_timeout_ms
                 first_reset_timeout_ms reset_timeout_ms step_timeout_ms episode_timeout_ms
                 job_timeout_ms no_server_timeout_ms start_timeout_ms session_reuse attempts
-                truncated_from ca bearer_env on_fingerprint_change reset_parameters
+                truncated_from ca bearer_env bearer_file on_fingerprint_change reset_parameters
                 message_bytes_max episodes_mib_max ping_ms gather_ms transport session_timeout_ms
                 flight_recorder flight_recorder_bytes_max groups samples oversample complete_at
                 group_filter refill_max group_deadline_ms group_placement on_env_error retry_budget

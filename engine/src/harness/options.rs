@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::{
     config::Settings,
     model::{Bearer, Channel, ModelSpec},
+    secret::Places,
 };
 
 /// How long an episode may take where nothing is said.
@@ -87,6 +88,7 @@ pub(crate) struct Table {
     directory: Option<PathBuf>,
     external: bool,
     token_env: Option<String>,
+    token_file: Option<PathBuf>,
     deadline_s: Option<u64>,
     sessions: Option<u32>,
     attempts: Option<u32>,
@@ -97,7 +99,7 @@ pub(crate) struct Table {
 }
 
 /// Its keys.
-pub(crate) const KEYS: [&str; 16] = [
+pub(crate) const KEYS: [&str; 17] = [
     "policy",
     "model",
     "listen",
@@ -107,6 +109,7 @@ pub(crate) const KEYS: [&str; 16] = [
     "directory",
     "external",
     "token-env",
+    "token-file",
     "deadline-s",
     "sessions",
     "attempts",
@@ -156,6 +159,9 @@ impl Table {
                 if self.token_env.is_some() {
                     return goes_with("token-env", "external");
                 }
+                if self.token_file.is_some() {
+                    return goes_with("token-file", "external");
+                }
                 let Some(program) = command.first_mut().filter(|it| !it.is_empty()) else {
                     return Err(("command", "it is empty: write the program first".into()));
                 };
@@ -172,7 +178,17 @@ impl Table {
                 if self.directory.is_some() {
                     return goes_with("directory", "command");
                 }
-                Players::External { token: token(self.token_env, listen, variable)? }
+                let file = self.token_file.as_deref().map(absolute);
+                let token = Places::token(self.token_env.as_deref(), file.as_deref());
+                let token = token.read(variable)?;
+                if token.is_none() && !listen.ip().is_loopback() {
+                    let problem = format!(
+                        "{listen} can be reached from other machines: name the environment variable, or \
+                         with `token-file` the file, of a secret that programs ask for episodes with"
+                    );
+                    return Err(("token-env", problem));
+                }
+                Players::External { token: token.map(|token| Bearer::of(token.text())) }
             }
         };
         let options = HarnessOptions {
@@ -212,29 +228,10 @@ fn spec(policy: Option<&str>) -> Result<ModelSpec, Problem> {
     Ok(spec)
 }
 
-fn token(
-    name: Option<String>,
-    listen: SocketAddr,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<Option<Bearer>, Problem> {
-    let Some(name) = name else {
-        if listen.ip().is_loopback() {
-            return Ok(None);
-        }
-        let problem = format!(
-            "{listen} can be reached from other machines: name the environment variable of a secret that \
-             programs ask for episodes with"
-        );
-        return Err(("token-env", problem));
-    };
-    match variable(&name).filter(|it| !it.trim().is_empty()) {
-        Some(token) => Ok(Some(Bearer::of(token.trim()))),
-        None => Err(("token-env", format!("the environment variable {name} is not set"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const MODEL: &str = "policy = \"vllm:http://a:1\"\n";
@@ -284,10 +281,15 @@ mod tests {
             ("{api_key}", "/etc/work".into())
         );
         assert_eq!((settings.attempts, settings.sessions), (Some(1), Some(2)));
-        let text = format!("{MODEL}external = true\nlisten = \"0.0.0.0:1\"\ntoken-env = \"TOKEN\"");
-        let (options, _) = resolve(&text).unwrap();
-        assert!(!format!("{options:?} {options}").contains("s3cret"));
-        assert_eq!(options.players, Players::External { token: Some(Bearer::of("s3cret")) });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "s3cret\n").unwrap();
+        let in_file = format!("token-file = {:?}", file.path());
+        for token in ["token-env = \"TOKEN\"", &in_file] {
+            let text = format!("{MODEL}external = true\nlisten = \"0.0.0.0:1\"\n{token}");
+            let (options, _) = resolve(&text).unwrap();
+            assert!(!format!("{options:?} {options}").contains("s3cret"));
+            assert_eq!(options.players, Players::External { token: Some(Bearer::of("s3cret")) });
+        }
     }
 
     #[test]
@@ -307,6 +309,11 @@ mod tests {
                 "token-env",
                 "`external`",
             ),
+            (
+                "policy = \"vllm:http://a\"\ncommand = [\"a\"]\ntoken-file = \"f\"",
+                "token-file",
+                "`external`",
+            ),
             ("policy = \"vllm:http://a\"\nexternal = true\nenv = {}", "env", "`command`"),
             (
                 "policy = \"vllm:http://a\"\nexternal = true\ndirectory = \"a\"",
@@ -317,6 +324,11 @@ mod tests {
                 "policy = \"vllm:http://a\"\nexternal = true\ntoken-env = \"NO\"",
                 "token-env",
                 "NO is not",
+            ),
+            (
+                "policy = \"vllm:http://a\"\nexternal = true\ntoken-file = \"no-such\"",
+                "token-file",
+                "cannot read /etc/no-such",
             ),
             (
                 "policy = \"vllm:http://a\"\nexternal = true\nlisten = \"0.0.0.0:1\"",

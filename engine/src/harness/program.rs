@@ -20,7 +20,7 @@ const OUTPUT_BYTES: usize = 64 << 10;
 const ERRORS_BYTES: u64 = 768;
 /// The environment variables of the service that are not for programs: with them they would get at the model
 /// past the endpoint.
-const SECRETS: [&str; 1] = ["VLLM_API_KEY"];
+const SECRETS: [&str; 3] = ["VLLM_API_KEY", "VLLM_API_KEY_FILE", "OPENAI_API_KEY_FILE"];
 
 /// What is started.
 pub(super) struct Start<'a> {

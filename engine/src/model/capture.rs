@@ -41,7 +41,7 @@ pub struct CaptureSetup {
     pub listen: SocketAddr,
     /// Whoever opens and closes episodes has this bearer token. There is one where `listen` is no loopback
     /// address.
-    pub token: Option<String>,
+    pub token: Option<Bearer>,
     /// Where what was captured goes: `traces.jsonl`.
     pub out: PathBuf,
     /// Episodes that are not closed before are closed after so long.
@@ -61,7 +61,8 @@ pub enum CaptureSetupError {
     Capture(#[from] CaptureError),
     /// Everybody could use it.
     #[error(
-        "--listen {0} can be reached from other machines: name a secret with --token-env VARIABLE"
+        "--listen {0} can be reached from other machines: name a secret with --token-env VARIABLE or \
+         --token-file FILE"
     )]
     Open(SocketAddr),
     /// The inference engine speaks text only.
@@ -113,7 +114,7 @@ impl CaptureSetup {
             let desk = Arc::new(Desk {
                 capture: capture.clone(),
                 base_url: base_url.clone(),
-                token: self.token.as_deref().map(Bearer::of),
+                token: self.token,
                 expires_after: self.expires_after,
                 open: Mutex::default(),
                 traces: Mutex::new(traces),

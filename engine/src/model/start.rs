@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     Channel, CodeSetup, Engines, LanguageModel, ModelSpec, code::PythonScript, default_agent,
 };
+use crate::secret::{self, Secret};
 
 /// A language model that is to play.
 #[derive(Clone)]
@@ -80,6 +81,9 @@ pub enum ModelError {
         /// What the inference engine says.
         said: String,
     },
+    /// The key that its servers want is not where it should be.
+    #[error("--policy: {0}")]
+    Key(String),
     /// A channel cannot be made.
     #[error("--policy: {0}")]
     Channel(Error),
@@ -168,7 +172,8 @@ pub(super) struct Connected {
 pub(super) fn connect(spec: &ModelSpec, model: Option<String>) -> Result<Connected, ModelError> {
     let runtime = runtime().map_err(ModelError::Runtime)?;
     let handle = runtime.handle().clone();
-    let (folder, context_tokens) = folder(spec, model, &runtime)?;
+    let key = key(spec.channel)?;
+    let (folder, context_tokens) = folder(spec, model, key.as_deref(), &runtime)?;
     let facts = folder.as_deref().map(ModelFacts::load).transpose();
     let facts = facts.map_err(ModelError::Channel)?;
     let options = PoolOptions {
@@ -178,7 +183,8 @@ pub(super) fn connect(spec: &ModelSpec, model: Option<String>) -> Result<Connect
     let pool = Pool::new(options, handle.clone());
     let (mut nearest, mut engines) = (Vec::new(), Vec::new());
     for replica in &spec.replicas {
-        let engine = channel(spec, replica, facts.as_ref(), &handle, &mut nearest);
+        let key = key.as_deref();
+        let engine = channel(spec, replica, key, facts.as_ref(), &handle, &mut nearest);
         engines.push(engine.map_err(ModelError::Channel)?);
     }
     choose(&nearest, &runtime);
@@ -210,20 +216,21 @@ fn runtime() -> std::io::Result<Runtime> {
 fn channel(
     spec: &ModelSpec,
     replica: &str,
+    key: Option<&str>,
     facts: Option<&ModelFacts>,
     runtime: &Handle,
     nearest: &mut Vec<(String, VllmNearest)>,
 ) -> Result<Arc<dyn Inference>, Error> {
     Ok(match spec.channel {
         Channel::Vllm => {
-            let engine = VllmNearest::new(http(replica, runtime)?, runtime.clone());
+            let engine = VllmNearest::new(http(replica, key, runtime)?, runtime.clone());
             nearest.push((replica.to_owned(), engine.clone()));
             Arc::new(engine)
         }
-        Channel::VllmHttp => Arc::new(http(replica, runtime)?),
+        Channel::VllmHttp => Arc::new(http(replica, key, runtime)?),
         Channel::VllmGrpc => {
             let (grpc, over_http) = match replica.split_once('+') {
-                Some((grpc, url)) => (grpc, Some(http(url, runtime)?)),
+                Some((grpc, url)) => (grpc, Some(http(url, key, runtime)?)),
                 None => (replica, None),
             };
             Arc::new(VllmGrpc::new(grpc, over_http, runtime.clone())?)
@@ -246,7 +253,7 @@ fn channel(
             let (model, url) = replica.split_once('@').ok_or_else(|| {
                 Error::new(ErrorKind::Refused, format!("`{replica}` should be MODEL@URL"))
             })?;
-            let target = HttpTarget { url: url.to_owned(), api_key: key("OPENAI_API_KEY") };
+            let target = HttpTarget { url: url.to_owned(), api_key: key.map(str::to_owned) };
             Arc::new(OpenAiChat::new(target, model.to_owned(), runtime.clone())?)
         }
     })
@@ -284,19 +291,27 @@ fn core(handshake: &str, facts: &ModelFacts, runtime: &Handle) -> Result<EngineC
     Ok(engine)
 }
 
-fn http(url: &str, runtime: &Handle) -> Result<VllmHttp, Error> {
-    let target = HttpTarget { url: url.to_owned(), api_key: key("VLLM_API_KEY") };
+fn http(url: &str, key: Option<&str>, runtime: &Handle) -> Result<VllmHttp, Error> {
+    let target = HttpTarget { url: url.to_owned(), api_key: key.map(str::to_owned) };
     VllmHttp::new(VllmHttpOptions { target, model: None, route: None }, runtime.clone())
 }
 
-fn key(variable: &str) -> Option<String> {
-    std::env::var(variable).ok().filter(|it| !it.is_empty())
+/// What is sent to servers that want a key.
+fn key(channel: Channel) -> Result<Option<String>, ModelError> {
+    let name = match channel {
+        Channel::OpenAi => "OPENAI_API_KEY",
+        Channel::Vllm | Channel::VllmHttp | Channel::VllmGrpc => "VLLM_API_KEY",
+        Channel::VllmCore | Channel::VllmMemory => return Ok(None),
+    };
+    let key = secret::api_key(name, |name| std::env::var(name).ok()).map_err(ModelError::Key)?;
+    Ok(key.map(Secret::into_text))
 }
 
 /// The folder of the model where it is needed, and how long its context is, as far as somebody knows.
 fn folder(
     spec: &ModelSpec,
     model: Option<String>,
+    key: Option<&str>,
     runtime: &Runtime,
 ) -> Result<(Option<PathBuf>, Option<u32>), ModelError> {
     let url = match spec.channel {
@@ -307,7 +322,7 @@ fn folder(
     };
     let served = match url {
         Some(url) => {
-            let server = http(url, runtime.handle()).map_err(ModelError::Channel)?;
+            let server = http(url, key, runtime.handle()).map_err(ModelError::Channel)?;
             let asked = runtime
                 .block_on(async { tokio::time::timeout(SERVED_TIMEOUT, server.served()).await });
             match asked {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,7 +10,7 @@ use serde::Deserialize;
 use ureq::http::{HeaderValue, Uri};
 
 use super::{HttpSource, ScorerOptions, Source};
-use crate::config::bearer;
+use crate::secret::Places;
 
 /// The table of a scorer as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -99,25 +98,10 @@ impl Table {
                 if ca.is_some() && !url.starts_with("https:") {
                     return Err(("ca", "it goes with a `url` that begins with https".into()));
                 }
-                let authorization = match (self.bearer_env, self.bearer_file) {
-                    (Some(_), Some(_)) => {
-                        let problem = "either `bearer-env` or `bearer-file`";
-                        return Err(("bearer-file", problem.into()));
-                    }
-                    (Some(name), None) => {
-                        let header = bearer(&name, variable);
-                        Some(
-                            header
-                                .and_then(|(_, value)| sensitive(&value))
-                                .map_err(in_key("bearer-env"))?,
-                        )
-                    }
-                    (None, Some(file)) => {
-                        let header = bearer_of(&beside(&file));
-                        Some(header.map_err(in_key("bearer-file"))?)
-                    }
-                    (None, None) => None,
-                };
+                let file = self.bearer_file.as_deref().map(&beside);
+                let token = Places::bearer(self.bearer_env.as_deref(), file.as_deref());
+                let token = token.read(variable)?;
+                let authorization = token.map(|token| sensitive(&token.bearer())).transpose()?;
                 let connections = self.connections.unwrap_or(4);
                 Source::Http(HttpSource { url, connections, authorization, ca })
             }
@@ -168,25 +152,10 @@ impl Table {
     }
 }
 
-fn in_key(key: &'static str) -> impl Fn(String) -> Problem {
-    move |problem| (key, problem)
-}
-
-/// The header with a bearer token that a file holds, and nothing else.
-fn bearer_of(file: &Path) -> Result<HeaderValue, String> {
-    let text = fs::read_to_string(file)
-        .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    match text.trim() {
-        "" => Err(format!("{} is empty: write the token into it", file.display())),
-        token => sensitive(&format!("Bearer {token}")),
-    }
-}
-
 /// A value that is never shown.
-fn sensitive(value: &str) -> Result<HeaderValue, String> {
-    // What is wrong is not repeated: it is a secret.
-    let mut value = HeaderValue::from_str(value)
-        .map_err(|_| "a token is one line of letters, digits and signs".to_owned())?;
+fn sensitive(value: &str) -> Result<HeaderValue, Problem> {
+    let value = HeaderValue::from_str(value);
+    let mut value = value.map_err(|_| ("bearer-env", "it cannot stand in a header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -220,6 +189,8 @@ fn check_function(function: &str) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use envmill_core::Scoring;
     use serde_json::json;
 

@@ -529,6 +529,7 @@ impl Context<'_> {
             return self.wrong(&format!("environments.{name}.policy"), problem);
         }
         settings.ca = settings.ca.as_deref().map(|ca| self.beside(ca));
+        settings.bearer_file = settings.bearer_file.as_deref().map(|file| self.beside(file));
         for directory in &mut settings.python_path {
             *directory = self.beside(Path::new(directory)).display().to_string();
         }
@@ -700,6 +701,10 @@ mod tests {
             (
                 with("[environments.a]\nenv = \"native:echo\"\nbearer-env = \"NO\""),
                 "`environments.a`: bearer-env: the environment variable NO",
+            ),
+            (
+                with("[environments.a]\nenv = \"native:echo\"\nbearer-file = \"no-such\""),
+                "`environments.a`: bearer-file: cannot read /etc/envmill/no-such",
             ),
             (with("[task-sets.a]"), "`task-sets.a.file`"),
             (with("[task-sets.a]\nfil = \"x\""), "did you mean `file`?"),

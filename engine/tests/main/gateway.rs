@@ -23,13 +23,13 @@ use serde_json::Value;
 use crate::rig::{BOUND, ENVMILL, Job, bench_server, own_bench_server, server_with};
 
 /// A gateway as a user starts it.
-struct Serving {
+pub(crate) struct Serving {
     _process: Running,
     address: SocketAddr,
 }
 
 impl Serving {
-    fn start(servers: &[&PythonServer], arguments: &[&str]) -> Self {
+    pub(crate) fn start(servers: &[&PythonServer], arguments: &[&str]) -> Self {
         let port = free_port().unwrap();
         let process = EnvmillCommand::new(ENVMILL)
             .args(["env", "serve", "--port", &port.to_string()])
@@ -44,7 +44,7 @@ impl Serving {
         Self { _process: process, address }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }

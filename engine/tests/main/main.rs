@@ -23,6 +23,7 @@ mod resume;
 mod rig;
 mod sampling;
 mod scoring;
+mod secrets;
 mod serve;
 mod service;
 mod shapes;

@@ -8,8 +8,8 @@ use envmill::config::{self, RunOptions, Settings};
 pub(crate) fn config(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let settings = match config::parse(text, Path::new("fuzz.toml")) {
-        // The one setting that names a file to be read at once, which may be any on this machine.
-        Ok(settings) => Settings { scorers: None, ..settings },
+        // These name files to be read at once, which may be any on this machine.
+        Ok(settings) => Settings { scorers: None, bearer_file: None, ..settings },
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     match RunOptions::resolve(settings, "stamp", |_| Some("secret".into())) {

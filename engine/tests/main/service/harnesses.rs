@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use envmill_client::{Event, RolloutsOptions, wire};
-use envmill_testing::{Watchdog, free_port, post, python, script, wait_until};
+use envmill_testing::{Watchdog, free_port, python, script, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -289,18 +289,36 @@ fn a_service_that_is_killed_leaves_no_programs_and_plays_again() {
 #[test]
 fn programs_that_come_by_themselves_are_given_episodes() {
     let _watchdog = Watchdog::start("external programs", BOUND);
-    let upstream = Upstream::start();
+    let (upstream, secrets) = (Upstream::start(), TempDir::new().unwrap());
+    let secret = |name: &str, text: &str| {
+        let path = secrets.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let (token, key) = (secret("token", "s3cret\n"), secret("key", "of-the-engine\n"));
     let port = free_port().unwrap();
     let table = format!(
-        "[harnesses.agent]\npolicy = {:?}\nexternal = true\nlisten = \"127.0.0.1:{port}\"\ndeadline-s = 8\n",
+        "[harnesses.agent]\npolicy = {:?}\nexternal = true\nlisten = \"127.0.0.1:{port}\"\n\
+         token-file = {token:?}\ndeadline-s = 8\n",
         upstream.policy()
     );
-    let service = Service::start(&table);
-    let address = ([127, 0, 0, 1], port).into();
-    let ask = |path: &str, body: Value| {
-        let (status, answer) = post(address, path, &body.to_string()).unwrap();
-        (status, serde_json::from_str::<Value>(&answer).unwrap_or_default())
+    let variables = [("VLLM_API_KEY_FILE", key.to_str().unwrap())];
+    let service = Service::with_variables(&table, &variables);
+    let ask_as = |authorization: &str, path: &str, body: Value| {
+        let mut answer = ureq::post(format!("http://127.0.0.1:{port}{path}"))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .header("Authorization", authorization)
+            .send(body.to_string())
+            .unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        (answer.status().as_u16(), serde_json::from_str::<Value>(&text).unwrap_or_default())
     };
+    let ask = |path: &str, body: Value| ask_as("Bearer s3cret", path, body);
+    for unknown in ["Bearer s3cret2", "Basic s3cret"] {
+        assert_eq!(ask_as(unknown, "/episodes", json!({})).0, 401);
+    }
     assert_eq!(ask("/episodes", json!({})).0, 204, "there is none yet");
     assert_eq!(ask("/episodes", json!("x")).0, 400);
     let claim = || {
@@ -340,6 +358,7 @@ fn programs_that_come_by_themselves_are_given_episodes() {
     assert_eq!(ends(&played["failed"]), ("failed".into(), None, 1));
     assert_eq!(message(&played["failed"]), "no luck");
     assert_eq!(ends(&played["forgotten"]), ("truncated".into(), None, 1));
+    assert_eq!(upstream.asked_by(), ["Bearer of-the-engine".to_owned()].into());
 }
 
 /// One call, with the key of an episode.

@@ -7,7 +7,7 @@ mod harnesses;
 mod kills;
 mod memory;
 mod policies;
-mod rig;
+pub(crate) mod rig;
 pub(crate) mod scorers;
 mod tasks;
 mod traces;

@@ -1,6 +1,7 @@
 //! A vLLM whose model repeats what it is told: the inference engine of harnesses.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -11,6 +12,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::State,
+    http::HeaderMap,
     routing::{get, post},
 };
 use envmill_chat::Model;
@@ -33,6 +35,8 @@ struct Shared {
     model: Model,
     folder: PathBuf,
     seen: Mutex<Vec<Seen>>,
+    /// What it was told of who asks.
+    asked_by: Mutex<BTreeSet<String>>,
 }
 
 impl Upstream {
@@ -40,7 +44,8 @@ impl Upstream {
         let folder = folder();
         let model = Model::load(folder.path()).unwrap();
         let (path, seen) = (folder.path().to_owned(), Mutex::default());
-        let shared = Arc::new(Shared { model, folder: path, seen });
+        let asked_by = Mutex::default();
+        let shared = Arc::new(Shared { model, folder: path, seen, asked_by });
         let routes = Router::new()
             .route("/health", get(|| async {}))
             .route("/metrics", get(|| async { "" }))
@@ -57,6 +62,11 @@ impl Upstream {
     /// As a configuration names it.
     pub(crate) fn policy(&self) -> String {
         format!("vllm:http://{}", self.address)
+    }
+
+    /// What it was told of who asks.
+    pub(crate) fn asked_by(&self) -> BTreeSet<String> {
+        self.shared.asked_by.lock().unwrap().clone()
     }
 
     /// What it was asked and has sampled.
@@ -90,7 +100,13 @@ struct Asked {
     token_ids: Vec<u32>,
 }
 
-async fn generate(State(shared): State<Arc<Shared>>, asked: Bytes) -> Json<Value> {
+async fn generate(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    asked: Bytes,
+) -> Json<Value> {
+    let by = headers.get("authorization").map(|it| it.to_str().unwrap().to_owned());
+    shared.asked_by.lock().unwrap().extend(by);
     let asked: Asked = serde_json::from_slice(&asked).unwrap();
     let model = &shared.model;
     let prompt = model.decode(&asked.token_ids, false).unwrap();
