@@ -42,8 +42,10 @@ class Engine:
     def __init__(self, client: Any) -> None:
         # vLLM is there where this is called, and nowhere else.
         self.sampling: Any = import_module("vllm").SamplingParams
-        output = import_module("vllm.sampling_params").RequestOutputKind
+        parameters = import_module("vllm.sampling_params")
+        self.structured: Any = parameters.StructuredOutputsParams
         self.client = client
+        output = parameters.RequestOutputKind
         self.kinds = (output.FINAL_ONLY, output.DELTA)
         fields = getattr(self.sampling, "__struct_fields__", ())
         # Flat lists of log-probabilities rather than a dictionary for each token; and no copy is made
@@ -55,6 +57,12 @@ class Engine:
         """Begins a generation. What is wrong with it is an exception, here or of the iterator."""
         flags = ask.flags
         stop = rows.strings(ask.text)
+        if ask.top_logprobs > rows.TOP_MAX:
+            wanted = f"{ask.top_logprobs} most likely tokens; at most {rows.TOP_MAX}"
+            raise Failure(rows.REFUSED, wanted)
+        further = self.further
+        if ask.constraint != rows.NO_CONSTRAINT:
+            further = {**further, "structured_outputs": self.constraint(ask)}
         params = self.sampling(
             max_tokens=ask.max_tokens,
             min_tokens=ask.min_tokens,
@@ -67,16 +75,25 @@ class Engine:
             stop=stop or None,
             include_stop_str_in_output=bool(stop),
             ignore_eos=bool(flags & rows.IGNORE_EOS),
-            logprobs=0 if flags & rows.LOGPROBS else None,
+            # With 0, that of the sampled token alone.
+            logprobs=ask.top_logprobs or (0 if flags & rows.LOGPROBS else None),
             # Strings that end a generation are looked for in text, and only then is text made.
             detokenize=bool(stop),
             output_kind=self.kinds[bool(flags & rows.STREAMED)],
-            **self.further,
+            **further,
         )
         # A prompt that is rendered already: vLLM has nothing to do in another thread.
         prompt = {"type": "token", "prompt_token_ids": ask.tokens}
         answers: AsyncIterator[Any] = self.client.generate(prompt, params, name)
         return answers
+
+    def constraint(self, ask: rows.Ask) -> Any:
+        """What the text has to be, as vLLM has it."""
+        if ask.constraint == rows.JSON_OBJECT:
+            return self.structured(json_object=True)
+        if ask.constraint == rows.JSON_SCHEMA:
+            return self.structured(json=ask.schema.decode())
+        raise Failure(rows.UNSUPPORTED, f"a constraint of the kind {ask.constraint}")
 
     def logprobs(self, found: Any, tokens: list[int]) -> list[float]:
         """The sampled tokens' log-probabilities."""
@@ -87,16 +104,42 @@ class Engine:
             return flat
         return [at[token].logprob for at, token in zip(found, tokens, strict=True)]
 
-    def end(self, number: int, answer: Any, completion: Any) -> rows.Result:
+    def ranked(
+        self, found: Any, tokens: list[int], most: int
+    ) -> tuple[list[float], list[int], list[float]]:
+        """The sampled tokens' log-probabilities; and so many most likely tokens at each place, one place
+        after another, with theirs."""
+        flat: list[float] | None = getattr(found, "logprobs", None)
+        width = most + 1
+        if flat is not None and len(flat) == width * len(tokens):
+            # A place begins with the sampled token, which may be among the most likely ones once more.
+            ids, theirs = list(found.token_ids), list(flat)
+            del ids[::width], theirs[::width]
+            return flat[::width], ids, theirs
+        ids, theirs = [], []
+        for at in found or ():
+            best = sorted(at.items(), key=lambda it: it[1].logprob, reverse=True)[:most]
+            ids += [token for token, _ in best]
+            theirs += [it.logprob for _, it in best]
+        if len(ids) != most * len(tokens):
+            raise Failure(rows.NONSENSE, f"{len(ids)} most likely tokens at {len(tokens)} places")
+        return self.logprobs(found, tokens), ids, theirs
+
+    def end(self, ask: rows.Ask, answer: Any, completion: Any) -> rows.Result:
         """The last row of a generation."""
         reason, stop = completion.finish_reason, completion.stop_reason
-        result = rows.Result(number, rows.END)
+        # Of all that was sampled; `None` where vLLM does not say.
+        spans = getattr(completion, "weight_versions", None)
+        result = rows.Result(ask.number, rows.END)
         if reason == "stop" and isinstance(stop, int):
             result.why, result.stop_token = rows.STOP_TOKEN, stop
         elif reason == "stop" and isinstance(stop, str):
             result.why, result.text = rows.STOP_TEXT, cut(stop)
         elif reason == "stop":
             result.why = rows.END_OF_TURN
+        elif reason == "error" and ask.constraint != rows.NO_CONSTRAINT and spans == []:
+            # That is all that fails for a single request before its first token.
+            raise Failure(rows.REFUSED, "no grammar can be made of the constraint; vLLM's log says why")
         elif reason == "error":
             raise Failure(rows.LOST, "vLLM ended the generation with an error")
         elif (why := _FINISHES.get(reason)) is not None:
@@ -106,7 +149,7 @@ class Engine:
         if (cached := getattr(answer, "num_cached_tokens", None)) is not None:
             result.cached = min(max(cached, 0), rows.UNKNOWN - 1)
         result.queue_us = waited_us(getattr(answer, "metrics", None))
-        spans = getattr(completion, "weight_versions", None) or ()
+        spans = spans or ()
         if len(spans) > rows.SPANS_MAX:
             raise Failure(rows.NONSENSE, f"{len(spans)} versions have sampled one generation")
         result.versions = b"".join(

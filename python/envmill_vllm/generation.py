@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from array import array
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from envmill_vllm import rows
-from envmill_vllm.engine import failure
+from envmill_vllm.engine import Engine, failure
 
 if TYPE_CHECKING:
     from envmill_vllm.peer import Peer
+
+Read: TypeAlias = "Callable[[Any, list[int]], list[float]]"
+"""The sampled tokens' log-probabilities, from what vLLM has of them."""
 
 
 class Generation:
@@ -35,20 +40,25 @@ class Generation:
         self.result: rows.Result | None = None
         self.forgotten = False
 
+    def reader(self, engine: Engine) -> Read | None:
+        """What reads the log-probabilities that were asked for; `None`: none were."""
+        return engine.logprobs if self.wants_logprobs else None
+
     async def play(self, peer: Peer, ask: rows.Ask) -> None:
         """Has vLLM sample, and tells what comes."""
         engine = peer.engine
+        read = self.reader(engine)
         try:
             async for answer in engine.generate(ask, self.name):
                 completion = answer.outputs[0]
                 tokens = list(completion.token_ids)
-                logprobs = engine.logprobs(completion.logprobs, tokens) if self.wants_logprobs else []
+                logprobs = read(completion.logprobs, tokens) if read else []
                 if len(logprobs) not in (0, len(tokens)):
                     raise ValueError(f"{len(logprobs)} log-probabilities for {len(tokens)} tokens")
                 self.tokens += tokens
                 self.logprobs += logprobs
                 if answer.finished:
-                    self.result = engine.end(self.number, answer, completion)
+                    self.result = engine.end(ask, answer, completion)
                 if self.forgotten:
                     return
                 if tokens or self.result:
@@ -82,3 +92,36 @@ class Generation:
             return False
         self.tokens, self.logprobs = [], []
         return True
+
+
+class Ranked(Generation):
+    """One that was asked for the most likely tokens at each place, too: they are kept and told beside
+    its own tokens. It is a class of its own, so that others have no work of it."""
+
+    __slots__ = ("most", "top_logprobs", "top_tokens")
+
+    def __init__(self, number: int, name: str, wants_logprobs: bool, most: int) -> None:
+        super().__init__(number, name, wants_logprobs)
+        self.most = most
+        self.top_tokens, self.top_logprobs = array("I"), array("f")
+
+    def reader(self, engine: Engine) -> Read:
+        """Reads them all, and keeps those of the most likely tokens."""
+
+        def read(found: Any, tokens: list[int]) -> list[float]:
+            logprobs, top_tokens, top_logprobs = engine.ranked(found, tokens, self.most)
+            self.top_tokens.extend(top_tokens)
+            self.top_logprobs.extend(top_logprobs)
+            return logprobs if self.wants_logprobs else []
+
+        return read
+
+    def give(self, batch: rows.Batch) -> bool:
+        """With each token that is told go the most likely ones at its place."""
+        rows_before, tokens_before = len(batch.heads), len(self.tokens)
+        all_told = super().give(batch)
+        if len(batch.heads) > rows_before:
+            told = (tokens_before - len(self.tokens)) * self.most
+            batch.add_top(self.top_tokens[:told].tobytes(), self.top_logprobs[:told].tobytes())
+            del self.top_tokens[:told], self.top_logprobs[:told]
+        return all_told

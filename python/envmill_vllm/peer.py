@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from envmill_ring import Reader, RingError, Writer
 from envmill_vllm import rows
 from envmill_vllm.engine import cut, failure
-from envmill_vllm.generation import Generation
+from envmill_vllm.generation import Generation, Ranked
 
 if TYPE_CHECKING:
     from envmill_vllm.door import Door
@@ -128,9 +128,11 @@ class Peer:
     def _generate(self, ask: rows.Ask) -> None:
         if ask.number in self.generations or ask.number in self.told:
             raise RingError(f"two generations of the number {ask.number}")
-        generation = Generation(
-            ask.number, f"{self.name}-{ask.number}", bool(ask.flags & rows.LOGPROBS)
-        )
+        name, wants_logprobs = f"{self.name}-{ask.number}", bool(ask.flags & rows.LOGPROBS)
+        if ask.top_logprobs:
+            generation: Generation = Ranked(ask.number, name, wants_logprobs, ask.top_logprobs)
+        else:
+            generation = Generation(ask.number, name, wants_logprobs)
         if len(self.generations) >= GENERATIONS_MAX:
             generation.result = rows.Result(
                 ask.number, rows.FAILED, rows.BUSY, text=cut("too many generations are under way")
@@ -225,7 +227,7 @@ class Peer:
                     del self.told[number]
                     if generation.result is not None:
                         self.generations.pop(number, None)
-                batch.write(views)
+                batch.write(self.writer, views)
                 self.writer.publish(len(batch.heads))
                 self._ring()
         except (RingError, OSError) as error:

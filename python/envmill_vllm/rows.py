@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from envmill_ring import DTYPES, RingError, Spec, offsets, put_ragged
+from envmill_ring import DTYPES, RingError, Spec, Writer, offsets, put_ragged
 
-VERSION = 2
+VERSION = 3
 
 # Kinds of what an engine asks for.
 GENERATE, ABORT, FORGET, PAUSE, RESUME, LOAD_WEIGHTS, SET_VERSION, LOAD = range(1, 9)
 
 # Flags of a generation.
 STREAMED, LOGPROBS, IGNORE_EOS, SEEDED = 1, 2, 4, 8
+
+# What a generation's text has to be.
+NO_CONSTRAINT, JSON_OBJECT, JSON_SCHEMA = range(3)
 
 # Kinds of what is answered.
 PART, END, FAILED, DONE, BUSY_IS = range(1, 6)
@@ -37,6 +40,9 @@ NO_TIME = 0xFFFF_FFFF_FFFF_FFFF
 NO_VERSION = 0xFFFF_FFFF_FFFF_FFFF
 """The engine calls the version by a name that is no number."""
 
+TOP_MAX = 20
+"""So many most likely tokens are told of a place."""
+
 TEXT_MAX = 2000
 """So many bytes of an error's text are told."""
 
@@ -51,9 +57,12 @@ REQUESTS: tuple[Spec, ...] = (
     ("top_p", "f32", ()),
     ("min_p", "f32", ()),
     ("seed", "u64", ()),
+    ("top_logprobs", "u32", ()),
+    ("constraint", "u8", ()),
     ("tokens", 0),
     ("stop_tokens", 0),
     ("text", 0),
+    ("schema", 0),
 )
 """The engine's segment. Its arenas are as long as it likes."""
 
@@ -110,6 +119,9 @@ def results(hello: Hello) -> tuple[Spec, ...]:
         ("logprobs", hello.tokens_bytes),
         ("versions", hello.text_bytes),
         ("text", hello.text_bytes),
+        # As many of the most likely tokens as there may be, at each of the batch's tokens.
+        ("top_tokens", TOP_MAX * hello.tokens_bytes),
+        ("top_logprobs", TOP_MAX * hello.tokens_bytes),
     )
 
 
@@ -127,9 +139,12 @@ class Ask:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+    top_logprobs: int = 0
+    constraint: int = NO_CONSTRAINT
     tokens: list[int] | None = None
     stop_tokens: list[int] | None = None
     text: bytes = b""
+    schema: bytes = b""
 
 
 def read(batch: tuple[int, int, int, dict[str, Any]]) -> Iterator[Ask]:
@@ -138,20 +153,20 @@ def read(batch: tuple[int, int, int, dict[str, Any]]) -> Iterator[Ask]:
     if beside:
         raise RingError(f"a batch with columns {beside:#b} beside it")
     scalars = [views[spec[0]][:count].tolist() for spec in REQUESTS if len(spec) == 3]
-    bounds = {
-        it: offsets(views[it][0], count, views[it][1]) for it in ("tokens", "stop_tokens", "text")
-    }
+    ragged = [spec[0] for spec in REQUESTS if len(spec) == 2]
+    bounds = {it: offsets(views[it][0], count, views[it][1]) for it in ragged}
     if any(it % 4 for name in ("tokens", "stop_tokens") for it in bounds[name]):
         raise RingError("half a token")
-    tokens, stops, texts = (views[name][1] for name in ("tokens", "stop_tokens", "text"))
-    ends, stop_ends, text_ends = bounds["tokens"], bounds["stop_tokens"], bounds["text"]
+    tokens, stops, texts, schemas = (views[name][1] for name in ragged)
+    ends, stop_ends, text_ends, schema_ends = (bounds[name] for name in ragged)
     heads: Iterator[tuple[Any, ...]] = zip(*scalars, strict=True)
     for row, values in enumerate(heads):
         # The one copy of a prompt on its way into vLLM, which wants lists.
         prompt = tokens[ends[row] : ends[row + 1]].cast("I").tolist()
         stop = stops[stop_ends[row] : stop_ends[row + 1]].cast("I").tolist()
         text = bytes(texts[text_ends[row] : text_ends[row + 1]])
-        fields: tuple[Any, ...] = (*values, prompt, stop, text)
+        schema = bytes(schemas[schema_ends[row] : schema_ends[row + 1]])
+        fields: tuple[Any, ...] = (*values, prompt, stop, text, schema)
         yield Ask(*fields)
 
 
@@ -192,6 +207,8 @@ class Batch:
         self.tokens, self.logprobs = array("I"), array("f")
         self.lengths: list[int] = []
         self.logprob_lengths: list[int] = []
+        # Of rows that have some: the most likely tokens at their places, and their log-probabilities.
+        self.top: dict[int, tuple[bytes, bytes]] = {}
         self.version_bytes = self.text_bytes = 0
 
     def room(self) -> int:
@@ -217,17 +234,22 @@ class Batch:
         self.version_bytes += len(result.versions)
         self.text_bytes += len(result.text)
 
-    def write(self, views: dict[str, Any]) -> None:
-        """Writes the rows to a slot."""
+    def add_top(self, tokens: bytes, logprobs: bytes) -> None:
+        """Adds the most likely tokens at the places of the row that was added last. They have room
+        where its tokens have."""
+        self.top[len(self.heads) - 1] = tokens, logprobs
+
+    def write(self, writer: Writer, views: dict[str, Any]) -> None:
+        """Writes the rows to the slot that the writer has begun."""
         heads, count = self.heads, len(self.heads)
         for name, dtype, _ in RESULTS:
             form = DTYPES[dtype][1]
             views[name][:count] = memoryview(array(form, [getattr(it, name) for it in heads]))
         put_ragged(views["tokens"], self.lengths, self.tokens)
         put_ragged(views["logprobs"], self.logprob_lengths, self.logprobs)
-        put_ragged(views["versions"], *_joined([it.versions for it in heads]))
-        put_ragged(views["text"], *_joined([it.text for it in heads]))
-
-
-def _joined(texts: list[bytes]) -> tuple[list[int], bytes]:
-    return [len(it) for it in texts], b"".join(texts)
+        # What is counted fits, so that nothing of it comes to lie beside the batch.
+        writer.put_texts("versions", [it.versions for it in heads])
+        writer.put_texts("text", [it.text for it in heads])
+        top = [self.top.get(row, (b"", b"")) for row in range(count)] if self.top else []
+        writer.put_texts("top_tokens", [it[0] for it in top])
+        writer.put_texts("top_logprobs", [it[1] for it in top])

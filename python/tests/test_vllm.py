@@ -157,6 +157,91 @@ def test_parts_and_long_answers_come_one_after_another(play):
     play(test)
 
 
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("unlikely", [False, True])
+@pytest.mark.parametrize("flags", [rows.LOGPROBS, rows.STREAMED | rows.LOGPROBS, 0])
+def test_the_most_likely_tokens_go_with_those_that_were_sampled(play, flat, unlikely, flags):
+    async def test(door: Door, client: Client) -> None:
+        client.flat, client.unlikely = flat, unlikely
+        engine = await vllm_fake.Engine(door.path).met()
+        # More than a batch holds, so that they come in parts.
+        ask = generate(1, 7, 100, flags)
+        ask.top_logprobs = 3
+        engine.ask(ask)
+        told = await engine.outcome(1)
+        ((_, params),) = client.said
+        assert params.logprobs == 3
+        sampled = -9.5 if unlikely else -0.5
+        assert (told["tokens"], told["logprobs"]) == ([7] * 100, [sampled] * 100 if flags else [])
+        first = 8 if unlikely else 7
+        assert told["top_tokens"] == [first, first + 1, first + 2] * 100
+        assert told["top_logprobs"] == [-0.5, -1.5, -2.5] * 100
+        # In the batches of others there are none, nor in the same places later.
+        engine.ask(generate(2, 7, 2), *(generate(it, 7, 1) for it in (3, 4)))
+        assert all(not it["top_tokens"] and not it["top_logprobs"] for it in await engine.told())
+        engine.close()
+
+    play(test)
+
+
+def test_those_who_ask_for_the_most_likely_tokens_share_batches_with_others(play):
+    async def test(door: Door, client: Client) -> None:
+        client.flat = True
+        engine = await vllm_fake.Engine(door.path).met()
+        asks = [generate(it, 10 * it, it) for it in (1, 2, 3, 4)]
+        asks[1].top_logprobs, asks[3].top_logprobs = 20, 1
+        engine.ask(*asks)
+        told = {it["number"]: it for it in await engine.told()}
+        assert [len(told[it]["top_tokens"]) for it in (1, 2, 3, 4)] == [0, 40, 0, 4]
+        assert told[2]["top_tokens"] == [*range(20, 40)] * 2
+        assert told[4]["top_tokens"] == [40] * 4
+        asks[0].number, asks[0].top_logprobs = 5, 21
+        engine.ask(asks[0])
+        (refused,) = await engine.told()
+        assert (refused["why"], refused["text"]) == (rows.REFUSED, b"21 most likely tokens; at most 20")
+        engine.close()
+
+    play(test)
+
+
+def test_fewer_of_the_most_likely_tokens_than_were_asked_for_are_a_failure(play):
+    async def test(door: Door, client: Client) -> None:
+        client.place = lambda token, most: Client.place(client, token, most - 1)  # type: ignore[method-assign]
+        engine = await vllm_fake.Engine(door.path).met()
+        ask = generate(1, 7, 2)
+        ask.top_logprobs = 3
+        engine.ask(ask)
+        assert (await engine.outcome(1))["why"] == rows.NONSENSE
+        engine.close()
+
+    play(test)
+
+
+def test_a_generation_is_held_to_what_it_asks_for(play):
+    async def test(door: Door, client: Client) -> None:
+        engine = await vllm_fake.Engine(door.path).met()
+        schema = '{"title": "é"}'
+        asks = [generate(it, 7, 1) for it in (1, 2, 3, 4)]
+        asks[1].constraint = rows.JSON_OBJECT
+        asks[2].constraint, asks[2].schema = rows.JSON_SCHEMA, schema.encode()
+        asks[3].constraint = 9
+        engine.ask(*asks)
+        told = {it["number"]: it for it in await engine.told()}
+        assert [told[it]["kind"] for it in (1, 2, 3)] == [rows.END] * 3
+        assert (told[4]["kind"], told[4]["why"]) == (rows.FAILED, rows.UNSUPPORTED)
+        free, *held = (params for _, params in client.said)
+        assert not hasattr(free, "structured_outputs")
+        assert [vars(it.structured_outputs) for it in held] == [{"json_object": True}, {"json": schema}]
+        # What fails before anything is sampled: its grammar, or vLLM.
+        asks = [generate(it, 998, 1) for it in (5, 6)]
+        asks[0].constraint = rows.JSON_OBJECT
+        engine.ask(*asks)
+        assert [it["why"] for it in await engine.told()] == [rows.REFUSED, rows.LOST]
+        engine.close()
+
+    play(test)
+
+
 def test_an_engine_that_makes_no_room_is_waited_for(play):
     async def test(door: Door, client: Client) -> None:
         engine = await vllm_fake.Engine(door.path).met()
@@ -243,7 +328,7 @@ def test_vllm_is_told_what_it_is_told_over_http(play):
     [
         b"hm",
         b"[]",
-        b'{"version":1}',
+        {**vllm_fake.HELLO, "version": 2},
         {**vllm_fake.HELLO, "rows": 0},
         {**vllm_fake.HELLO, "tokens_bytes": 1 << 31},
     ],

@@ -21,7 +21,7 @@ import pytest
 import envmill_ring as ring
 from envmill_vllm import rows
 
-HELLO = {"version": 2, "rows": 4, "slots": 2, "tokens_bytes": 256, "text_bytes": 8000}
+HELLO = {"version": 3, "rows": 4, "slots": 2, "tokens_bytes": 256, "text_bytes": 8000}
 
 
 class VLLMClientError(Exception):
@@ -39,17 +39,28 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     vllm, sampling = types.ModuleType("vllm"), types.ModuleType("vllm.sampling_params")
     vllm.SamplingParams = Params  # type: ignore[attr-defined]
     sampling.RequestOutputKind = SimpleNamespace(FINAL_ONLY="final", DELTA="delta")  # type: ignore[attr-defined]
+    sampling.StructuredOutputsParams = SimpleNamespace  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vllm", vllm)
     monkeypatch.setitem(sys.modules, "vllm.sampling_params", sampling)
 
 
+class Flat:
+    """FlatLogprobs."""
+
+    def __init__(self, places: list[list[tuple[int, Any]]]) -> None:
+        self.token_ids = [token for place in places for token, _ in place]
+        self.logprobs = [it.logprob for place in places for _, it in place]
+
+
 class Client:
     """EngineClient. It samples the prompt's first token again and again, and stops before an odd token
-    999 until it is told to go on."""
+    999 until it is told to go on. With 998 it fails."""
 
     def __init__(self) -> None:
         self.said: list[Any] = []
         self.metrics: Any = SimpleNamespace(queued_ts=100.0, scheduled_ts=100.25)
+        # Log-probabilities come as flat lists; and what is sampled is none of the most likely tokens.
+        self.flat, self.unlikely = False, False
         self.aborted: dict[str, asyncio.Event] = {}
         self.go = asyncio.Event()
 
@@ -58,6 +69,9 @@ class Client:
         first = prompt["prompt_token_ids"][0]
         if first == 4095:
             raise VLLMClientError("there is no token 4095")
+        if first == 998:
+            yield self.output([], params, "error")
+            return
         ended = self.aborted.setdefault(name, asyncio.Event())
         tokens: list[int] = []
         try:
@@ -81,8 +95,11 @@ class Client:
     def output(self, tokens: list[int], params: Any, finish: str | None, all_tokens: int = 0) -> Any:
         logprobs = None
         if params.logprobs is not None:
-            logprobs = [{it: SimpleNamespace(logprob=-0.5)} for it in tokens]
-        spans = [SimpleNamespace(version="default", start=0, end=all_tokens)] if finish else None
+            places = [self.place(it, params.logprobs) for it in tokens]
+            logprobs = Flat(places) if self.flat else [dict(it) for it in places]
+        spans = None
+        if finish:
+            spans = [SimpleNamespace(version="default", start=0, end=all_tokens)][: min(all_tokens, 1)]
         completion = SimpleNamespace(
             token_ids=tokens,
             logprobs=logprobs,
@@ -96,6 +113,13 @@ class Client:
             num_cached_tokens=3,
             metrics=self.metrics,
         )
+
+    def place(self, token: int, most: int) -> list[tuple[int, Any]]:
+        """The sampled token, and then the most likely ones, among which it may be once more."""
+        sampled = (token, SimpleNamespace(logprob=-9.5 if self.unlikely else -0.5))
+        first = token + self.unlikely
+        top = [(first + it, SimpleNamespace(logprob=-0.5 - it)) for it in range(most)]
+        return [sampled, *top]
 
     async def abort(self, names: list[str]) -> None:
         for name in names:
@@ -144,7 +168,7 @@ class Engine:
             if not message:
                 raise EOFError("sent away")
         welcome = json.loads(message)
-        assert welcome["version"] == 2
+        assert welcome["version"] == 3
         self.name: str = welcome["engine"]
         self.reader = ring.Reader(fds[0], rows.results(rows.read_hello(json.dumps(HELLO).encode())))
         return self
@@ -160,8 +184,9 @@ class Engine:
         for name in ("tokens", "stop_tokens"):
             lists = [array("I", getattr(it, name) or []) for it in asks]
             ring.put_ragged(views[name], [4 * len(it) for it in lists], sum(lists, array("I")))
-        texts = [it.text for it in asks]
-        ring.put_ragged(views["text"], [len(it) for it in texts], b"".join(texts))
+        for name in ("text", "schema"):
+            texts = [getattr(it, name) for it in asks]
+            ring.put_ragged(views[name], [len(it) for it in texts], b"".join(texts))
         self.writer.publish(len(asks))
         os.eventfd_write(self.theirs, 1)
 
@@ -181,8 +206,9 @@ class Engine:
             for row, value in zip(found, values, strict=True):
                 row[name] = value
         for row in found:
-            row["tokens"] = list(array("I", row["tokens"]))
-            row["logprobs"] = list(array("f", row["logprobs"]))
+            for name, form in (("tokens", "I"), ("logprobs", "f")):
+                row[name] = list(array(form, row[name]))
+                row[f"top_{name}"] = list(array(form, row[f"top_{name}"]))
         if release:
             self.reader.release(self.writer)
             if self.reader.peer_waits():
@@ -191,15 +217,15 @@ class Engine:
 
     async def outcome(self, number: int) -> dict[str, Any]:
         """All rows of one generation, as one, while nothing else is told."""
-        tokens: list[int] = []
-        logprobs: list[float] = []
+        names = ("tokens", "logprobs", "top_tokens", "top_logprobs")
+        whole: dict[str, list[Any]] = {name: [] for name in names}
         while True:
             for row in await self.told():
                 assert row["number"] == number
-                tokens += row["tokens"]
-                logprobs += row["logprobs"]
+                for name in names:
+                    whole[name] += row[name]
                 if row["kind"] != rows.PART:
-                    return {**row, "tokens": tokens, "logprobs": logprobs}
+                    return {**row, **whole}
 
     def close(self) -> None:
         self.channel.close()

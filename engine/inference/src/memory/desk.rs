@@ -56,6 +56,8 @@ struct Flight {
     id: RequestId,
     /// So many more tokens may come.
     left: u64,
+    /// At each of them, so many of the most likely ones have to.
+    top_logprobs: u32,
     sent: bool,
     aborted: bool,
 }
@@ -65,6 +67,19 @@ pub(super) enum Delivery {
     Chunk(Feed, Chunk),
     Failed(Feed, Error),
     Answer(Asking, Reply),
+}
+
+impl Flight {
+    /// Counts what has come; or says what is wrong with it.
+    fn take(&mut self, chunk: &Chunk) -> Result<(), &'static str> {
+        let tokens = chunk.token_ids.len();
+        let left = self.left.checked_sub(tokens as u64);
+        self.left = left.ok_or("more tokens than were asked for")?;
+        if chunk.top_logprobs.logprobs().len() != tokens * self.top_logprobs as usize {
+            return Err("not as many of the most likely tokens as were asked for");
+        }
+        Ok(())
+    }
 }
 
 impl Delivery {
@@ -102,9 +117,15 @@ impl Desk {
         let mut papers = self.papers();
         papers.has_room(self.options.waiting_max)?;
         let number = papers.number();
-        let left = u64::from(request.max_tokens);
         papers.names.insert(request.id, number);
-        let flight = Flight { feed, id: request.id, left, sent: false, aborted: false };
+        let flight = Flight {
+            feed,
+            id: request.id,
+            left: u64::from(request.max_tokens),
+            top_logprobs: request.sampling.top_logprobs,
+            sent: false,
+            aborted: false,
+        };
         papers.flights.insert(number, flight);
         papers.waiting.push_back(Order::Generate(number, Box::new(request)));
         let start = !mem::replace(&mut papers.driven, true);
@@ -241,13 +262,12 @@ impl Papers {
         match told {
             Told::Chunk(chunk) => {
                 let flight = self.flights.get_mut(&number)?;
-                let Some(left) = flight.left.checked_sub(chunk.token_ids.len() as u64) else {
+                if let Err(wrong) = flight.take(&chunk) {
                     let flight = self.remove(number)?;
                     self.waiting.push_back(Order::Forget(number));
-                    let error = Error::new(ErrorKind::Nonsense, "more tokens than were asked for");
+                    let error = Error::new(ErrorKind::Nonsense, wrong);
                     return Some(Delivery::Failed(flight.feed, error));
-                };
-                flight.left = left;
+                }
                 let feed = if chunk.finished.is_some() {
                     self.remove(number)?.feed
                 } else {

@@ -2,10 +2,12 @@
 
 use envmill_ring::{ColumnSpec, DType, Layout, LayoutError};
 
+use crate::TOP_LOGPROBS_MAX;
+
 use super::VllmMemoryOptions;
 
 /// The version of all that is said here.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// A side's state while it waits for room.
 pub(super) const WAITS: u32 = 1;
@@ -22,9 +24,12 @@ pub(super) mod asked {
     pub(in super::super) const TOP_P: usize = 7;
     pub(in super::super) const MIN_P: usize = 8;
     pub(in super::super) const SEED: usize = 9;
-    pub(in super::super) const TOKENS: usize = 10;
-    pub(in super::super) const STOP_TOKENS: usize = 11;
-    pub(in super::super) const TEXT: usize = 12;
+    pub(in super::super) const TOP_LOGPROBS: usize = 10;
+    pub(in super::super) const CONSTRAINT: usize = 11;
+    pub(in super::super) const TOKENS: usize = 12;
+    pub(in super::super) const STOP_TOKENS: usize = 13;
+    pub(in super::super) const TEXT: usize = 14;
+    pub(in super::super) const SCHEMA: usize = 15;
 }
 
 /// Columns of results.
@@ -39,6 +44,8 @@ pub(super) mod told {
     pub(in super::super) const LOGPROBS: usize = 7;
     pub(in super::super) const VERSIONS: usize = 8;
     pub(in super::super) const TEXT: usize = 9;
+    pub(in super::super) const TOP_TOKENS: usize = 10;
+    pub(in super::super) const TOP_LOGPROBS: usize = 11;
 }
 
 /// The least that an error's text and the versions of a generation take: the plug-in's word.
@@ -58,9 +65,12 @@ pub(super) fn requests(options: &VllmMemoryOptions) -> Result<Layout, LayoutErro
         ColumnSpec::fixed("top_p", DType::F32, &[]),
         ColumnSpec::fixed("min_p", DType::F32, &[]),
         ColumnSpec::fixed("seed", DType::U64, &[]),
+        ColumnSpec::fixed("top_logprobs", DType::U32, &[]),
+        ColumnSpec::fixed("constraint", DType::U8, &[]),
         ColumnSpec::ragged("tokens", u64::from(options.prompt_tokens) * 4),
         ColumnSpec::ragged("stop_tokens", text),
         ColumnSpec::ragged("text", text),
+        ColumnSpec::ragged("schema", u64::from(options.schema_bytes)),
     ];
     Layout::new(options.rows, options.slots, columns)
 }
@@ -68,6 +78,9 @@ pub(super) fn requests(options: &VllmMemoryOptions) -> Result<Layout, LayoutErro
 /// The segment of results, which the plug-in makes as it is asked to.
 pub(super) fn results(options: &VllmMemoryOptions) -> Result<Layout, LayoutError> {
     let tokens = u64::from(options.sampled_tokens) * 4;
+    // As many of the most likely tokens as can be asked for, at each of them: what is told of tokens always
+    // has room for those.
+    let top = tokens * u64::from(TOP_LOGPROBS_MAX);
     let text = u64::from(options.text_bytes);
     let columns = [
         ColumnSpec::fixed("number", DType::U64, &[]),
@@ -80,6 +93,8 @@ pub(super) fn results(options: &VllmMemoryOptions) -> Result<Layout, LayoutError
         ColumnSpec::ragged("logprobs", tokens),
         ColumnSpec::ragged("versions", text),
         ColumnSpec::ragged("text", text),
+        ColumnSpec::ragged("top_tokens", top),
+        ColumnSpec::ragged("top_logprobs", top),
     ];
     Layout::new(options.rows, options.slots, columns)
 }

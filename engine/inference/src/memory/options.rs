@@ -23,6 +23,8 @@ pub struct VllmMemoryOptions {
     pub sampled_tokens: u32,
     /// So many bytes of texts one batch has: strings that end generations, folders, errors. 64 KiB.
     pub text_bytes: u32,
+    /// So many bytes the JSON schemas of one batch have together. A longer one is refused. 1 MiB.
+    pub schema_bytes: u32,
     /// So many requests may wait to be written; more are told that there is no room
     /// ([`ErrorKind::Busy`](crate::ErrorKind)). 65 536.
     pub waiting_max: usize,
@@ -40,6 +42,7 @@ impl VllmMemoryOptions {
             prompt_tokens: 1 << 20,
             sampled_tokens: 1 << 18,
             text_bytes: 1 << 16,
+            schema_bytes: 1 << 20,
             waiting_max: 1 << 16,
         }
     }

@@ -2,7 +2,7 @@
 
 use envmill_ring::{BatchMut, ColumnsWriter, WriteError};
 
-use crate::{Deliver, Request};
+use crate::{Constraint, Deliver, Request, Sampling};
 
 use super::{VllmMemoryOptions, layout::asked};
 
@@ -14,6 +14,10 @@ const STREAMED: u8 = 1;
 const LOGPROBS: u8 = 2;
 const IGNORE_EOS: u8 = 4;
 const SEEDED: u8 = 8;
+
+const NO_CONSTRAINT: u8 = 0;
+const JSON_OBJECT: u8 = 1;
+const JSON_SCHEMA: u8 = 2;
 
 /// What the plug-in is asked, besides to generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,24 +43,24 @@ pub(super) enum Order {
 #[derive(Debug, Default)]
 pub(super) struct Filled {
     pub(super) rows: u32,
-    tokens: usize,
-    stop_tokens: usize,
-    text: usize,
+    needs: Needs,
 }
 
-/// Bytes that a row takes in each of the ragged columns.
+/// Bytes that are taken in each of the ragged columns: by a row, or by all of a batch.
+#[derive(Clone, Copy, Debug, Default)]
 struct Needs {
     tokens: usize,
     stop_tokens: usize,
     text: usize,
+    schema: usize,
 }
 
 impl Needs {
     fn of(order: &Order) -> Self {
         match order {
             Order::Generate(_, request) => Self::of_request(request),
-            Order::Abort(_) | Order::Forget(_) => Self { tokens: 0, stop_tokens: 0, text: 0 },
-            Order::Ask(_, _, text) => Self { tokens: 0, stop_tokens: 0, text: text.len() },
+            Order::Abort(_) | Order::Forget(_) => Self::default(),
+            Order::Ask(_, _, text) => Self { text: text.len(), ..Self::default() },
         }
     }
 
@@ -65,6 +69,16 @@ impl Needs {
             tokens: request.prompt.len() * 4,
             stop_tokens: request.sampling.stop_token_ids.len() * 4,
             text: request.sampling.stop.iter().map(|it| 4 + it.len()).sum(),
+            schema: constraint(&request.sampling).1.len(),
+        }
+    }
+
+    const fn and(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens + other.tokens,
+            stop_tokens: self.stop_tokens + other.stop_tokens,
+            text: self.text + other.text,
+            schema: self.schema + other.schema,
         }
     }
 }
@@ -80,18 +94,23 @@ pub(super) fn fits_at_all(request: &Request, options: &VllmMemoryOptions) -> Res
     if needs.stop_tokens > text_max || needs.text > text_max {
         return Err(format!("what ends the generation takes more than {text_max} bytes"));
     }
+    if needs.schema > options.schema_bytes as usize {
+        let (found, most) = (needs.schema, options.schema_bytes);
+        return Err(format!("a JSON schema of {found} bytes: shared memory has room for {most}"));
+    }
     Ok(())
 }
 
 impl Filled {
     /// Whether the row fits into the batch, too.
     pub(super) fn has_room_for(&self, order: &Order, options: &VllmMemoryOptions) -> bool {
-        let needs = Needs::of(order);
+        let all = self.needs.and(Needs::of(order));
         let text_max = options.text_bytes as usize;
         self.rows < options.rows
-            && self.tokens + needs.tokens <= options.prompt_tokens as usize * 4
-            && self.stop_tokens + needs.stop_tokens <= text_max
-            && self.text + needs.text <= text_max
+            && all.tokens <= options.prompt_tokens as usize * 4
+            && all.stop_tokens <= text_max
+            && all.text <= text_max
+            && all.schema <= options.schema_bytes as usize
     }
 
     /// Writes the next row. `scratch` is room that is used again.
@@ -101,10 +120,7 @@ impl Filled {
         order: &Order,
         scratch: &mut Vec<u8>,
     ) -> Result<(), WriteError> {
-        let needs = Needs::of(order);
-        self.tokens += needs.tokens;
-        self.stop_tokens += needs.stop_tokens;
-        self.text += needs.text;
+        self.needs = self.needs.and(Needs::of(order));
         let row = self.rows as usize;
         self.rows += 1;
         let (number, kind) = match order {
@@ -123,7 +139,8 @@ impl Filled {
         batch.set(asked::KIND, row, kind)?;
         batch.end_row(asked::TOKENS)?;
         batch.end_row(asked::STOP_TOKENS)?;
-        batch.end_row(asked::TEXT)
+        batch.end_row(asked::TEXT)?;
+        batch.end_row(asked::SCHEMA)
     }
 }
 
@@ -148,6 +165,10 @@ fn generation(
     batch.set(asked::MIN_P, row, sampling.min_p)?;
     // vLLM takes seeds that fit 64 bits with a sign.
     batch.set(asked::SEED, row, request.seed.unwrap_or(0) >> 1)?;
+    batch.set(asked::TOP_LOGPROBS, row, sampling.top_logprobs)?;
+    let (kind, schema) = constraint(sampling);
+    batch.set(asked::CONSTRAINT, row, kind)?;
+    batch.append(asked::SCHEMA, schema.as_bytes())?;
     batch.append(asked::TOKENS, bytes(&request.prompt, scratch))?;
     batch.append(asked::STOP_TOKENS, bytes(&sampling.stop_token_ids, scratch))?;
     for it in &sampling.stop {
@@ -156,6 +177,15 @@ fn generation(
         batch.append(asked::TEXT, it.as_bytes())?;
     }
     Ok(())
+}
+
+/// What the text has to be: the kind of it, and the text of its schema.
+fn constraint(sampling: &Sampling) -> (u8, &str) {
+    match &sampling.constraint {
+        None => (NO_CONSTRAINT, ""),
+        Some(Constraint::JsonObject) => (JSON_OBJECT, ""),
+        Some(Constraint::JsonSchema(schema)) => (JSON_SCHEMA, schema.as_str()),
+    }
 }
 
 /// Token ids as bytes.

@@ -3,7 +3,7 @@
 use envmill_protocol::{PolicyVersion, VersionSpan};
 use envmill_ring::{Batch, RaggedRows, ReadError};
 
-use crate::{Chunk, Error, ErrorKind, Finish, Finished};
+use crate::{Chunk, Error, ErrorKind, Finish, Finished, TopLogprobs};
 
 use super::layout::told;
 
@@ -48,6 +48,8 @@ pub(super) struct Results {
     logprobs: Vec<u32>,
     versions: RaggedRows,
     texts: RaggedRows,
+    top_tokens: Vec<u32>,
+    top_logprobs: Vec<u32>,
 }
 
 impl Results {
@@ -62,7 +64,9 @@ impl Results {
         batch.ragged_bounds(told::TOKENS, &mut self.tokens)?;
         batch.ragged_bounds(told::LOGPROBS, &mut self.logprobs)?;
         batch.ragged(told::VERSIONS, &mut self.versions)?;
-        batch.ragged(told::TEXT, &mut self.texts)
+        batch.ragged(told::TEXT, &mut self.texts)?;
+        batch.ragged_bounds(told::TOP_TOKENS, &mut self.top_tokens)?;
+        batch.ragged_bounds(told::TOP_LOGPROBS, &mut self.top_logprobs)
     }
 
     /// A row of the batch that was read: whose it is, and what it says. `version` is what the engine
@@ -88,6 +92,7 @@ impl Results {
                 batch
                     .copy_ragged(told::LOGPROBS, logprobs, &mut chunk.logprobs)
                     .map_err(|it| broken(&it))?;
+                chunk.top_logprobs = self.top(batch, row, chunk.token_ids.len())?;
                 if kind == END {
                     chunk.finished = Some(self.finished(row, text, version)?);
                 }
@@ -99,6 +104,32 @@ impl Results {
             odd => return Err(nonsense(format!("a row of the kind {odd}"))),
         };
         Ok((number, told))
+    }
+
+    /// The most likely tokens at each place of a row: at all of them, as many as at the others.
+    fn top(&self, batch: &Batch<'_>, row: usize, places: usize) -> Result<TopLogprobs, Error> {
+        let mut top = TopLogprobs::default();
+        let (tokens, logprobs) = (
+            self.top_tokens[row]..self.top_tokens[row + 1],
+            self.top_logprobs[row]..self.top_logprobs[row + 1],
+        );
+        if tokens.is_empty() && logprobs.is_empty() {
+            return Ok(top);
+        }
+        let (mut token_ids, mut theirs) = (Vec::<u32>::new(), Vec::<f32>::new());
+        batch.copy_ragged(told::TOP_TOKENS, tokens, &mut token_ids).map_err(|it| broken(&it))?;
+        batch.copy_ragged(told::TOP_LOGPROBS, logprobs, &mut theirs).map_err(|it| broken(&it))?;
+        let each = token_ids.len().checked_div(places).unwrap_or(0);
+        if each == 0 || each * places != token_ids.len() || theirs.len() != token_ids.len() {
+            let (found, known) = (token_ids.len(), theirs.len());
+            return Err(nonsense(format!(
+                "{found} most likely tokens and {known} log-probabilities at {places} places"
+            )));
+        }
+        for (ids, theirs) in token_ids.chunks_exact(each).zip(theirs.chunks_exact(each)) {
+            top.push(ids.iter().copied().zip(theirs.iter().copied()), u32::MAX);
+        }
+        Ok(top)
     }
 
     fn finished(&self, row: usize, text: &[u8], known: PolicyVersion) -> Result<Finished, Error> {

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     Answer, Capabilities, Control, Error, Generation, Inference, Load, Request, RequestId,
+    TOP_LOGPROBS_MAX,
 };
 
 use super::{VllmMemoryOptions, desk::Desk, link, meeting::layouts};
@@ -68,8 +69,8 @@ impl Inference for VllmMemory {
             version_spans: true,
             stop_strings: true,
             control: true,
-            top_logprobs: 0,
-            constraints: false,
+            top_logprobs: TOP_LOGPROBS_MAX,
+            constraints: true,
         }
     }
 

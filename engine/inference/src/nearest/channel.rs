@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use envmill_protocol::PolicyVersion;
@@ -21,8 +21,7 @@ use super::search::{Found, Way, search};
 ///
 /// The server is asked by [`choose`](Self::choose), and again whenever it was lost: one that is started
 /// again may offer something else. Whatever it offers is tried first, so that a socket which nobody answers,
-/// or another vLLM does, costs a warning and nothing else. A request that the faster channel cannot make, as
-/// one for the most likely tokens, goes over HTTP to the same engine.
+/// or another vLLM does, costs a warning and nothing else.
 #[derive(Clone)]
 pub struct VllmNearest {
     inner: Arc<Inner>,
@@ -34,8 +33,6 @@ struct Inner {
     used: Mutex<Used>,
     /// What was last set as its version, over whichever channel.
     version: AtomicU64,
-    /// Some request has gone over HTTP beside a faster channel.
-    beside: AtomicBool,
 }
 
 /// What is used now.
@@ -55,8 +52,8 @@ impl VllmNearest {
             way: Way::Http { instead: None },
             settled: false,
         };
-        let (version, beside, used) = (AtomicU64::new(0), AtomicBool::new(false), Mutex::new(used));
-        Self { inner: Arc::new(Inner { http, runtime, used, version, beside }) }
+        let version = AtomicU64::new(0);
+        Self { inner: Arc::new(Inner { http, runtime, used: Mutex::new(used), version }) }
     }
 
     /// How the server is spoken with now.
@@ -94,7 +91,9 @@ impl VllmNearest {
                 Way::Http { instead: None }
             }
         };
-        http.is_at(version);
+        if !matches!(way, Way::Memory { .. }) {
+            http.is_at(version);
+        }
         if settled {
             tracing::info!("{url} is spoken with over {way}");
         }
@@ -116,33 +115,16 @@ impl Inner {
 
 impl Inference for VllmNearest {
     fn capabilities(&self) -> Capabilities {
-        let (used, http) = (self.inner.engine().capabilities(), self.inner.http.capabilities());
-        Capabilities {
-            top_logprobs: used.top_logprobs.max(http.top_logprobs),
-            constraints: used.constraints || http.constraints,
-            ..used
-        }
+        self.inner.engine().capabilities()
     }
 
     fn generate(&self, request: Request) -> Generation {
-        let engine = self.inner.engine();
-        if engine.capabilities().allow(&request.sampling).is_ok() {
-            return engine.generate(request);
-        }
-        self.inner.beside.store(true, Ordering::Relaxed);
-        self.inner.http.generate(request)
+        self.inner.engine().generate(request)
     }
 
     fn abort(&self, requests: &[RequestId]) {
         // What is under way elsewhere was lost with that channel.
-        let (engine, way) = {
-            let used = self.inner.used();
-            (Arc::clone(&used.engine), used.way.clone())
-        };
-        engine.abort(requests);
-        if matches!(way, Way::Memory { .. }) && self.inner.beside.load(Ordering::Relaxed) {
-            self.inner.http.abort(requests);
-        }
+        self.inner.engine().abort(requests);
     }
 
     fn control(&self, control: Control) -> Answer<'_, ()> {
@@ -152,9 +134,8 @@ impl Inference for VllmNearest {
                 _ => None,
             };
             self.inner.engine().control(control).await?;
-            if let Some(version) = set {
-                self.inner.http.is_at(version);
-                self.inner.version.store(version.0, Ordering::Release);
+            if let Some(PolicyVersion(version)) = set {
+                self.inner.version.store(version, Ordering::Release);
             }
             Ok(())
         })

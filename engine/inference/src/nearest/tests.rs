@@ -14,7 +14,8 @@ use envmill_protocol::PolicyVersion;
 use serde_json::{Value, json};
 
 use crate::{
-    Constraint, Control, HttpTarget, Inference as _, VllmHttp, VllmHttpOptions, VllmMemoryOptions,
+    Constraint, Control, HttpTarget, Inference as _, TOP_LOGPROBS_MAX, VllmHttp, VllmHttpOptions,
+    VllmMemoryOptions,
     memory::{
         VERSION,
         tests::mock::{Met, Mock, Says, request},
@@ -157,18 +158,24 @@ fn shared_memory_that_answers_is_taken() {
 }
 
 #[test]
-fn what_shared_memory_cannot_goes_over_http() {
+fn whoever_wants_more_than_tokens_needs_no_other_channel() {
     let (mock, server) = (Mock::new(), Server::start());
     let engine = server.engine(&mock);
     server.say(&server.truth(&mock));
-    let (_way, _met) = chosen(&mock, &engine);
+    let (_way, mut met) = chosen(&mock, &engine);
     let can = engine.capabilities();
-    assert!(can.constraints && can.top_logprobs > 0, "{can:?}");
+    assert!(can.constraints && can.top_logprobs == TOP_LOGPROBS_MAX, "{can:?}");
     let mut wants_more = request(1, &[1], 1);
-    Arc::make_mut(&mut wants_more.sampling).constraint = Some(Constraint::JsonObject);
+    let sampling = Arc::make_mut(&mut wants_more.sampling);
+    sampling.constraint = Some(Constraint::JsonObject);
+    sampling.top_logprobs = TOP_LOGPROBS_MAX;
     let generation = engine.generate(wants_more);
-    assert_eq!(mock.runtime.block_on(generation.whole()).unwrap().token_ids, [7]);
-    assert_eq!(server.generations.load(Ordering::Relaxed), 1);
+    let asked = met.next();
+    assert_eq!((asked[0].constraint, asked[0].top_logprobs), (1, TOP_LOGPROBS_MAX));
+    let top: Vec<_> = (0..TOP_LOGPROBS_MAX).map(|it| (it, -1.0)).collect();
+    met.tell(&[Says::end(asked[0].number, &[9]).with_top(&top)]);
+    assert_eq!(mock.runtime.block_on(generation.whole()).unwrap().token_ids, [9]);
+    assert_eq!(server.generations.load(Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -192,6 +199,7 @@ fn offers_that_are_none_lies_and_other_hosts_leave_it_at_http() {
         (but("port", json!(server.port ^ 1)), Some("behind something")),
         (but("port", Value::Null), Some("no port")),
         (but("version", json!(VERSION + 1)), Some("speaks version")),
+        (but("version", json!(VERSION - 1)), Some("install the `envmill` of this version")),
         (but("socket", json!(stale)), Some("stale")),
         (but("socket", json!("/nowhere/at/all")), Some("nowhere")),
         (but("socket", json!("x".repeat(500))), Some("xxx")),

@@ -10,7 +10,10 @@ use envmill_inference::{
 };
 use envmill_protocol::record::{Conversation, whole_prompt};
 
-use crate::rig::{self, RUNTIME};
+use crate::{
+    channels::memory,
+    rig::{self, RUNTIME},
+};
 
 fn http(server: &rig::Server, route: Option<Route>) -> Arc<VllmHttp> {
     let target = HttpTarget { url: server.url(), api_key: None };
@@ -108,6 +111,12 @@ fn vllm_answers_all_that_is_asked() {
 fn vllm_answers_all_that_is_asked_as_completions() {
     let server = rig::python();
     answers_all_of_it(http(&server, Some(Route::Completions)));
+}
+
+#[test]
+fn vllm_answers_all_that_is_asked_over_shared_memory() {
+    let server = rig::python();
+    answers_all_of_it(Arc::new(memory(&server)));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use envmill_inference::{
-    Control, ErrorKind, Finish, HttpTarget, Inference, OpenAiChat, PauseMode, Pool, PoolOptions,
-    Route, Sampling, VllmGrpc, VllmHttp, VllmHttpOptions, VllmMemory, VllmMemoryOptions,
-    VllmNearest, Way,
+    Constraint, Control, Deliver, ErrorKind, Finish, HttpTarget, Inference, JsonSchema, OpenAiChat,
+    PauseMode, Pool, PoolOptions, Request, Route, Sampling, VllmGrpc, VllmHttp, VllmHttpOptions,
+    VllmMemory, VllmMemoryOptions, VllmNearest, Way,
     conformance::{self, Facts},
 };
 use envmill_protocol::PolicyVersion;
@@ -44,7 +44,7 @@ fn grpc_of_another_vllm() {
     conforms(Arc::new(VllmGrpc::new(&url, Some(http), RUNTIME.handle().clone()).unwrap()));
 }
 
-fn memory(server: &rig::Server) -> VllmMemory {
+pub(crate) fn memory(server: &rig::Server) -> VllmMemory {
     let options = VllmMemoryOptions::new(&server.socket);
     VllmMemory::new(options, RUNTIME.handle().clone()).unwrap()
 }
@@ -53,6 +53,46 @@ fn memory(server: &rig::Server) -> VllmMemory {
 fn shared_memory() {
     let server = rig::python();
     conforms(Arc::new(memory(&server)));
+}
+
+#[test]
+fn the_most_likely_tokens_are_the_same_over_shared_memory_and_http() {
+    let server = rig::python();
+    let sampling =
+        Sampling { top_logprobs: 5, ..Sampling::clone(&conformance::greedy(0, 1).sampling) };
+    let sampling = Arc::new(sampling);
+    for deliver in [Deliver::Whole, Deliver::Streamed] {
+        let asked =
+            || Request { sampling: Arc::clone(&sampling), deliver, ..conformance::greedy(3, 40) };
+        let ours = RUNTIME.block_on(conformance::whole(&memory(&server), asked()));
+        let theirs = RUNTIME.block_on(conformance::whole(&http(server.url(), None), asked()));
+        assert_eq!(ours.token_ids, theirs.token_ids);
+        assert_eq!((ours.top_logprobs.places(), theirs.top_logprobs.places()), (40, 40));
+        for place in 0..40 {
+            let pairs: Vec<_> =
+                ours.top_logprobs.at(place).zip(theirs.top_logprobs.at(place)).collect();
+            assert_eq!(pairs.len(), 5);
+            for (ours, theirs) in pairs {
+                assert!(
+                    ours.0 == theirs.0 && (ours.1 - theirs.1).abs() < 1e-4,
+                    "{ours:?} {theirs:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn shared_memory_refuses_schemas_that_no_grammar_can_be_made_of() {
+    let server = rig::python();
+    let engine = memory(&server);
+    let schema = JsonSchema::new(r##"{"$ref": "#/nowhere"}"##).unwrap();
+    let constraint = Some(Constraint::JsonSchema(schema));
+    let sampling = Arc::new(Sampling { constraint, ..Sampling::default() });
+    let held = Request { sampling, ..conformance::greedy(12, 100) };
+    let error = RUNTIME.block_on(engine.generate(held).whole()).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+    RUNTIME.block_on(conformance::what_is_held_to_a_constraint_follows_it(&engine));
 }
 
 fn nearest(server: &rig::Server) -> (VllmNearest, Way) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use envmill_ring::{ColumnSpec, DType, Layout};
 
 use crate::{
-    Control, Deliver, ErrorKind, Finish, Generation, Inference as _, PauseMode, Request, RequestId,
+    Constraint, Control, Deliver, ErrorKind, Finish, Generation, Inference as _, JsonSchema,
+    PauseMode, Request, RequestId, Sampling,
 };
 
 use super::{
@@ -126,6 +127,13 @@ fn what_cannot_be_written_is_told_at_once() {
     let options = crate::VllmMemoryOptions { waiting_max: 2, ..mock.options() };
     let engine = crate::VllmMemory::new(options, mock.runtime.handle().clone()).unwrap();
     assert_eq!(fails(&mock, engine.generate(request(1, &[1; 65], 5))), ErrorKind::Refused);
+    let wanting = |sampling| Request { sampling: Arc::new(sampling), ..request(1, &[1], 5) };
+    let long = format!(r#"{{"title":"{}"}}"#, "x".repeat(1 << 20));
+    let constraint = Some(Constraint::JsonSchema(JsonSchema::new(&long).unwrap()));
+    let held = wanting(Sampling { constraint, ..Sampling::default() });
+    assert_eq!(fails(&mock, engine.generate(held)), ErrorKind::Refused);
+    let many = wanting(Sampling { top_logprobs: 21, ..Sampling::default() });
+    assert_eq!(fails(&mock, engine.generate(many)), ErrorKind::Unsupported);
     let _waiting: Vec<_> = (1..=2).map(|id| engine.generate(request(id, &[1], 5))).collect();
     assert_eq!(fails(&mock, engine.generate(request(3, &[1], 5))), ErrorKind::Busy);
     let odd = crate::VllmMemoryOptions { slots: 0, ..mock.options() };
@@ -149,6 +157,12 @@ fn a_plug_in_that_makes_no_sense_is_given_up() {
     assert_eq!(wrong(&|it| Says { why: 0, ..number(it) }), ErrorKind::Nonsense);
     assert_eq!(wrong(&|it| Says { tokens: vec![1; 6], ..number(it) }), ErrorKind::Nonsense);
     assert_eq!(wrong(&|it| Says { versions: vec![0; 15], ..number(it) }), ErrorKind::Nonsense);
+    assert_eq!(wrong(&|it| Says { top_tokens: vec![0; 4], ..number(it) }), ErrorKind::Nonsense);
+    assert_eq!(wrong(&|it| Says::end(it, &[]).with_top(&[(1, -1.0)])), ErrorKind::Nonsense);
+    let three = [(1, -1.0), (2, -2.0), (3, -3.0)];
+    assert_eq!(wrong(&|it| Says::end(it, &[1, 2]).with_top(&three)), ErrorKind::Nonsense);
+    // The most likely tokens where none were asked for, too.
+    assert_eq!(wrong(&|it| number(it).with_top(&three)), ErrorKind::Nonsense);
     // More tokens than were asked for are one generation's error only.
     assert_eq!(wrong(&|it| Says::end(it, &[1, 2, 3])), ErrorKind::Nonsense);
     // What it says of a failure is what there is to know.
@@ -164,7 +178,7 @@ fn greetings_that_are_none_are_a_loss() {
     let right = || layout::results(&mock.options()).unwrap();
     let wrong = Layout::new(4, 2, [ColumnSpec::fixed("number", DType::U8, &[])]).unwrap();
     for (layout, welcome) in
-        [(wrong, &br#"{"version":2}"#[..]), (right(), br#"{"version":1}"#), (right(), b"hm")]
+        [(wrong, &br#"{"version":3}"#[..]), (right(), br#"{"version":2}"#), (right(), b"hm")]
     {
         let generation = engine.generate(request(1, &[1], 2));
         let _met = mock.meet_with(layout, welcome);
@@ -209,6 +223,46 @@ fn how_long_a_request_has_waited_is_told_where_it_is_known() {
         outcome.finished.unwrap().queue_us
     });
     assert_eq!(waited, [Some(1234), None]);
+}
+
+#[test]
+fn the_most_likely_tokens_come_with_the_parts_that_they_belong_to() {
+    let mock = Mock::new();
+    let engine = mock.engine();
+    let sampling = Arc::new(Sampling { top_logprobs: 2, ..Sampling::default() });
+    let asked = [1, 2].map(|id| {
+        engine.generate(Request { sampling: Arc::clone(&sampling), ..request(id, &[1], 3) })
+    });
+    let mut met = mock.meet();
+    let rows = met.next();
+    assert_eq!((rows[0].top_logprobs, rows[0].constraint, &rows[0].schema[..]), (2, 0, &b""[..]));
+    let top = [(8, -0.5), (9, -1.5), (7, -0.25), (8, -2.5)];
+    let part = Says { kind: 1, ..Says::end(rows[0].number, &[8, 9]).with_top(&top) };
+    let end = Says::end(rows[0].number, &[6]).with_top(&[(5, -1.0), (6, -f32::INFINITY)]);
+    // The other one's tokens come without them.
+    met.tell(&[part, end, Says::end(rows[1].number, &[8])]);
+    let [first, second] = asked;
+    let outcome = mock.runtime.block_on(first.whole()).unwrap();
+    assert_eq!(outcome.token_ids, [8, 9, 6]);
+    let at = |place| outcome.top_logprobs.at(place).collect::<Vec<_>>();
+    assert_eq!((at(0), at(1)), (top[..2].to_vec(), top[2..].to_vec()));
+    assert_eq!((at(2)[0], at(2)[1].0), ((5, -1.0), 6));
+    assert_eq!(fails(&mock, second), ErrorKind::Nonsense);
+}
+
+#[test]
+fn what_a_generation_is_held_to_is_written_as_it_was() {
+    let mock = Mock::new();
+    let engine = mock.engine();
+    let text = r#"{"type": "object", "properties": {"b": {}, "a": {}}}"#;
+    let schema = Constraint::JsonSchema(JsonSchema::new(text).unwrap());
+    let _asked = [Some(Constraint::JsonObject), Some(schema), None].map(|constraint| {
+        let sampling = Arc::new(Sampling { constraint, ..Sampling::default() });
+        engine.generate(Request { sampling, ..request(1, &[1], 3) })
+    });
+    let rows = mock.meet().next();
+    let told: Vec<_> = rows.iter().map(|it| (it.constraint, &it.schema[..])).collect();
+    assert_eq!(told, [(1, &b""[..]), (2, text.as_bytes()), (0, &b""[..])]);
 }
 
 #[test]

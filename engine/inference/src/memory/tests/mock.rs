@@ -44,6 +44,9 @@ pub(crate) struct Asked {
     pub(crate) tokens: Vec<u8>,
     pub(crate) stop_tokens: Vec<u8>,
     pub(crate) text: Vec<u8>,
+    pub(crate) top_logprobs: u32,
+    pub(crate) constraint: u8,
+    pub(crate) schema: Vec<u8>,
 }
 
 /// A row of results.
@@ -59,6 +62,8 @@ pub(crate) struct Says {
     pub(crate) logprobs: Vec<u8>,
     pub(crate) versions: Vec<u8>,
     pub(crate) text: Vec<u8>,
+    pub(crate) top_tokens: Vec<u8>,
+    pub(crate) top_logprobs: Vec<u8>,
 }
 
 impl Says {
@@ -66,6 +71,13 @@ impl Says {
     pub(crate) fn end(number: u64, tokens: &[u32]) -> Self {
         let tokens = tokens.iter().flat_map(|it| it.to_le_bytes()).collect();
         Self { number, kind: 2, why: 4, tokens, ..Self::default() }
+    }
+
+    /// The same with the most likely tokens at all places.
+    pub(crate) fn with_top(self, top: &[(u32, f32)]) -> Self {
+        let top_tokens = top.iter().flat_map(|it| it.0.to_le_bytes()).collect();
+        let top_logprobs = top.iter().flat_map(|it| it.1.to_le_bytes()).collect();
+        Self { top_tokens, top_logprobs, ..self }
     }
 }
 
@@ -117,7 +129,7 @@ impl Mock {
     /// The same for a channel with other options.
     pub(crate) fn meet_one_of(&self, options: &VllmMemoryOptions) -> Met {
         let results = layout::results(options).unwrap();
-        self.meet_with(results, br#"{"version":2,"engine":"one"}"#)
+        self.meet_with(results, br#"{"version":3,"engine":"one"}"#)
     }
 
     pub(crate) fn meet_with(&self, results: Layout, welcome: &[u8]) -> Met {
@@ -150,17 +162,20 @@ impl Met {
         }
         let batch = self.reader.next_batch().unwrap().unwrap();
         let (mut numbers, mut kinds, mut flags, mut most) = (vec![], vec![], vec![], vec![]);
+        let (mut top_logprobs, mut constraints) = (vec![], vec![]);
         batch.fixed(asked::NUMBER, &mut numbers).unwrap();
         batch.fixed(asked::KIND, &mut kinds).unwrap();
         batch.fixed(asked::FLAGS, &mut flags).unwrap();
         batch.fixed(asked::MAX_TOKENS, &mut most).unwrap();
+        batch.fixed(asked::TOP_LOGPROBS, &mut top_logprobs).unwrap();
+        batch.fixed(asked::CONSTRAINT, &mut constraints).unwrap();
         let ragged = |column| {
             let mut rows = RaggedRows::new();
             batch.ragged(column, &mut rows).unwrap();
             rows
         };
         let (tokens, stops) = (ragged(asked::TOKENS), ragged(asked::STOP_TOKENS));
-        let texts = ragged(asked::TEXT);
+        let (texts, schemas) = (ragged(asked::TEXT), ragged(asked::SCHEMA));
         let rows = (0..batch.rows()).map(|row| Asked {
             number: numbers[row],
             kind: kinds[row],
@@ -169,6 +184,9 @@ impl Met {
             tokens: tokens.slice(row).unwrap().to_vec(),
             stop_tokens: stops.slice(row).unwrap().to_vec(),
             text: texts.slice(row).unwrap().to_vec(),
+            top_logprobs: top_logprobs[row],
+            constraint: constraints[row],
+            schema: schemas.slice(row).unwrap().to_vec(),
         });
         let rows = rows.collect();
         batch.release();
@@ -200,6 +218,8 @@ pub(crate) fn publish(writer: &mut ColumnsWriter, rows: &[Says]) {
         batch.push(told::LOGPROBS, &it.logprobs).unwrap();
         batch.push(told::VERSIONS, &it.versions).unwrap();
         batch.push(told::TEXT, &it.text).unwrap();
+        batch.push(told::TOP_TOKENS, &it.top_tokens).unwrap();
+        batch.push(told::TOP_LOGPROBS, &it.top_logprobs).unwrap();
     }
     let published = batch.publish(rows.len() as u32).unwrap();
     assert!(published.overflow.is_empty());

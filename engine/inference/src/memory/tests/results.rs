@@ -19,8 +19,9 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 
 fn says() -> impl Strategy<Value = Says> {
     let heads = (any::<u64>(), 0..7_u8, 0..7_u8, any::<u32>(), any::<u32>(), any::<u64>());
-    (heads, bytes(), bytes(), bytes(), bytes()).prop_map(
-        |((number, kind, why, stop_token, cached, queue_us), tokens, logprobs, versions, text)| {
+    (heads, proptest::array::uniform6(bytes())).prop_map(
+        |((number, kind, why, stop_token, cached, queue_us), ragged)| {
+            let [tokens, logprobs, versions, text, top_tokens, top_logprobs] = ragged;
             Says {
                 number,
                 kind,
@@ -32,6 +33,8 @@ fn says() -> impl Strategy<Value = Says> {
                 logprobs,
                 versions,
                 text,
+                top_tokens,
+                top_logprobs,
             }
         },
     )
