@@ -65,7 +65,9 @@ struct Logprob<'a> {
 
 #[derive(Deserialize)]
 struct Candidate {
-    token_id: u32,
+    token_id: Option<u32>,
+    /// Its name, where vLLM has no number there: before 0.32.
+    token: Option<String>,
     logprob: f32,
 }
 
@@ -180,19 +182,28 @@ fn top(logprobs: &Logprobs<'_>, most: u32) -> Result<TopLogprobs, Error> {
     let mut top = TopLogprobs::default();
     for it in logprobs.content.iter().flatten() {
         let candidates: Vec<Candidate> = parsed(it.top_logprobs)?;
-        top.push(candidates.into_iter().map(|it| (it.token_id, it.logprob)), most);
+        let mut known = Vec::with_capacity(candidates.len());
+        for Candidate { token_id, token, logprob } in candidates {
+            let id = token_id.map_or_else(|| id_of(&token.unwrap_or_default()), Ok)?;
+            known.push((id, logprob));
+        }
+        top.push(known, most);
     }
     for raw in logprobs.top_logprobs.iter().flatten() {
         let by_name: BTreeMap<String, f32> = parsed(*raw)?;
         let mut candidates = Vec::with_capacity(by_name.len());
         for (name, logprob) in by_name {
-            let id = name.strip_prefix("token_id:").and_then(|it| it.parse().ok());
-            let id = id.ok_or_else(|| nonsense(&format!("a token that is called {name:?}")))?;
-            candidates.push((id, logprob));
+            candidates.push((id_of(&name)?, logprob));
         }
         top.push(candidates, most);
     }
     Ok(top)
+}
+
+/// The token that has this name.
+fn id_of(name: &str) -> Result<u32, Error> {
+    let id = name.strip_prefix("token_id:").and_then(|it| it.parse().ok());
+    id.ok_or_else(|| nonsense(&format!("a token that is called {name:?}")))
 }
 
 /// The version that an engine calls by this name. One that was given weights by somebody else calls them
@@ -264,6 +275,12 @@ mod tests {
             "rank":7,"top_logprobs":[{"token_id":9,"logprob":-3.0,"rank":7},{"token_id":4,"logprob":-0.5},
             {"token_id":5,"logprob":-1.5}]}]}}]}"#;
         assert_eq!(top_of(generate).unwrap(), [[4, 5]]);
+        let older = r#"{"choices":[{"token_ids":[9],"logprobs":{"content":[{"token":"token_id:9","logprob":-3.0,
+            "top_logprobs":[{"token":"token_id:9","logprob":-3.0,"bytes":null},
+            {"token":"token_id:5","logprob":-1.5},{"token":"token_id:4","logprob":-0.5}]}]}}]}"#;
+        assert_eq!(top_of(older).unwrap(), [[4, 5]]);
+        let nameless = older.replace("\"token\":", "\"name\":");
+        assert_eq!(top_of(&nameless).unwrap_err().kind, ErrorKind::Nonsense);
         let completions = r#"{"choices":[{"token_ids":[9],"logprobs":{"token_logprobs":[-3.0],
             "top_logprobs":[{"token_id:9":-3.0,"token_id:5":-1.5,"token_id:4":-0.5}]}}]}"#;
         assert_eq!(top_of(completions).unwrap(), [[4, 5]]);
