@@ -45,7 +45,8 @@ def solve():
     assert ask("one") == "You said one."
     assert ask("two") == "You said two."
     print("not a result")
-    reward = parameters.get("worth", 0)
+    # Members of a group have the same task, and may yet be worth something else.
+    reward = parameters.get("worth", 0) + parameters.get("more", 0) * task["episode"]
     result(json.dumps({"reward": reward, "metadata": {"seed": parameters["seed"]}}, indent=2))
 
 
@@ -98,6 +99,14 @@ def waits():
     note("waits")
     while not (shared / "go").exists():
         time.sleep(0.01)
+    ask("two")
+    result('{"reward": 1}')
+
+
+def held():
+    ask("one")
+    note("held")
+    assert ask("hold") == "You said hold."
     ask("two")
     result('{"reward": 1}')
 

@@ -74,7 +74,7 @@ impl TaskStatistics {
         for member in &group.members {
             self.members += 1;
             self.attempts += member.attempts.len() as u64;
-            let failed = |cause: &str| !cause.is_empty() && cause != "duplicate";
+            let failed = |cause: &str| !matches!(cause, "" | "duplicate" | "interrupted");
             self.attempts_failed +=
                 member.attempts.iter().filter(|attempt| failed(&attempt.cause)).count() as u64;
             match &member.end {

@@ -118,6 +118,17 @@ impl OpenGroups {
         self.dirty.insert(group);
     }
 
+    /// A group is about to be recorded: its members get the attempts of earlier lives that their own records have.
+    pub(crate) fn complete(&self, record: &mut GroupRecord) {
+        let Some(open) = self.groups.get(&record.group_id) else { return };
+        for member in &mut record.members {
+            let is_its = |it: &&wire::Member| it.trajectory_id == member.trajectory_id;
+            let Some(recorded) = open.note.members.iter().find(is_its) else { continue };
+            let earlier = recorded.attempts.len().saturating_sub(member.attempts.len());
+            member.attempts.splice(0..0, recorded.attempts[..earlier].iter().map(attempt));
+        }
+    }
+
     /// A group is recorded.
     pub(crate) fn remove(&mut self, group: u64) {
         self.dirty.remove(&group);
@@ -162,11 +173,6 @@ impl OpenGroups {
 fn member(member: &wire::Member) -> Option<MemberRecord> {
     let end = member.end.clone().unwrap_or_default();
     let retry_after = end.retry_after_ms.map(Duration::from_millis);
-    let attempt = |it: &wire::MemberAttempt| MemberAttempt {
-        cause: it.cause.clone(),
-        steps: it.steps,
-        tokens: it.tokens,
-    };
     Some(MemberRecord {
         trajectory_id: member.trajectory_id.clone(),
         sample_index: member.sample_index,
@@ -178,4 +184,8 @@ fn member(member: &wire::Member) -> Option<MemberRecord> {
         first_observation: member.first_observation,
         attempts: member.attempts.iter().map(attempt).collect(),
     })
+}
+
+fn attempt(it: &wire::MemberAttempt) -> MemberAttempt {
+    MemberAttempt { cause: it.cause.clone(), steps: it.steps, tokens: it.tokens }
 }

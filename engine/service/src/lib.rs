@@ -10,6 +10,7 @@
 //! is sent and kept (the delivery's).
 
 mod audit;
+mod begun;
 mod desk;
 mod ear;
 #[cfg(feature = "fuzzing")]

@@ -110,6 +110,9 @@ pub enum Order {
 pub enum Played {
     /// A job was not taken on, and why, for people.
     Refused(JobKey, String),
+    /// Attempts at these episodes of a job begin: whoever decides is asked for their first action now. Should
+    /// the engine end before their records are there, those of its next life say so.
+    Begun(JobKey, Vec<u64>),
     /// Episodes are over.
     Records(Vec<Trajectory>),
     /// Groups are over.

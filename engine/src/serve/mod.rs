@@ -4,6 +4,7 @@
 //! [`Stop`]. Each environment has a [`FleetPlayer`]; what trainers are told and owed is the crate
 //! `envmill-service`'s.
 
+mod beginnings;
 mod check;
 mod config;
 mod player;

@@ -22,7 +22,8 @@ use envmill_service::{Environment, JobPolicy, Order, Played, Player, Snapshot};
 use envmill_workers::{Wake, Waker, Worker as _};
 
 use super::{
-    EnvironmentOptions, JobPolicies, ServeError, Stop, scorers::JobScorers, warnings::warning,
+    EnvironmentOptions, JobPolicies, ServeError, Stop, beginnings::Beginnings, scorers::JobScorers,
+    warnings::warning,
 };
 use crate::{
     config::RunOptions,
@@ -402,6 +403,10 @@ fn begin(
     });
     // It is empty: nobody else has it.
     let _ = warned.set(Arc::downgrade(&shared));
+    let policies = {
+        let shared = Arc::clone(&shared);
+        Beginnings::new(policies, move |job, episodes| shared.begun(job, episodes))
+    };
     let core = run::core(options, &fleet.members);
     let sink = Box::new(Teller::new(&shared));
     let driver =
@@ -489,6 +494,14 @@ impl Shared {
                 };
                 self.tell(Played::Refused(job, why));
             }
+        }
+    }
+
+    /// Attempts at these episodes begin.
+    fn begun(&self, job: JobId, episodes: Vec<u64>) {
+        // One that has ended, or is about to be refused, has nothing to tell.
+        if let Some(job) = self.key(job) {
+            self.tell(Played::Begun(job, episodes));
         }
     }
 

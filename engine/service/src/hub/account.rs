@@ -32,7 +32,7 @@ fn oldest(trajectory: &Trajectory) -> PolicyVersion {
 }
 
 impl Hub {
-    pub(super) fn record(&mut self, trajectory: Trajectory) {
+    pub(super) fn record(&mut self, mut trajectory: Trajectory) {
         let Some(&key) = self.ids.get(&trajectory.job_id) else {
             tracing::debug!(id = trajectory.trajectory_id, "a record of a job that was forgotten");
             return;
@@ -47,6 +47,7 @@ impl Hub {
             tracing::warn!(id = trajectory.trajectory_id, "an episode was recorded before");
             return;
         }
+        job.begun.complete(id, &mut trajectory);
         job.ledger().count(&trajectory.end);
         self.metrics.episode(&job.asked.environment, &trajectory);
         let has_groups = job.has_groups;
@@ -63,13 +64,14 @@ impl Hub {
     }
 
     /// A group's record and its release go into the journal together.
-    pub(super) fn record_group(&mut self, record: GroupRecord) {
+    pub(super) fn record_group(&mut self, mut record: GroupRecord) {
         let Some(&key) = self.ids.get(&record.job_id) else { return };
         let Some(job) = self.jobs.get_mut(&key) else { return };
         let group = record.group_id;
         if self.delivery.has_recorded(key, Kind::Group, group) {
             return;
         }
+        job.open.complete(&mut record);
         job.ledger().count_group(&record);
         if let Some(sampling) = &mut job.sampling {
             sampling.add(&record);

@@ -11,6 +11,7 @@ use prost::Message as _;
 
 use crate::{
     Desk,
+    begun::Begun,
     ledger::{Ending, Ledger, NOTE, OpenGroups},
     sampling::Sampling,
 };
@@ -36,6 +37,7 @@ pub(crate) struct Job {
     pub(crate) desk: Option<Desk>,
     pub(crate) ledger: Ledger,
     pub(crate) open: OpenGroups,
+    pub(crate) begun: Begun,
     /// Who draws its tasks, if the service does.
     pub(crate) sampling: Option<Sampling>,
     pub(crate) is_ledger_dirty: bool,
@@ -94,6 +96,7 @@ impl Job {
             desk: None,
             ledger: Ledger::default(),
             open: OpenGroups::default(),
+            begun: Begun::default(),
             sampling: None,
             is_ledger_dirty: false,
             pace: Pace::GoOn,
@@ -124,6 +127,7 @@ impl Job {
     /// What the journal has to be told.
     pub(crate) fn take_notes(&mut self) -> Vec<(String, Bytes)> {
         let mut notes = self.open.take_notes();
+        notes.extend(self.begun.take_note());
         notes.extend(self.sampling.iter_mut().flat_map(Sampling::take_notes));
         if std::mem::take(&mut self.is_ledger_dirty) {
             notes.push((NOTE.into(), self.ledger.encode_to_vec().into()));

@@ -16,6 +16,11 @@ impl Hub {
                     self.record(record);
                 }
             }
+            Played::Begun(job, episodes) => {
+                if let Some(job) = self.jobs.get_mut(&job) {
+                    job.begun.add(&episodes);
+                }
+            }
             Played::Groups(groups) => {
                 for group in groups {
                     self.record_group(group);

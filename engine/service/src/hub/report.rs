@@ -28,6 +28,7 @@ impl Hub {
         for key in keys {
             let is_attached = self.streams.values().any(|it| it.attached.contains_key(&key));
             let Some(job) = self.jobs.get_mut(&key) else { continue };
+            job.begun.tick();
             if is_attached {
                 job.seen_at = Instant::now();
                 self.tell_progress(key, &snapshots);

@@ -19,6 +19,7 @@ use prost::Message as _;
 use super::{Address, Hub, Job, Offer, Rings, Word};
 use crate::{
     JobPolicy, Order,
+    begun::Begun,
     ledger::{Description, Ledger, NOTE, OpenGroups},
     metrics::Metrics,
     options::{ServiceOptions, StartError},
@@ -129,7 +130,11 @@ impl Hub {
         for id in self.delivery.recorded(key, Kind::Trajectory).unwrap_or(&no_ids).iter() {
             recorded.insert(EpisodeIndex(id));
         }
-        let kept = Kept { ledger, open, recorded, recorded_groups, has_ended, ..Kept::default() };
+        let is_recorded = |episode| recorded.contains(EpisodeIndex(episode));
+        let begun =
+            Begun::restored(notes, is_recorded).map_err(|_| damaged("the attempts that began"))?;
+        let kept =
+            Kept { ledger, open, begun, recorded, recorded_groups, has_ended, ..Kept::default() };
         match Request::read(job.clone(), &self.environments, &self.task_sets, &self.scorers) {
             Ok(request) => {
                 let sampling =
@@ -161,7 +166,7 @@ impl Hub {
         options.name.clone_from(&job.id);
         options.recorded = Arc::new(kept.recorded);
         options.recorded_groups = Arc::new(kept.recorded_groups);
-        (job.ledger, job.open) = (kept.ledger, kept.open);
+        (job.ledger, job.open, job.begun) = (kept.ledger, kept.open, kept.begun);
         if let Some(sampling) = &kept.sampling {
             options.tasks = sampling.tasks();
         }
@@ -192,6 +197,7 @@ impl Hub {
 struct Kept {
     ledger: Ledger,
     open: OpenGroups,
+    begun: Begun,
     recorded: EpisodeSet,
     recorded_groups: RecordedGroups,
     sampling: Option<Sampling>,

@@ -1,11 +1,12 @@
 //! The engine ends and begins again.
 
 use envmill_client::Event;
-use envmill_protocol::EpisodeIndex;
-use envmill_service::{Opened, Order, ServiceOptions};
+use envmill_core::recorded_member;
+use envmill_protocol::{EpisodeIndex, PolicyVersion, record::GroupRecord};
+use envmill_service::{Opened, Order, Played, ServiceOptions};
 use envmill_wire as wire;
 
-use crate::rig::{Rig, episodes, groups, id_of};
+use crate::rig::{Rig, episodes, group_record, groups, id_of, trajectory};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_goes_on_where_it_was_and_its_trainer_notices_little() {
@@ -47,9 +48,37 @@ async fn an_open_group_is_gone_on_with() {
     assert_eq!(open.keys().copied().collect::<Vec<_>>(), [1]);
     assert_eq!(open[&1][0].reward, Some(3.0));
     rig.puppet.finish(&job, [2]);
-    rig.puppet.tell(envmill_service::Played::Groups(vec![crate::rig::group_record(&job, 1)]));
+    rig.puppet.tell(Played::Groups(vec![group_record(&job, 1)]));
     let taken = trainer.take(3).await;
     assert!(taken.iter().all(|it| it.group_id == 1), "{taken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_have_the_attempts_of_earlier_lives() {
+    let rig = Rig::new().await;
+    let mut trainer = rig.submit(groups(1, wire::Order::AsFinished)).await;
+    let job = rig.puppet.job().await;
+    rig.puppet.tell(Played::Begun(job.key, vec![0, 1, 1]));
+    let rig = rig.again().await;
+    let job = rig.puppet.job().await;
+    rig.puppet.tell(Played::Begun(job.key, vec![0, 1]));
+    rig.puppet.finish(&job, [0]);
+    let rig = rig.again().await;
+    let job = rig.puppet.job().await;
+    rig.puppet.finish(&job, [1]);
+    let member = |index| recorded_member(&trajectory(&job, index, PolicyVersion(0)));
+    let members = [0, 1].map(member).into();
+    rig.puppet.tell(Played::Groups(vec![GroupRecord { members, ..group_record(&job, 0) }]));
+    let taken = trainer.take(3).await;
+    for (delivered, attempts) in taken.iter().zip([1, 3]) {
+        let wire::Record::Trajectory(it) = &delivered.record else { panic!("{delivered:?}") };
+        let causes: Vec<_> = it.attempts.iter().map(|it| it.cause.as_str()).collect();
+        assert_eq!(causes, vec!["interrupted"; attempts], "{}", it.trajectory_id);
+    }
+    let wire::Record::Group(group) = &taken[2].record else { panic!("{taken:?}") };
+    let attempts: Vec<_> = group.members.iter().map(|it| it.attempts.len()).collect();
+    assert_eq!(attempts, [1, 3]);
+    assert!(group.members[1].attempts.iter().all(|it| it.cause == "interrupted"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,120 +1,20 @@
-//! Harnesses as environments: real programs of the `openai` package, a real service, and a trainer.
+//! How programs play, and how they end.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::fs;
 
 use envmill_client::{Event, RolloutsOptions, wire};
-use envmill_testing::{Watchdog, free_port, python, script, wait_until};
+use envmill_testing::{Watchdog, free_port, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{
-    rig::{Service, play, with_runtime},
-    upstream::Upstream,
+use super::{Rig, all_are_gone, by_task, end, job, message, report};
+use crate::{
+    rig::BOUND,
+    service::{
+        rig::{Service, play, with_runtime},
+        upstream::Upstream,
+    },
 };
-use crate::rig::BOUND;
-
-/// A service with one harness, `agent`, over an inference engine.
-struct Rig {
-    service: Service,
-    upstream: Upstream,
-    /// What programs and tests have in common.
-    shared: TempDir,
-}
-
-impl Rig {
-    /// `more` are further keys of the harness.
-    fn start(more: &str) -> Self {
-        let (upstream, shared) = (Upstream::start(), TempDir::new().unwrap());
-        let command = [
-            python().unwrap().display().to_string(),
-            script("harness.py").display().to_string(),
-            shared.path().display().to_string(),
-        ];
-        let table = format!(
-            "[harnesses.agent]\npolicy = {:?}\ncommand = {command:?}\nsessions = 4\n\
-             env = {{ COPY_OF_KEY = \"{{api_key}}\" }}\n{more}\n",
-            upstream.policy()
-        );
-        let secrets = [("VLLM_API_KEY", "s3cret")];
-        Self { service: Service::with_variables(&table, &secrets), upstream, shared }
-    }
-
-    fn play(&self, job: wire::SubmitJob) -> Vec<wire::Trajectory> {
-        with_runtime(async { play(self.service.client(), job).await })
-    }
-
-    /// Waits until so many programs have told that they are there: their processes.
-    fn processes(&self, name: &str, count: usize) -> Vec<u32> {
-        let files = || -> Vec<_> {
-            let files = fs::read_dir(self.shared.path()).unwrap().map(|it| it.unwrap().path());
-            let is_its = |it: &Path| {
-                let name_of = it.file_name().unwrap().to_string_lossy().into_owned();
-                name_of.starts_with(name) && it.extension().is_none()
-            };
-            files.filter(|it| is_its(it)).collect()
-        };
-        wait_until("programs are there", BOUND, || files().len() >= count);
-        let read = |path| fs::read_to_string(path).unwrap();
-        let numbers =
-            |text: String| -> Vec<u32> { text.split(' ').map(|it| it.parse().unwrap()).collect() };
-        files().into_iter().map(read).flat_map(numbers).collect()
-    }
-
-    fn forget(&self) {
-        for file in fs::read_dir(self.shared.path()).unwrap() {
-            fs::remove_file(file.unwrap().path()).unwrap();
-        }
-    }
-}
-
-fn all_are_gone(processes: &[u32]) {
-    assert!(!processes.is_empty());
-    let is_gone = |pid: &u32| {
-        // One that has ended may be waited for by nobody yet.
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-        stat.map_or(true, |it| it.contains(") Z "))
-    };
-    wait_until("no process is left", BOUND, || processes.iter().all(is_gone));
-}
-
-/// A task of each of these kinds, in this order.
-fn job(name: &str, tasks: &[(&str, Value)]) -> wire::SubmitJob {
-    let tasks = tasks.iter().enumerate().map(|(index, (what, parameters))| {
-        let mut parameters = parameters.clone();
-        parameters["what"] = json!(what);
-        // Told apart by the seed, since they are played in an order of the job's own.
-        parameters["seed"] = json!(index);
-        let parameters = parameters.to_string().into();
-        wire::Task { id: (*what).into(), parameters, weight: None }
-    });
-    let tasks: Vec<_> = tasks.collect();
-    wire::SubmitJob {
-        name: name.into(),
-        environment: "agent".into(),
-        episodes: tasks.len() as u64,
-        tasks,
-        ..wire::SubmitJob::default()
-    }
-}
-
-fn by_task(trajectories: Vec<wire::Trajectory>) -> BTreeMap<String, wire::Trajectory> {
-    trajectories.into_iter().map(|it| (it.task_id.clone(), it)).collect()
-}
-
-fn end(trajectory: &wire::Trajectory) -> (&str, &str) {
-    let end = trajectory.end.as_ref().unwrap();
-    (&end.kind, &end.cause)
-}
-
-fn message(trajectory: &wire::Trajectory) -> &str {
-    &trajectory.end.as_ref().unwrap().message
-}
-
-/// What its program left.
-fn report(trajectory: &wire::Trajectory) -> Value {
-    let [step] = &trajectory.steps[..] else { panic!("{trajectory:?}") };
-    serde_json::from_slice(&step.action).unwrap()
-}
 
 #[test]
 fn programs_play_groups_and_each_call_is_recorded() {
@@ -254,21 +154,21 @@ fn a_service_that_is_killed_leaves_no_programs_and_plays_again() {
     let _watchdog = Watchdog::start("a killed service with a harness", BOUND);
     let mut rig = Rig::start("");
     let job = |name: &str| wire::SubmitJob { episodes: 3, ..job(name, &[("waits", json!({}))]) };
-    let begin = |service: &Service, job| {
-        let options = RolloutsOptions::default();
-        with_runtime(async { drop(service.client().submit(job, options).await.unwrap()) });
-    };
-    begin(&rig.service, job("killed"));
-    let before = rig.processes("waits", 3);
-    rig.service.kill();
-    all_are_gone(&before);
-    rig.forget();
-    rig.service.begin();
-    let again = rig.processes("waits", 3);
-    assert!(again.iter().all(|it| !before.contains(it)));
+    let mut lives: Vec<Vec<u32>> = Vec::new();
+    for _ in 0..2 {
+        let processes = rig.begun(job("killed"), 3);
+        assert!(lives.iter().flatten().all(|it| !processes.contains(it)));
+        rig.service.kill();
+        all_are_gone(&processes);
+        lives.push(processes);
+        rig.forget();
+        rig.service.begin();
+    }
+    rig.processes("waits", 3);
     fs::write(rig.shared.path().join("go"), "").unwrap();
     let played = rig.play(job("killed"));
-    assert_eq!(played.len(), 3);
+    let ids: Vec<_> = played.iter().map(|it| it.trajectory_id.as_str()).collect();
+    assert_eq!(ids, ["killed.1-00000000", "killed.1-00000001", "killed.1-00000002"]);
     for it in &played {
         assert_eq!(
             (end(it), it.reward),
@@ -276,12 +176,13 @@ fn a_service_that_is_killed_leaves_no_programs_and_plays_again() {
             "{}",
             message(it)
         );
-        assert_eq!(it.generations.len(), 2, "nothing of the first life is in it");
+        assert_eq!(it.generations.len(), 2, "nothing of earlier lives is in it");
+        let causes: Vec<_> = it.attempts.iter().map(|it| it.cause.as_str()).collect();
+        assert_eq!(causes, ["interrupted", "interrupted", ""], "but that there were some");
     }
     // And one that is ended in good order.
     rig.forget();
-    begin(&rig.service, job("ended"));
-    let left = rig.processes("waits", 3);
+    let left = rig.begun(job("ended"), 3);
     assert_eq!(rig.service.end().code(), Some(0));
     all_are_gone(&left);
 }
