@@ -6,6 +6,8 @@ use envmill_inference::Finish;
 use envmill_protocol::{Generated, GeneratedKind, Spoken, record::spoken_in_call};
 use serde_json::Value;
 
+use crate::texts::Texts;
+
 /// What an episode's harness did: its calls, and what was generated for them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Captured {
@@ -20,26 +22,50 @@ pub struct Captured {
     pub auxiliary: u32,
     /// Calls that were refused before anything was generated: malformed, too long, too many.
     pub refused: u32,
+    /// The calls' requests.
+    pub(crate) requests: Texts,
 }
 
 impl Captured {
+    /// The body of a call's request, as it was. It is put together from what is kept of all requests, at about
+    /// the cost of a copy; an empty one where there is no such call.
+    #[must_use]
+    pub fn request(&self, call: usize) -> Kept {
+        self.requests.get(call)
+    }
+
+    /// Bytes that all this takes in memory: ids, logarithms, requests and answers. Of prompts and requests it is
+    /// what others do not have, so that it grows with what the conversations come to, and not with the square
+    /// of their turns.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let generations: u64 = self.generations.iter().map(Generated::bytes).sum();
+        let calls = self.calls.iter().map(|it| size_of::<Call>() + it.bytes());
+        usize::try_from(generations).unwrap_or(usize::MAX)
+            + calls.sum::<usize>()
+            + self.requests.bytes()
+    }
+
     /// What a record tells beside tokens: the conversation of the agent's last call, and how that asked to
     /// sample. Nothing where that was too long to be kept.
     #[must_use]
     pub fn spoken(&self) -> Spoken {
-        let last = self.calls.iter().rev().find(|it| it.kind == GeneratedKind::Agent);
-        let Some(Call { request, response: Kept::Json(response), sampling, .. }) = last else {
+        let last = self.calls.iter().rposition(|it| it.kind == GeneratedKind::Agent);
+        let Some((index, Call { response: Kept::Json(response), sampling, .. })) =
+            last.map(|it| (it, &self.calls[it]))
+        else {
             return Spoken::default();
         };
-        let Kept::Json(request) = request else { return Spoken::default() };
+        let Kept::Json(request) = self.request(index) else { return Spoken::default() };
         let read = |text: &[u8]| serde_json::from_slice::<Value>(text).unwrap_or_default();
-        let spoken = spoken_in_call(&read(request), &read(response));
+        let spoken = spoken_in_call(&read(&request), &read(response));
         // What was in force says more than what was asked for.
         if sampling.is_empty() { spoken } else { Spoken { sampling: sampling.clone(), ..spoken } }
     }
 }
 
-/// One call of a harness, or one of the answers that it has asked for.
+/// One call of a harness, or one of the answers that it has asked for. Its request is
+/// [`Captured::request`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
     /// Its generation's index in [`Captured::generations`]; `None` where nothing was sampled.
@@ -54,13 +80,19 @@ pub struct Call {
     pub end: End,
     /// How it was sampled, a constraint included: the text of one JSON object.
     pub sampling: Bytes,
-    /// The request's body, which several calls share where it has asked for several answers.
-    pub request: Kept,
     /// The answer, as one `chat.completion` or `text_completion` also where it was streamed, with this
     /// generation as its only choice; empty where there was none.
     pub response: Kept,
     /// How long it took.
     pub timings: Timings,
+}
+
+impl Call {
+    /// Bytes that it takes on the heap.
+    fn bytes(&self) -> usize {
+        let why = if let End::Failed(why) = &self.end { why.len() } else { 0 };
+        self.sampling.len() + self.response.bytes() + why
+    }
 }
 
 /// How a call's prompt came to be.

@@ -194,10 +194,8 @@ fn captured(mut held: Held, refused: u32) -> Captured {
         .collect();
     let kinds = kinds::kinds(&facts);
     let branches = kinds::branches(&facts, &kinds);
-    let mut captured = Captured { branches, refused, ..Captured::default() };
-    for (index, ((record, request), kind)) in
-        records.into_iter().zip(requests).zip(kinds).enumerate()
-    {
+    let mut captured = Captured { branches, refused, requests, ..Captured::default() };
+    for (index, (record, kind)) in records.into_iter().zip(kinds).enumerate() {
         captured.auxiliary += u32::from(kind == GeneratedKind::Auxiliary);
         let parent_generation = record.parent.and_then(|it| captured.calls.get(it)?.generation);
         let (end, parent) = (record.end.unwrap_or(End::Closed), record.parent.map(trace::count));
@@ -221,7 +219,6 @@ fn captured(mut held: Held, refused: u32) -> Captured {
             kind,
             end,
             sampling: record.sampling,
-            request,
             response: record.response,
             timings: record.timings,
         });

@@ -193,9 +193,8 @@ impl Held {
         running.into_iter().map(|it| self.records[it].id).collect()
     }
 
-    /// The calls, and their requests as they were.
-    pub(crate) fn take_records(&mut self) -> (Vec<Record>, Vec<Kept>) {
-        let requests = std::mem::take(&mut self.requests).into_kept();
-        (std::mem::take(&mut self.records), requests)
+    /// The calls, and their requests.
+    pub(crate) fn take_records(&mut self) -> (Vec<Record>, Texts) {
+        (std::mem::take(&mut self.records), std::mem::take(&mut self.requests))
     }
 }

@@ -3,7 +3,7 @@
 //! Start at [`Capture`]. [`Capture::open`] gives an episode a [`Key`]; a harness that uses it as its API
 //! key, and [`Capture::serve`]'s address as its base URL, talks to the engine's model without knowing it.
 //! [`Capture::close`] gives what it did as [`Captured`]: `Generated`s as a record wants them, and the calls
-//! themselves, also as OpenEnv's [`TrainingTrace`](Captured::training_trace). `docs/capture.md` says which
+//! themselves, also as OpenEnv's [`TrainingTrace`](Captured::write_training_trace). `docs/capture.md` says which
 //! calls continue which.
 //!
 //! Deliberately absent: playing episodes. Who starts a harness, and what it is worth in the end, is

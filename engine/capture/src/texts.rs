@@ -1,6 +1,6 @@
 //! Requests, of which each is kept as what it has that a later one does not.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use bytes::Bytes;
 
@@ -12,13 +12,14 @@ const HEADS_MAX: usize = 16;
 
 /// Texts in the order in which they came. In a conversation each request has the one before it in it, so that
 /// all together take about what the last takes.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Texts {
     texts: Vec<Text>,
     /// Those that are whole and may be continued, the latest last.
     heads: VecDeque<usize>,
 }
 
+#[derive(Clone, Debug, PartialEq)]
 enum Text {
     Whole(Bytes),
     /// Another one with other bytes in its midst.
@@ -70,28 +71,57 @@ impl Texts {
         self.texts.iter().map(|it| size_of::<Text>() + bytes(it)).sum()
     }
 
-    /// All of them, whole.
-    pub(crate) fn into_kept(self) -> Vec<Kept> {
-        let count = self.texts.len();
-        // The last comes first: others are within it.
-        let mut kept: Vec<Kept> = Vec::with_capacity(count);
-        for text in self.texts.into_iter().rev() {
-            let whole = match text {
-                Text::Whole(text) => Kept::Json(text),
-                Text::TooLong(bytes) => Kept::TooLong(bytes),
-                Text::Within { text, begin, middle, end } => match kept.get(count - 1 - text) {
-                    Some(Kept::Json(later)) => {
-                        let parts = [&later[..begin], &*middle, &later[later.len() - end..]];
-                        Kept::Json(parts.concat().into())
-                    }
-                    // It was whole when this was compared with it.
-                    _ => Kept::TooLong(begin + middle.len() + end),
-                },
-            };
-            kept.push(whole);
+    /// One of them, whole: put together from the later ones that it is within, at about the cost of a copy. An
+    /// empty one where there is no such text.
+    pub(crate) fn get(&self, index: usize) -> Kept {
+        match self.texts.get(index) {
+            None => Kept::none(),
+            Some(Text::Whole(text)) => Kept::Json(text.clone()),
+            Some(Text::TooLong(bytes)) => Kept::TooLong(*bytes),
+            Some(Text::Within { .. }) => Kept::Json(self.piece(index, 0..self.length(index))),
         }
-        kept.reverse();
-        kept
+    }
+
+    /// How long a text is, if it is kept.
+    fn length(&self, index: usize) -> usize {
+        match self.texts.get(index) {
+            Some(Text::Whole(text)) => text.len(),
+            Some(Text::Within { begin, middle, end, .. }) => begin + middle.len() + end,
+            Some(Text::TooLong(_)) | None => 0,
+        }
+    }
+
+    /// Some of a text's bytes.
+    fn piece(&self, index: usize, range: Range<usize>) -> Bytes {
+        let mut out = Vec::with_capacity(range.len());
+        // What is still to be written, the next last. Conversations are long: nothing here calls itself.
+        let mut rest = vec![(index, range)];
+        while let Some((index, range)) = rest.pop() {
+            match self.texts.get(index) {
+                Some(Text::Whole(text)) => out.extend_from_slice(&text[range]),
+                Some(Text::Within { text, begin, middle, end }) => {
+                    let behind = begin + middle.len();
+                    // Where in the other one the last bytes begin.
+                    let last = self.length(*text) - end;
+                    let first = range.start..range.end.min(*begin);
+                    let own = range.start.max(*begin)..range.end.min(behind);
+                    let tail = range.start.max(behind)..range.end;
+                    if !tail.is_empty() {
+                        rest.push((*text, tail.start - behind + last..tail.end - behind + last));
+                    }
+                    if first.is_empty() && !own.is_empty() {
+                        out.extend_from_slice(&middle[own.start - begin..own.end - begin]);
+                    } else if !own.is_empty() {
+                        rest.push((index, own));
+                    }
+                    if !first.is_empty() {
+                        rest.push((*text, first));
+                    }
+                }
+                Some(Text::TooLong(_)) | None => {}
+            }
+        }
+        out.into()
     }
 }
 
@@ -111,6 +141,10 @@ mod tests {
         Kept::Json(Bytes::copy_from_slice(text.as_bytes()))
     }
 
+    fn whole(texts: &Texts) -> Vec<Kept> {
+        (0..texts.texts.len()).map(|it| texts.get(it)).collect()
+    }
+
     #[test]
     fn texts_come_back_as_they_were() {
         let all = [
@@ -127,7 +161,7 @@ mod tests {
         let mut texts = Texts::default();
         all.iter().for_each(|it| texts.push(it.clone()));
         assert!(texts.texts.iter().any(|it| matches!(it, Text::Within { .. })));
-        assert_eq!(texts.into_kept(), all);
+        assert_eq!(whole(&texts), all);
     }
 
     #[test]
@@ -145,6 +179,6 @@ mod tests {
         let around = all.len() * size_of::<Text>();
         // In full they would take fifty times as much.
         assert!(texts.bytes() < 2 * last + around, "{} for {last}", texts.bytes());
-        assert_eq!(texts.into_kept(), all);
+        assert_eq!(whole(&texts), all);
     }
 }

@@ -1,5 +1,7 @@
 //! What was captured, as a record's generations and as OpenEnv's `TrainingTrace`.
 
+use std::io::{self, Write};
+
 use envmill_inference::{Finish, Outcome};
 use envmill_protocol::{Generated, GeneratedKind, record::whole_prompt};
 use serde_json::{Value, json};
@@ -12,6 +14,9 @@ pub enum TraceError {
     /// A trace needs a log-probability for each token.
     #[error("the inference engine gave no log-probabilities for call {0}, and a trace needs them")]
     NoLogprobs(usize),
+    /// It could not be written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// A generation as a record has it, with its whole prompt.
@@ -38,29 +43,39 @@ pub(crate) fn generated(
 }
 
 impl Captured {
-    /// The text of OpenEnv's `TrainingTrace` in its version 1: a turn for each generation, named
-    /// `call-` and the call's index. Only what is the agent's own is unmasked; `metadata` says what each
-    /// is.
+    /// Writes the text of OpenEnv's `TrainingTrace` in its version 1, one line of JSON: a turn for each
+    /// generation, named `call-` and the call's index. Only what is the agent's own is unmasked; `metadata`
+    /// says what each is. Each turn has its whole prompt and request, so that the text grows with the square
+    /// of the turns; one turn at a time is in memory.
     ///
     /// # Errors
     ///
-    /// If log-probabilities are missing.
-    pub fn training_trace(&self) -> Result<String, TraceError> {
-        let mut turns = Vec::with_capacity(self.generations.len());
-        for (index, call) in self.calls.iter().enumerate() {
-            let generation = call.generation.and_then(|it| self.generations.get(it as usize));
-            let Some(generated) = generation else { continue };
-            if generated.logprobs.len() != generated.token_ids.len() {
-                return Err(TraceError::NoLogprobs(index));
-            }
-            let prompt = whole_prompt(&self.generations, call.generation.unwrap_or(0) as usize);
-            turns.push(turn(index, call, generated, &prompt));
+    /// If log-probabilities are missing, and nothing is written then; or if it cannot be written.
+    pub fn write_training_trace(&self, out: &mut impl Write) -> Result<(), TraceError> {
+        let calls = self.calls.iter().enumerate();
+        let turns = calls.filter_map(|(index, call)| {
+            let generation = call.generation? as usize;
+            Some((index, call, generation, self.generations.get(generation)?))
+        });
+        let lacks = |it: &Generated| it.logprobs.len() != it.token_ids.len();
+        if let Some((index, ..)) = turns.clone().find(|(.., it)| lacks(it)) {
+            return Err(TraceError::NoLogprobs(index));
         }
-        Ok(json!({"schema_version": 1, "turns": turns}).to_string())
+        out.write_all(b"{\"schema_version\":1,\"turns\":[")?;
+        for (place, (index, call, generation, generated)) in turns.enumerate() {
+            if place > 0 {
+                out.write_all(b",")?;
+            }
+            let prompt = whole_prompt(&self.generations, generation);
+            let turn = turn(index, call, generated, &prompt, &self.request(index));
+            serde_json::to_writer(&mut *out, &turn).map_err(io::Error::from)?;
+        }
+        out.write_all(b"]}")?;
+        Ok(())
     }
 }
 
-fn turn(index: usize, call: &Call, generated: &Generated, prompt: &[u32]) -> Value {
+fn turn(index: usize, call: &Call, generated: &Generated, prompt: &[u32], request: &Kept) -> Value {
     let is_agent = generated.kind == GeneratedKind::Agent;
     let mut mask = vec![0; prompt.len()];
     mask.extend(generated.loss_mask.iter().map(|it| if is_agent { *it } else { 0 }));
@@ -74,7 +89,7 @@ fn turn(index: usize, call: &Call, generated: &Generated, prompt: &[u32]) -> Val
         // As they are: JSON has no infinity, and no token that was sampled has the probability 0.
         "per_token_logps": generated.logprobs.iter().map(|it| it.max(f32::MIN)).collect::<Vec<_>>(),
         "loss_mask": mask,
-        "request": object(&call.request),
+        "request": object(request),
         "response": object(&call.response),
         "metadata": {
             "parent_node_id": call.parent.map(|it| format!("call-{it}")),

@@ -2,8 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    fs, io,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,6 +11,7 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -27,6 +27,7 @@ use tokio::net::TcpListener;
 use super::{
     Bearer, Engines, ModelError, ModelSpec,
     start::{Connected, connect},
+    traces::{Line, Traces},
 };
 use crate::serve::Stop;
 
@@ -86,7 +87,7 @@ struct Desk {
     expires_after: Duration,
     /// Those that are open, and since when.
     open: Mutex<HashMap<String, (Key, Instant)>>,
-    traces: Mutex<File>,
+    traces: Traces,
 }
 
 impl CaptureSetup {
@@ -104,8 +105,7 @@ impl CaptureSetup {
         let wrong = |what: String| move |source| CaptureSetupError::Io { what, source };
         fs::create_dir_all(&self.out).map_err(wrong(format!("--out {}", self.out.display())))?;
         let path = self.out.join("traces.jsonl");
-        let traces = OpenOptions::new().append(true).create(true).open(&path);
-        let traces = traces.map_err(wrong(path.display().to_string()))?;
+        let traces = Traces::open(&path).map_err(wrong(path.display().to_string()))?;
         runtime.block_on(async {
             let listener = TcpListener::bind(self.listen).await;
             let listener = listener.map_err(wrong(format!("--listen {}", self.listen)))?;
@@ -117,7 +117,7 @@ impl CaptureSetup {
                 token: self.token,
                 expires_after: self.expires_after,
                 open: Mutex::default(),
-                traces: Mutex::new(traces),
+                traces,
             });
             let episodes = Router::new()
                 .route("/episodes", post(open))
@@ -193,22 +193,29 @@ struct Close {
 }
 
 /// `POST /episodes/close`: what the harness has said and heard.
-async fn close(
-    State(desk): State<Arc<Desk>>,
-    headers: HeaderMap,
-    Json(asked): Json<Close>,
-) -> Response {
+async fn close(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> Response {
     if let Some(refusal) = desk.refusal(&headers) {
         return refusal;
     }
+    let asked: Close = match serde_json::from_slice(&body) {
+        Ok(asked) => asked,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
     let key = desk.open().remove(&asked.api_key);
     let Some(captured) = key.and_then(|(key, _)| desk.capture.close(&key)) else {
         return refuse(StatusCode::NOT_FOUND, "there is no such episode, or it was closed before");
     };
-    match desk.keep(&captured, asked.reward, &asked.metadata) {
-        Ok(line) => ([(header::CONTENT_TYPE, "application/json")], line).into_response(),
-        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error),
-    }
+    let keeping = {
+        let desk = Arc::clone(&desk);
+        // It may be long.
+        tokio::task::spawn_blocking(move || desk.keep(&captured, asked.reward, &asked.metadata))
+    };
+    let kept = keeping.await.unwrap_or_else(|error| Err(error.to_string()));
+    let answered = match kept {
+        Ok(line) => desk.answer(line).await.map_err(|error| format!("traces.jsonl: {error}")),
+        Err(error) => Err(error),
+    };
+    answered.unwrap_or_else(|error| refuse(StatusCode::INTERNAL_SERVER_ERROR, &error))
 }
 
 impl Desk {
@@ -221,23 +228,24 @@ impl Desk {
         (!is_right).then(|| refuse(StatusCode::UNAUTHORIZED, "a bearer token is needed here"))
     }
 
-    /// Writes an episode down, and returns the line.
+    /// Writes an episode down; or says, for people, why not.
     fn keep(
         &self,
         captured: &Captured,
         reward: Option<f64>,
         metadata: &Value,
-    ) -> Result<String, String> {
-        let trace = captured.training_trace().map_err(|error: TraceError| error.to_string())?;
-        let line = format!(
-            "{{\"reward\":{},\"metadata\":{metadata},\"branches\":{},\"auxiliary\":{},\"trace\":{trace}}}\n",
-            json!(reward),
-            captured.branches,
-            captured.auxiliary,
-        );
-        let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
-        traces.write_all(line.as_bytes()).map_err(|error| format!("traces.jsonl: {error}"))?;
-        Ok(line)
+    ) -> Result<Line, String> {
+        self.traces.keep(captured, reward, metadata).map_err(|error| match error {
+            TraceError::Io(error) => format!("traces.jsonl: {error}"),
+            error @ TraceError::NoLogprobs(_) => error.to_string(),
+        })
+    }
+
+    /// What was written down, as an answer.
+    async fn answer(&self, line: Line) -> io::Result<Response> {
+        let body = self.traces.body(line).await?;
+        let json = (header::CONTENT_TYPE, "application/json".to_owned());
+        Ok(([json, (header::CONTENT_LENGTH, line.bytes.to_string())], body).into_response())
     }
 
     fn close_all(&self) {

@@ -8,6 +8,7 @@ mod engines;
 mod policy;
 mod spec;
 mod start;
+mod traces;
 
 pub use bearer::Bearer;
 pub use capture::{CaptureSetup, CaptureSetupError};

@@ -45,7 +45,7 @@ fn a_prompt_that_begins_with_what_was_sampled_continues_it() {
     assert_eq!(rig.mock.requests.lock().unwrap()[1].max_tokens, 16);
     let whole = Conversation::of(&captured.generations[..2], &[]);
     assert_eq!(whole.turns.len(), 4);
-    let trace: Value = serde_json::from_str(&captured.training_trace().unwrap()).unwrap();
+    let trace: Value = serde_json::from_str(&crate::trace::text(&captured)).unwrap();
     assert_eq!(trace["turns"][1]["response"]["object"], "text_completion");
     assert_eq!(trace["turns"][1]["metadata"]["sampling"]["max_tokens"], 16);
 }

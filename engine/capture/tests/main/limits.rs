@@ -167,7 +167,7 @@ fn there_is_room_for_so_much_and_no_more() {
     let (status, answer) = client.chat(&ask("x"));
     assert_eq!((status, code(&answer)), (403, "episode_full"));
     let captured = rig.capture.close(&key).unwrap();
-    assert!(matches!(captured.calls[1].request, Kept::Json(_)));
+    assert!(matches!(captured.request(1), Kept::Json(_)));
     assert!(matches!(captured.calls[1].response, Kept::TooLong(_)));
 
     let rig = limited(|it| it.limits.episode_bytes = 1000);

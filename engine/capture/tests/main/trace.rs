@@ -5,6 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use envmill_capture::Captured;
 use serde_json::{Value, json};
 
 use crate::{
@@ -28,6 +29,12 @@ fn read(trace: &str) -> (usize, usize) {
     (turns.parse().unwrap(), tokens.parse().unwrap())
 }
 
+pub(crate) fn text(captured: &Captured) -> String {
+    let mut text = Vec::new();
+    captured.write_training_trace(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
 #[test]
 fn openenv_reads_what_was_captured() {
     let rig = Rig::new();
@@ -39,7 +46,7 @@ fn openenv_reads_what_was_captured() {
     client.said(&messages);
     client.said(&[system("You find titles."), user("x")]);
     let captured = rig.capture.close(&key).unwrap();
-    let trace = captured.training_trace().unwrap();
+    let trace = text(&captured);
     let own: usize = captured.generations[..2].iter().map(|it| it.token_ids.len()).sum();
     assert_eq!(read(&trace), (3, own));
     let trace: Value = serde_json::from_str(&trace).unwrap();
@@ -50,6 +57,6 @@ fn openenv_reads_what_was_captured() {
     assert_eq!(second["response"]["object"], "chat.completion");
     assert_eq!(trace["turns"][2]["metadata"]["kind"], "auxiliary");
     // An episode of nothing is one, too.
-    let nothing = envmill_capture::Captured::default().training_trace().unwrap();
+    let nothing = text(&Captured::default());
     assert_eq!(read(&nothing), (0, 0));
 }
