@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bench;
+mod captured;
 mod check;
 mod check_encrypted;
 mod documented;

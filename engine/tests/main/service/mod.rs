@@ -12,4 +12,4 @@ pub(crate) mod scorers;
 mod tasks;
 mod traces;
 mod trainers;
-mod upstream;
+pub(crate) mod upstream;
