@@ -5,6 +5,7 @@
 mod clients;
 mod drive;
 pub mod groups;
+mod package;
 mod statistics;
 mod vllm;
 
@@ -14,6 +15,7 @@ pub use clients::{
 pub use drive::{
     Cost, Drive, cpu_seconds_of, descendants, discrete_actions, drive, tree_cpu_seconds,
 };
+pub use package::python_package;
 pub use statistics::{Costs, Interval, median, ratio_interval};
 pub use vllm::{Frontend, Vllm, vllm_folder};
 

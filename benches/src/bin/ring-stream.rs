@@ -27,7 +27,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use envmill_benches::{median, ratio_interval};
+use envmill_benches::{median, python_package, ratio_interval};
 use envmill_client::{Client, ConnectOptions, RolloutsOptions, wire};
 use envmill_core::JobOptions;
 use envmill_delivery::JobKey;
@@ -83,7 +83,7 @@ impl Side {
 }
 
 fn compare(rounds: u64, count: u64, ring_mib: u64, tokens: u64) -> Result<()> {
-    let package = package()?;
+    let package = python_package()?;
     let mut sides = [
         Side::new("ring, `envmill`", "ring_client.py", true),
         Side::new("ring, `grpcio`", "ring_trainer.py", true),
@@ -121,25 +121,6 @@ fn compare(rounds: u64, count: u64, ring_mib: u64, tokens: u64) -> Result<()> {
     }
     println!("| a plain copy | {:.0} | {} | | |", median(&copies), against(&copies));
     Ok(())
-}
-
-/// The Python package as a folder: its modules, and the extension module that was built beside this.
-fn package() -> Result<tempfile::TempDir> {
-    let native = std::env::current_exe()?.with_file_name("lib_native.so");
-    ensure!(native.exists(), "build the package first: cargo build --release -p envmill-python");
-    let folder = tempfile::tempdir()?;
-    let package = folder.path().join("envmill");
-    std::fs::create_dir(&package)?;
-    let modules = concat!(env!("CARGO_MANIFEST_DIR"), "/../python/envmill");
-    for module in std::fs::read_dir(modules)? {
-        let module = module?;
-        std::os::unix::fs::symlink(
-            module.path().canonicalize()?,
-            package.join(module.file_name()),
-        )?;
-    }
-    std::os::unix::fs::symlink(native, package.join("_native.abi3.so"))?;
-    Ok(folder)
 }
 
 /// MiB a second of copies from memory that is in no cache to memory that is in none.

@@ -4,15 +4,22 @@
 //! `synthetic` environment and 400,000 steps. `envmill serve` plays them in a process of its own, and
 //! this one answers each turn that `StepBatch` shows with the same action. The peer is a unary call a
 //! step, as trainers without such a stream make it: `grpc.health.v1.Health/Check` of the same service,
-//! whose messages are nearly empty, with as many calls at once. The CPU is that of both processes.
+//! whose messages are nearly empty, with as many calls at once. Then the same with a trainer in Python
+//! (`testing/python/step_trainer.py`), by the package (`cargo build --release -p envmill-python` makes it)
+//! and by `grpcio`. The CPU is that of both processes.
 
 #![expect(clippy::print_stdout, reason = "figures are what a benchmark prints")]
 
-use std::{fs, time::Instant};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use envmill_benches::{cpu_seconds, median, ratio_interval};
+use envmill_benches::{cpu_seconds, median, python_package, ratio_interval};
 use envmill_client::{
     Client, ConnectOptions, RolloutsOptions,
     wire::{self, step_batch_response::Response},
@@ -29,34 +36,53 @@ fn main() -> Result<()> {
     let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
     let (rounds, sessions): (usize, u32) = (next("5").parse()?, next("1024").parse()?);
     let steps: u64 = next("400000").parse()?;
-    let (mut ours, mut rates) = (Vec::new(), Vec::new());
-    let (mut unary, mut unary_rates) = (Vec::new(), Vec::new());
+    let package = python_package()?;
+    let mut sides = [
+        Side::new("StepBatch, `envmill-client`"),
+        Side::new("a unary call, tonic"),
+        Side::new("StepBatch, Python's `envmill`"),
+        Side::new("a unary call, Python's `grpcio`"),
+    ];
     let service = Service::start(sessions)?;
     for round in 0..rounds {
-        for turn in 0..2 {
-            if (turn + round) % 2 == 0 {
-                let (cpu, rate) = measured(&service, |url| play(url, round, sessions, steps))?;
-                ours.push(cpu);
-                rates.push(rate);
-            } else {
-                let (cpu, rate) = measured(&service, |url| call(url, sessions.into()))?;
-                unary.push(cpu);
-                unary_rates.push(rate);
-            }
+        for turn in 0..sides.len() {
+            let which = (turn + round) % sides.len();
+            let (cpu, rate) = match which {
+                0 => measured(&service, |url| play(url, round, sessions, steps))?,
+                1 => measured(&service, |url| call(url, sessions.into()))?,
+                2 => trainer(&service, package.path(), "envmill", round, sessions, steps)?,
+                _ => trainer(&service, package.path(), "grpcio", round, sessions, CALLS)?,
+            };
+            sides[which].cpu_us.push(cpu);
+            sides[which].rates.push(rate);
         }
     }
-    let ratio = ratio_interval(&unary, &ours);
-    println!("{sessions} sessions, {rounds} rounds\n");
-    println!("| | CPU each, both ends | each/s |");
-    println!("| --- | ---: | ---: |");
-    println!(
-        "| an observation and its action, StepBatch | {:.2} µs | {:.0} |",
-        median(&ours),
-        median(&rates)
-    );
-    println!("| a unary call | {:.2} µs | {:.0} |", median(&unary), median(&unary_rates));
-    println!("\nunary / StepBatch: {:.1} ({:.1}–{:.1})", ratio.median, ratio.low, ratio.high);
+    println!("{sessions} sessions, {rounds} rounds; a step is an observation and its action\n");
+    println!("| | CPU a step, both ends | steps/s | unary / StepBatch |");
+    println!("| --- | ---: | ---: | ---: |");
+    for pair in sides.chunks(2) {
+        let [ours, unary] = pair else { continue };
+        let ratio = ratio_interval(&unary.cpu_us, &ours.cpu_us);
+        let ratio = format!("{:.1} ({:.1}–{:.1})", ratio.median, ratio.low, ratio.high);
+        for (side, ratio) in [(ours, ratio.as_str()), (unary, "")] {
+            let (cpu, rate) = (median(&side.cpu_us), median(&side.rates));
+            println!("| {} | {cpu:.2} µs | {rate:.0} | {ratio} |", side.name);
+        }
+    }
     Ok(())
+}
+
+/// Who takes steps, and the figures.
+struct Side {
+    name: &'static str,
+    cpu_us: Vec<f64>,
+    rates: Vec<f64>,
+}
+
+impl Side {
+    const fn new(name: &'static str) -> Self {
+        Self { name, cpu_us: Vec::new(), rates: Vec::new() }
+    }
 }
 
 struct Service {
@@ -95,6 +121,32 @@ where
     let seconds = began.elapsed().as_secs_f64();
     let cpu = cpu_seconds() + service.running.cpu_seconds() - before;
     Ok((cpu / count * 1e6, count / seconds))
+}
+
+/// The same with a trainer in Python.
+fn trainer(
+    service: &Service,
+    package: &Path,
+    how: &str,
+    round: usize,
+    sessions: u32,
+    steps: u64,
+) -> Result<(f64, f64)> {
+    let before = service.running.cpu_seconds();
+    let output = Command::new(envmill_testing::python()?)
+        .env("PYTHONPATH", package)
+        .arg("-B")
+        .arg(envmill_testing::script("step_trainer.py"))
+        .args([how, &service.url, &sessions.to_string(), &steps.to_string()])
+        .arg(format!("python-{round}"))
+        .stderr(Stdio::inherit())
+        .output()?;
+    let here = service.running.cpu_seconds() - before;
+    ensure!(output.status.success(), "the trainer in Python has failed");
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let number = |name: &str| told[name].as_f64().with_context(|| name.to_owned());
+    let count = number("count")?;
+    Ok(((here + number("cpu_s")?) / count * 1e6, count / number("seconds")?))
 }
 
 async fn play(url: String, round: usize, sessions: u32, steps: u64) -> Result<u64> {
