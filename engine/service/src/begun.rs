@@ -53,7 +53,7 @@ impl Begun {
     /// Attempts at these episodes begin.
     pub(crate) fn add(&mut self, episodes: &[u64]) {
         episodes.iter().for_each(|it| self.count(*it));
-        self.is_dirty = true;
+        self.is_dirty |= !episodes.is_empty();
     }
 
     /// An episode is recorded: its record has the attempts of earlier lives before its own.

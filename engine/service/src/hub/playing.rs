@@ -16,8 +16,11 @@ impl Hub {
                     self.record(record);
                 }
             }
-            Played::Begun(job, episodes) => {
-                if let Some(job) = self.jobs.get_mut(&job) {
+            Played::Begun(key, mut episodes) => {
+                // A second attempt may begin when the record of the first is here already.
+                let is_recorded = |id| self.delivery.has_recorded(key, Kind::Trajectory, id);
+                episodes.retain(|&id| !is_recorded(id));
+                if let Some(job) = self.jobs.get_mut(&key) {
                     job.begun.add(&episodes);
                 }
             }

@@ -182,9 +182,11 @@ class Answers:
     def see_all(self, identities, seen, rewards, infos):
         """Observations of rows that stepped together, of which none ends, a column at a time: at once, and
         as `see` would have it. Whether that could be: whether the observations are what their space says,
-        and each `info` is numbers that all rows have."""
+        and the rewards and each `info` are numbers that all rows have."""
         count = len(identities)
         if self.observations is None or not isinstance(seen, numpy.ndarray):
+            return False
+        if not are_numbers(rewards, count):
             return False
         if seen.dtype != self.dtype or seen.shape != (count, *self.shape):
             return False
@@ -207,7 +209,7 @@ class Answers:
         views, slot, unusual = self.begin()
         self.observations[slot][:count] = seen
         self.packers["Q", count].pack_into(views["id"], 0, *identities)
-        self.packers["d", count].pack_into(views["reward"], 0, *rewards)
+        self.packers["d", count].pack_into(views["reward"], 0, *rewards.tolist())
         if keys:
             self.info_numbers[slot][:count, : len(keys)] = numpy.stack(numbers, axis=1)
             view = views["info_keys"]
@@ -242,7 +244,7 @@ class Answers:
 
 
 def are_numbers(value, count):
-    """Whether a value of a vectorised `info` is a number for each row that a fraction can be."""
+    """Whether a vectorised value is, for each row, a number that is among the fractions."""
     if not isinstance(value, numpy.ndarray) or value.shape != (count,):
         return False
     if value.dtype.kind not in "biuf" or value.itemsize > 8:

@@ -242,7 +242,7 @@ class VectorServer(Server):
         if len(due) == len(self.rows) and not ends.any():
             # As nearly always.
             identities = [row.step[0] for row in self.rows]
-            if self.answers.see_all(identities, seen, rewards.tolist(), infos):
+            if self.answers.see_all(identities, seen, rewards, infos):
                 self.due = []
                 for row in self.rows:
                     row.step = None

@@ -179,10 +179,7 @@ impl Batch<'_> {
         dtype: DType,
         to: &mut Vec<u8>,
     ) -> Result<(), ReadError> {
-        to.clear();
-        let found = self.reader.layout.fixed_of(column, dtype)?;
-        let bytes = self.rows() * found.row_elements * dtype.bytes();
-        self.reader.memory.append(self.data(found), bytes, to).ok_or(ReadError::OutOfBounds)
+        self.copy_bytes(column, dtype, 0..self.rows(), to)
     }
 
     /// The same of one row.
@@ -197,13 +194,24 @@ impl Batch<'_> {
         row: usize,
         to: &mut Vec<u8>,
     ) -> Result<(), ReadError> {
-        to.clear();
-        let found = self.reader.layout.fixed_of(column, dtype)?;
         if row >= self.rows() {
             return Err(ColumnError::Row { column, row }.into());
         }
-        let bytes = found.row_elements * dtype.bytes();
-        let at = self.data(found) + row * bytes;
+        self.copy_bytes(column, dtype, row..row + 1, to)
+    }
+
+    fn copy_bytes(
+        &self,
+        column: usize,
+        dtype: DType,
+        rows: Range<usize>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        to.clear();
+        let found = self.reader.layout.fixed_of(column, dtype)?;
+        let row_bytes = found.row_elements * dtype.bytes();
+        let at = self.data(found) + rows.start * row_bytes;
+        let bytes = rows.len() * row_bytes;
         self.reader.memory.append(at, bytes, to).ok_or(ReadError::OutOfBounds)
     }
 
