@@ -1,5 +1,6 @@
 # Gymnasium environments for tests: one whose spaces have no fixed size, and one that does not keep to its
 # space.
+import itertools
 import time
 
 import gymnasium
@@ -145,3 +146,11 @@ class Chatty(gymnasium.Env):
     def step(self, action):
         self.taken += 1
         return 0, 0.0, False, False, {f"n{self.taken}": self.taken, "big": 2**60}
+
+
+# The first is made to see what it is like.
+LIMITS = itertools.chain([4], itertools.cycle([2, 6, 4]))
+
+
+def limited():
+    return gymnasium.make("CartPole-v1", disable_env_checker=True, max_episode_steps=next(LIMITS))

@@ -45,6 +45,8 @@ struct Wire<'a> {
     versions: &'a RawValue,
     #[serde(default)]
     columns: Option<WireColumns>,
+    #[serde(default)]
+    steps_max: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -53,13 +55,15 @@ struct WireColumns {
     observation: Option<Numbers>,
 }
 
-/// What crosses as numbers.
+/// What crosses as numbers, and what need not cross.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Columns {
     /// Whether answers have columns for rewards and ends.
     pub(crate) is_numeric: bool,
     pub(crate) action: Option<Numbers>,
     pub(crate) observation: Option<Numbers>,
+    /// The most steps of an episode, where environments are told which step is the last.
+    pub(crate) steps_max: Option<u64>,
 }
 
 impl Description {
@@ -67,10 +71,11 @@ impl Description {
     pub(crate) fn read(text: &Bytes) -> Result<(Self, Columns), serde_json::Error> {
         let wire: Wire<'_> = serde_json::from_slice(text)?;
         let slice = |raw: &RawValue| text.slice_ref(raw.get().as_bytes());
-        let columns = wire.columns.map_or_else(Columns::default, |wire| Columns {
+        let columns = wire.columns.map_or_else(Columns::default, |columns| Columns {
             is_numeric: true,
-            action: wire.action,
-            observation: wire.observation,
+            action: columns.action,
+            observation: columns.observation,
+            steps_max: wire.steps_max,
         });
         let description = Self {
             name: wire.name,

@@ -43,6 +43,8 @@ pub(crate) enum Ask {
     State = 4,
     Tool = 5,
     Close = 6,
+    /// A step after which the episode has as many as it may have.
+    LastStep = 7,
 }
 
 /// The kinds of answers (`runtime/envmill_worker/port.py`).
@@ -328,7 +330,7 @@ impl Process {
         mut text: Bytes,
     ) -> Result<(), String> {
         let mut action = None;
-        if ask == Ask::Step
+        if matches!(ask, Ask::Step | Ask::LastStep)
             && let Some(numbers) = &self.columns.action
         {
             action = Some(numbers.read_action(&text)?);

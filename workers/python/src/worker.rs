@@ -54,6 +54,8 @@ pub struct PythonWorker {
     nursery: Nursery,
     processes: Vec<Process>,
     sessions: Sessions,
+    /// The most steps of an episode, where environments leave it to this to count them.
+    steps_max: Option<u64>,
     /// Rung by every process that has answered something.
     answered: Doorbell,
     poll: Poll,
@@ -126,6 +128,7 @@ impl PythonWorker {
             options,
             nursery,
             sessions: Sessions::default(),
+            steps_max: columns.steps_max,
             answered,
             poll,
             polled: Events::with_capacity(64),
@@ -214,7 +217,10 @@ impl PythonWorker {
                 return;
             }
             Request::Reset { .. } => (Ask::Reset, Outstanding::Reset),
-            Request::Step { .. } => (Ask::Step, Outstanding::Step),
+            Request::Step { .. } => {
+                let is_last = self.steps_max.is_some_and(|most| session.steps + 1 >= most);
+                (if is_last { Ask::LastStep } else { Ask::Step }, Outstanding::Step)
+            }
             Request::State => (Ask::State, Outstanding::State),
             Request::ToolCall { .. } => (Ask::Tool, Outstanding::ToolCall),
         };
@@ -229,7 +235,7 @@ impl PythonWorker {
             Request::Reset { parameters } => parameters.clone(),
             Request::Step { action } => action.clone(),
             Request::ToolCall { request } => request.clone(),
-            // Environments of Gymnasium do not count.
+            // Environments of Gymnasium do not tell.
             Request::State => session.steps.to_string().into(),
             Request::Open { .. } | Request::Close => Bytes::new(),
         };

@@ -12,7 +12,7 @@ import gymnasium
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from .answers import NUMBERS, Answers, column_views
-from .port import CLOSE, CLOSED, FAILED, OPEN, RESET, STATE, STEP
+from .port import CLOSE, CLOSED, FAILED, LAST_STEP, OPEN, RESET, STATE, STEP
 from .spaces import column, from_json, schema
 from .target import load_object, version
 
@@ -31,7 +31,8 @@ class GymnasiumEnv:
         self.arguments = config.get("arguments") or {}
         probe = self.make()
         self.action_space, self.observation_space = probe.action_space, probe.observation_space
-        self.spec = probe.spec
+        # So many steps an episode has at most, where the engine can count them.
+        self.steps_max = limit(probe)
         probe.close()
         self.action_column = column(self.action_space)
         self.observation_column = column(self.observation_space)
@@ -55,6 +56,7 @@ class GymnasiumEnv:
             "concurrent": True,
             "versions": {"gymnasium": version("gymnasium"), "numpy": version("numpy")},
             "columns": {"action": self.action_column, "observation": self.observation_column},
+            "steps_max": self.steps_max,
         }
 
     def answer_columns(self):
@@ -146,6 +148,10 @@ class Server:
                 look_at = len(answered) + (QUICK_ROWS if now - looked_at < QUICK_S else 1)
                 look_at, looked_at = min(look_at, rows), now
 
+    def is_counted(self, env):
+        """Whether the engine says which step of it is the last."""
+        return self.adapter.steps_max is not None and self.adapter.steps_max == limit(env)
+
     def handle(self, identity, kind, text, action):
         number = identity >> 32
         if kind == OPEN:
@@ -171,13 +177,17 @@ class Server:
                 seed, options = reset_parameters(text)
                 seen, info = env.reset(seed=seed, options=options)
                 if self.is_numeric and number not in self.steps:
-                    self.steps[number] = in_order(env).step
+                    # What two of Gymnasium's wrappers look for is known, and they cost a step half as much
+                    # as the worker does.
+                    self.steps[number] = env.env.env.step if self.is_counted(env) else env.step
                 # A reset has no reward, which is not 0.
                 answers.see(identity, seen, info, float("nan"), 0)
-            elif kind == STEP:
+            elif kind in (STEP, LAST_STEP):
                 if self.actions is None:
                     action = from_json(self.adapter.action_space, json.loads(text)["action"])
-                seen, reward, terminated, truncated, info = env.step(action)
+                step = self.steps.get(number, env.step)
+                seen, reward, terminated, truncated, info = step(action)
+                truncated = truncated or kind == LAST_STEP and self.is_counted(env)
                 flags = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
                 answers.see(identity, seen, ending(info, flags), reward, flags)
             else:
@@ -200,13 +210,12 @@ def ending(info, flags):
     return {**info, "truncated": flags == TRUNCATED} if flags else info
 
 
-def in_order(env):
-    """An environment that has been reset, without what refuses steps before its first reset: a third of
-    what Gymnasium's wrappers cost. Only where the wrapper around that is Gymnasium's own, and outermost:
-    nobody else can miss it."""
+def limit(env):
+    """The most steps of an episode, where what says so is Gymnasium's own wrapper, outermost and around
+    the one that refuses steps before a reset, as `gymnasium.make` puts them."""
     if type(env) is TimeLimit and type(env.env) is OrderEnforcing:
-        env.env = env.env.env
-    return env
+        return env._max_episode_steps
+    return None
 
 
 def close(env):

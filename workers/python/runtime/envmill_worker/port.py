@@ -6,7 +6,7 @@ import select
 import envmill_ring as ring
 
 # What the engine asks for.
-OPEN, RESET, STEP, STATE, TOOL, CLOSE = range(1, 7)
+OPEN, RESET, STEP, STATE, TOOL, CLOSE, LAST_STEP = range(1, 8)
 # What a worker answers: the frame that OpenEnv's `/ws` would send; that a session is gone; an
 # observation in columns; a state; why a command failed; or, unasked, keys of numbers of `info`.
 FRAME, CLOSED, SEEN, STATE_TEXT, FAILED, KEYS = range(1, 7)

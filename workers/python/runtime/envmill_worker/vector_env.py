@@ -32,6 +32,7 @@ class VectorisedEnv(GymnasiumEnv):
         self.observation_space = self.env.single_observation_space
         self.action_column = column(self.action_space)
         self.observation_column = column(self.observation_space)
+        self.steps_max = None
         if self.action_column is None:
             raise TargetError(
                 f"{self.name}: a vectorised environment's actions must be numbers, and these are "

@@ -59,6 +59,26 @@ fn cartpole_is_stepped_by_columns() {
         rig.ask(1, Request::State),
         Outcome::State(text) if text == r#"{"episode_id": null, "step_count": 5}"#.as_bytes()
     ));
+    // As often as it is stepped after its end, and from its next beginning on again.
+    assert_eq!(observed(rig.step(1, r#"{"action":1}"#)).ended, Some(Ended::Truncated));
+    observed(rig.reset(1, r#"{"seed":7}"#));
+    for step in 1..=5 {
+        let seen = observed(rig.step(1, &format!(r#"{{"action":{}}}"#, step % 2)));
+        assert_eq!(seen.ended, (step == 5).then_some(Ended::Truncated), "{step}");
+    }
+}
+
+#[test]
+fn each_environment_of_a_factory_may_have_a_limit_of_its_own() {
+    let mut rig = Rig::start(gymnasium("gym_env:limited", ""));
+    for (slot, limit) in [(0, 2), (2, 6), (4, 4)] {
+        rig.open(slot, 0);
+        observed(rig.reset(slot, r#"{"seed":7}"#));
+        for step in 1..=limit {
+            let seen = observed(rig.step(slot, &format!(r#"{{"action":{}}}"#, step % 2)));
+            assert_eq!(seen.ended, (step == limit).then_some(Ended::Truncated), "{limit}: {step}");
+        }
+    }
 }
 
 #[test]
