@@ -23,7 +23,13 @@ use envmill_chat::Model;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{runtime::Runtime, sync::Semaphore};
+use tokio::{
+    runtime::Runtime,
+    sync::{Notify, Semaphore},
+};
+
+/// So many tokens a generation has that waits in its midst.
+pub(crate) const SAMPLED_BEFORE: usize = 2;
 
 /// What it was asked and has sampled.
 type Seen = (Vec<u32>, Vec<u32>);
@@ -48,6 +54,8 @@ struct Shared {
     /// Generations that have begun and wait for something to be let go.
     held: AtomicUsize,
     gate: Semaphore,
+    /// Ends them after what they have by then.
+    abort: Notify,
 }
 
 impl Upstream {
@@ -63,6 +71,7 @@ impl Upstream {
             told: Mutex::default(),
             held: AtomicUsize::new(0),
             gate: Semaphore::new(0),
+            abort: Notify::new(),
         });
         let routes = Router::new()
             .route("/health", get(|| async {}))
@@ -138,6 +147,9 @@ async fn control(State(shared): State<Arc<Shared>>, uri: Uri, asked: Bytes) -> J
     let asked: Value = serde_json::from_slice(&asked).unwrap_or_default();
     let named = &asked["kwargs"]["weights_path"];
     let mut told = uri.to_string();
+    if told == "/pause?mode=abort" {
+        shared.abort.notify_waiters();
+    }
     if let Some(version) = asked["new_version"].as_str() {
         version.clone_into(&mut shared.version.lock().unwrap());
     }
@@ -173,15 +185,28 @@ async fn generate(State(shared): State<Arc<Shared>>, headers: HeaderMap, asked: 
     let (said, _) = last.split_once("<|im_end|>").unwrap();
     let mut ids = model.encode(&format!("You said {said}.")).unwrap();
     ids.push(model.eos_ids()[0]);
-    let is_cut = ids.len() > asked.sampling_params.max_tokens;
-    ids.truncate(asked.sampling_params.max_tokens);
-    if said == "hold" {
+    // What the prompt has of it already, where a generation goes on that was aborted.
+    let begun = (0..ids.len()).rev().find(|&it| asked.token_ids.ends_with(&ids[..it]));
+    ids.drain(..begun.unwrap_or_default());
+    let mut finish = "stop";
+    if ids.len() > asked.sampling_params.max_tokens {
+        ids.truncate(asked.sampling_params.max_tokens);
+        finish = "length";
+    }
+    if said == "hold" && begun == Some(0) {
+        let aborted = shared.abort.notified();
         shared.held.fetch_add(1, Ordering::SeqCst);
-        shared.gate.acquire().await.unwrap().forget();
+        tokio::select! {
+            permit = shared.gate.acquire() => permit.unwrap().forget(),
+            () = aborted => {
+                ids.truncate(SAMPLED_BEFORE);
+                finish = "abort";
+            }
+        }
     }
     let after = version();
     // What was sampled first was on the weights that there were then.
-    let first = if before == after { ids.len() } else { 2 };
+    let first = if before == after { ids.len() } else { SAMPLED_BEFORE };
     let mut spans = vec![json!({"version": before, "start": 0, "end": first})];
     if first < ids.len() {
         spans.push(json!({"version": after, "start": first, "end": ids.len()}));
@@ -191,7 +216,7 @@ async fn generate(State(shared): State<Arc<Shared>>, headers: HeaderMap, asked: 
         ids.iter().map(|id| json!({"token": format!("token_id:{id}"), "logprob": -0.5})).collect();
     let answer = json!({"request_id": "generate-tokens-mock", "choices": [{
         "index": 0, "logprobs": {"content": logprobs}, "token_ids": ids, "weight_versions": spans,
-        "finish_reason": if is_cut { "length" } else { "stop" },
+        "finish_reason": finish,
     }]});
     if asked.stream {
         let events = format!("data: {answer}\n\ndata: [DONE]\n\n");

@@ -7,7 +7,10 @@ use envmill_testing::{Watchdog, wait_until};
 use serde_json::json;
 
 use super::{Rig, all_are_gone, end, job, message};
-use crate::{rig::BOUND, service::rig::with_runtime};
+use crate::{
+    rig::BOUND,
+    service::{rig::with_runtime, upstream::SAMPLED_BEFORE},
+};
 
 const FIRST: wire::Version = wire::Version { lineage: 0, step: 1 };
 
@@ -70,17 +73,42 @@ fn programs_that_are_kept_end_on_the_new_weights_and_their_records_say_which_did
     });
     assert_eq!(rig.upstream.told(), LOADING);
     assert_eq!((played.len(), stale), (3, 0), "one version behind is what the job allows");
-    for it in &played {
-        assert_eq!(end(it), ("completed", "terminated"), "{}", message(it));
-        assert_eq!(versions(it), [vec![0], vec![0, 1], vec![1]]);
-        assert_eq!(began_and_ended_on(it), (0, 1));
-        let spans = &it.generations[1].policy_versions;
-        assert_eq!(spans[0].tokens, 2, "those that were sampled before");
-        // Token by token, as trainers take them.
-        let tokens = it.tokens.as_ref().unwrap();
-        let trained: u32 = tokens.policy_versions.iter().map(|it| it.tokens).sum();
-        assert_eq!(trained as usize, tokens.token_ids.len());
-    }
+    played.iter().for_each(ended_on_new_weights);
+}
+
+#[test]
+fn generations_that_are_resumed_go_on_from_their_tokens_on_the_new_weights() {
+    let _watchdog = Watchdog::start("resumed harnesses", BOUND);
+    let rig = Rig::start("");
+    let (played, stale, _) = with_runtime(async {
+        let client = rig.service.client();
+        let job = bounded("resumed", "held", 3, Some(1));
+        let rollouts = client.submit(job, RolloutsOptions::default()).await.unwrap();
+        wait_until("generations are under way", BOUND, || rig.upstream.held() == 3);
+        let resume = Some(wire::InFlight::Resume);
+        rollouts.wishes().announce(FIRST, resume, "/weights/1").await.unwrap();
+        rest(rollouts).await
+    });
+    let told = rig.upstream.told();
+    assert_eq!(
+        (told[0].as_str(), &told[1..]),
+        ("/pause?mode=abort", &LOADING.map(Into::into)[1..])
+    );
+    assert_eq!((played.len(), stale), (3, 0));
+    played.iter().for_each(ended_on_new_weights);
+}
+
+/// Its second generation was under way when they came.
+fn ended_on_new_weights(it: &wire::Trajectory) {
+    assert_eq!(end(it), ("completed", "terminated"), "{}", message(it));
+    assert_eq!(versions(it), [vec![0], vec![0, 1], vec![1]]);
+    assert_eq!(began_and_ended_on(it), (0, 1));
+    let spans = &it.generations[1].policy_versions;
+    assert_eq!(spans[0].tokens as usize, SAMPLED_BEFORE, "those that were sampled before");
+    // Token by token, as trainers take them.
+    let tokens = it.tokens.as_ref().unwrap();
+    let trained: u32 = tokens.policy_versions.iter().map(|it| it.tokens).sum();
+    assert_eq!(trained as usize, tokens.token_ids.len());
 }
 
 #[test]
