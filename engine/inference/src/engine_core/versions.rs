@@ -1,8 +1,7 @@
 //! The versions of vLLM whose messages this channel knows.
 //!
 //! `EngineCore` is not a public interface: fields of its positional messages were inserted in the middle
-//! until 0.26. So a version is only talked to if somebody has looked at it: 0.32 was run, and its frames are
-//! in the tests; of 0.33, the fields were compared, which are those of 0.32 and one more at the end.
+//! until 0.26. So a version is only talked to if somebody has run it, and its frames are in the tests.
 
 /// Where what is needed stands in the positional messages of a version. Fields behind the known ones are
 /// skipped: since 0.29, new ones are only appended.
