@@ -177,8 +177,7 @@ class Server:
                 seed, options = reset_parameters(text)
                 seen, info = env.reset(seed=seed, options=options)
                 if self.is_numeric and number not in self.steps:
-                    # What two of Gymnasium's wrappers look for is known, and they cost a step half as much
-                    # as the worker does.
+                    # What Gymnasium's two wrappers look for is known, and costs a step 0.4 µs.
                     self.steps[number] = env.env.env.step if self.is_counted(env) else env.step
                 # A reset has no reward, which is not 0.
                 answers.see(identity, seen, info, float("nan"), 0)
