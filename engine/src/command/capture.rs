@@ -75,7 +75,8 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, String> {
         options: CaptureOptions { tool_format, ..CaptureOptions::default() },
     };
     let stop = Stop::new();
-    signals::stop(stop.clone()).map_err(|error| error.to_string())?;
+    let told = "ending: episodes that are open are kept as they are";
+    signals::stop(stop.clone(), told).map_err(|error| error.to_string())?;
     let ready = |url: &str| {
         // A reader that has gone away has seen enough.
         let _ = writeln!(std::io::stdout(), "{url}");

@@ -43,7 +43,8 @@ pub(super) fn run(arguments: Arguments, host: &Host) -> Result<u8, String> {
         return Ok(0);
     }
     let stop = Stop::new();
-    signals::stop(stop.clone()).map_err(|error| error.to_string())?;
+    let told = "ending: what is unfinished goes on when the service is started again";
+    signals::stop(stop.clone(), told).map_err(|error| error.to_string())?;
     let ready = |bound: &Bound| {
         let scheme = if bound.is_tls { "https" } else { "http" };
         let _ = writeln!(std::io::stdout(), "{scheme}://{}", bound.listen);

@@ -44,14 +44,14 @@ pub(super) fn cut(control: Control) -> std::io::Result<()> {
     })
 }
 
-/// Has a service end in good order with the first interrupt, and at once with the second: what it has
-/// not finished then, it does when it is started again.
-pub(super) fn stop(stop: Stop) -> std::io::Result<()> {
+/// Has what serves end in good order with the first interrupt, of which `told` says what becomes of the
+/// unfinished, and at once with the second.
+pub(super) fn stop(stop: Stop, told: &'static str) -> std::io::Result<()> {
     on_each(move || {
         if stop.is_asked() {
             std::process::exit(CUT);
         }
-        say("ending: what is unfinished goes on when the service is started again");
+        say(told);
         stop.ask();
     })
 }
