@@ -187,13 +187,14 @@ async fn generate(State(shared): State<Arc<Shared>>, headers: HeaderMap, asked: 
     ids.push(model.eos_ids()[0]);
     // What the prompt has of it already, where a generation goes on that was aborted.
     let begun = (0..ids.len()).rev().find(|&it| asked.token_ids.ends_with(&ids[..it]));
-    ids.drain(..begun.unwrap_or_default());
+    let begun = begun.unwrap_or_default();
+    ids.drain(..begun);
     let mut finish = "stop";
     if ids.len() > asked.sampling_params.max_tokens {
         ids.truncate(asked.sampling_params.max_tokens);
         finish = "length";
     }
-    if said == "hold" && begun == Some(0) {
+    if said == "hold" && begun == 0 {
         let aborted = shared.abort.notified();
         shared.held.fetch_add(1, Ordering::SeqCst);
         tokio::select! {

@@ -57,16 +57,21 @@ fn began_and_ended_on(trajectory: &wire::Trajectory) -> (u64, u64) {
     (step(timing.policy_version_started), step(timing.policy_version_ended))
 }
 
+/// New weights for three episodes, each of which is in the midst of its second generation.
+async fn announced_amid_generations(rig: &Rig, in_flight: Option<wire::InFlight>) -> Rollouts {
+    let job = bounded("held", "held", 3, Some(1));
+    let rollouts = rig.service.client().submit(job, RolloutsOptions::default()).await.unwrap();
+    wait_until("generations are under way", BOUND, || rig.upstream.held() == 3);
+    rollouts.wishes().announce(FIRST, in_flight, "/weights/1").await.unwrap();
+    rollouts
+}
+
 #[test]
 fn programs_that_are_kept_end_on_the_new_weights_and_their_records_say_which_did_what() {
     let _watchdog = Watchdog::start("weights for a harness", BOUND);
     let rig = Rig::start("");
     let (played, stale, _) = with_runtime(async {
-        let client = rig.service.client();
-        let job = bounded("kept", "held", 3, Some(1));
-        let rollouts = client.submit(job, RolloutsOptions::default()).await.unwrap();
-        wait_until("generations are under way", BOUND, || rig.upstream.held() == 3);
-        rollouts.wishes().announce(FIRST, None, "/weights/1").await.unwrap();
+        let rollouts = announced_amid_generations(&rig, None).await;
         wait_until("the weights are loaded", BOUND, || rig.upstream.told().len() == LOADING.len());
         rig.upstream.let_go(3);
         rest(rollouts).await
@@ -81,13 +86,7 @@ fn generations_that_are_resumed_go_on_from_their_tokens_on_the_new_weights() {
     let _watchdog = Watchdog::start("resumed harnesses", BOUND);
     let rig = Rig::start("");
     let (played, stale, _) = with_runtime(async {
-        let client = rig.service.client();
-        let job = bounded("resumed", "held", 3, Some(1));
-        let rollouts = client.submit(job, RolloutsOptions::default()).await.unwrap();
-        wait_until("generations are under way", BOUND, || rig.upstream.held() == 3);
-        let resume = Some(wire::InFlight::Resume);
-        rollouts.wishes().announce(FIRST, resume, "/weights/1").await.unwrap();
-        rest(rollouts).await
+        rest(announced_amid_generations(&rig, Some(wire::InFlight::Resume)).await).await
     });
     let told = rig.upstream.told();
     assert_eq!(
