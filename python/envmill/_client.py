@@ -79,7 +79,8 @@ class Client:
         :param shared_memory: so many bytes of memory are shared with a service on this host, and records
             that fit into half of them come through it: their arrays are then views of what the service
             has written (:attr:`Record.in_place`). Records that are kept take room there; use
-            :meth:`Record.copy` for those. Where none can be had they come as they do without.
+            :meth:`Record.copy` for those. Where none can be had they come as they do without. A dozen
+            of the largest records are enough, and faster than memory that no cache holds.
 
         :raises ValueError: for a field that there is not, with the one that is most like it, and for a
             value that is none.

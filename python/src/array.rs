@@ -110,10 +110,10 @@ pub(crate) fn of_memory<'py>(
     dtype: &str,
     shape: &[u64],
 ) -> PyResult<Bound<'py, PyAny>> {
-    static DTYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let dtype = DTYPE.import(py, "numpy", "dtype")?.call1((dtype,))?;
-    let dtype = dtype.call_method1("newbyteorder", ("<",))?;
-    let size: u64 = dtype.getattr("itemsize")?.extract()?;
+    let (element, size) = match plain(dtype) {
+        Some((element, size)) => (element.to_owned(), size),
+        None => asked(py, dtype)?,
+    };
     let Memory { address, bytes, keep } = memory;
     let wanted = shape.iter().try_fold(size, |product, length| product.checked_mul(*length));
     if wanted != Some(bytes as u64) {
@@ -121,8 +121,34 @@ pub(crate) fn of_memory<'py>(
             "{bytes} bytes are no array of the type {dtype} and the shape {shape:?}"
         )));
     }
-    let element = dtype.getattr("str")?.extract()?;
     numpy(py, Array { address, shape: shape.to_vec(), element, _keep: keep })
+}
+
+/// How the interface spells a type, and how many bytes an element has.
+fn plain(dtype: &str) -> Option<(&'static str, u64)> {
+    Some(match dtype {
+        "bool" => ("|b1", 1),
+        "int8" => ("|i1", 1),
+        "uint8" => ("|u1", 1),
+        "int16" => ("<i2", 2),
+        "uint16" => ("<u2", 2),
+        "float16" => ("<f2", 2),
+        "int32" => ("<i4", 4),
+        "uint32" => ("<u4", 4),
+        "float32" => ("<f4", 4),
+        "int64" => ("<i8", 8),
+        "uint64" => ("<u8", 8),
+        "float64" => ("<f8", 8),
+        _ => return None,
+    })
+}
+
+/// The same of a type that NumPy is asked for, which takes some 10 µs.
+fn asked(py: Python<'_>, dtype: &str) -> PyResult<(String, u64)> {
+    static DTYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let dtype = DTYPE.import(py, "numpy", "dtype")?.call1((dtype,))?;
+    let dtype = dtype.call_method1("newbyteorder", ("<",))?;
+    Ok((dtype.getattr("str")?.extract()?, dtype.getattr("itemsize")?.extract()?))
 }
 
 fn numpy(py: Python<'_>, array: Array) -> PyResult<Bound<'_, PyAny>> {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import pickle
@@ -283,6 +284,22 @@ def test_arrays_share_the_memory_of_their_record() -> None:
     assert one.tolist() == [1, 887, 13, 40]
     with pytest.raises(ValueError, match="read-only"):
         one[0] = 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bool", "int8", "uint8", "int16", "uint16", "float16", "int32", "uint32", "float32", "int64", "uint64",
+     "float64", "complex64", "datetime64[s]"],
+)  # fmt: skip
+def test_a_blob_of_any_type_is_what_numpy_makes_of_its_bytes(name: str) -> None:
+    data = bytes(range(16))
+    length = len(data) // numpy.dtype(name).itemsize
+    encoded = base64.b64encode(data).decode()
+    blob = {"name": "it", "dtype": name, "shape": [length], "data": encoded}
+    record = envmill.Record.from_json(json.dumps({**LINE, "blobs": [blob]}).encode())
+    array = record.blobs["it"].array
+    assert (array.dtype, array.shape) == (numpy.dtype(name), (length,))
+    assert array.tobytes() == data
 
 
 def test_every_field_of_a_record_is_there() -> None:

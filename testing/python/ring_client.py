@@ -2,7 +2,8 @@
 
     python ring_client.py ADDRESS JOB_ID TRAJECTORIES RING_BYTES
 
-What `ring_trainer.py` does with `grpcio`, and prints the same.
+What `ring_trainer.py` does with `grpcio`, and prints the same. For the job `-` it waits for a line that says
+which.
 """
 
 import json
@@ -26,6 +27,7 @@ def main():
     address, job_id, count, ring_bytes = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:5])
     sums, in_memory, writable, numbers = {}, 0, 0, []
     with Client(f"http://{address}") as client:
+        job_id = input() if job_id == "-" else job_id
         rollouts = client.attach(job_id, shared_memory=ring_bytes or None)
         while len(numbers) < count:
             record = next(rollouts)

@@ -5,7 +5,8 @@
 Attaches to a job, takes so many trajectories, sums every array of each, and prints one JSON object: the sums,
 how many came through shared memory, how many of the arrays could be written to, and what it took in seconds
 and CPU seconds from the first record to the last sum. With 0 for RING_BYTES it asks for no memory, and sums what
-it decodes. docs/service.md and docs/trajectory-layout.md are all that it knows of Envmill.
+it decodes. For the job `-` it waits for a line that says which. docs/service.md and docs/trajectory-layout.md
+are all that it knows of Envmill.
 """
 
 import fcntl
@@ -106,6 +107,7 @@ def main():
     def wait_for(kind):
         return next(getattr(it, kind) for it in heard if it.WhichOneof("response") == kind)
 
+    job_id = input() if job_id == "-" else job_id
     said.put(pb.DriveRequest(request_id=1, attach=pb.AttachJob(job_id=job_id)))
     wait_for("accepted")
     ring = None
