@@ -197,7 +197,7 @@ fn numbers(directory: &str) -> impl Iterator<Item = u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, thread::sleep, time::Duration};
+    use std::{net::TcpListener, thread::yield_now};
 
     use super::*;
 
@@ -207,8 +207,8 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         // A child that another test starts has the socket, too, until it runs its own program.
         let soon = |expected: &[u32]| {
-            (0..500).any(|_| {
-                sleep(Duration::from_millis(10));
+            (0..1000).any(|_| {
+                yield_now();
                 listening_on(port) == expected
             })
         };
