@@ -2,6 +2,7 @@
 
 use std::{any::Any, sync::Arc};
 
+use envmill_client::wire::layout::element_bytes;
 use envmill_protocol::Trajectory;
 use pyo3::{
     exceptions::PyValueError,
@@ -110,8 +111,9 @@ pub(crate) fn of_memory<'py>(
     dtype: &str,
     shape: &[u64],
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (element, size) = match plain(dtype) {
-        Some((element, size)) => (element.to_owned(), size),
+    let (element, size) = match element_bytes(dtype) {
+        // What NumPy calls `uint32`, its interface spells `u4`.
+        Some(size) => (format!("<{}{size}", &dtype[..1]), size),
         None => asked(py, dtype)?,
     };
     let Memory { address, bytes, keep } = memory;
@@ -124,26 +126,7 @@ pub(crate) fn of_memory<'py>(
     numpy(py, Array { address, shape: shape.to_vec(), element, _keep: keep })
 }
 
-/// How the interface spells a type, and how many bytes an element has.
-fn plain(dtype: &str) -> Option<(&'static str, u64)> {
-    Some(match dtype {
-        "bool" => ("|b1", 1),
-        "int8" => ("|i1", 1),
-        "uint8" => ("|u1", 1),
-        "int16" => ("<i2", 2),
-        "uint16" => ("<u2", 2),
-        "float16" => ("<f2", 2),
-        "int32" => ("<i4", 4),
-        "uint32" => ("<u4", 4),
-        "float32" => ("<f4", 4),
-        "int64" => ("<i8", 8),
-        "uint64" => ("<u8", 8),
-        "float64" => ("<f8", 8),
-        _ => return None,
-    })
-}
-
-/// The same of a type that NumPy is asked for, which takes some 10 µs.
+/// How the interface spells a type, and how many bytes an element has: NumPy is asked, which takes some 10 µs.
 fn asked(py: Python<'_>, dtype: &str) -> PyResult<(String, u64)> {
     static DTYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let dtype = DTYPE.import(py, "numpy", "dtype")?.call1((dtype,))?;

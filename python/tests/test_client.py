@@ -289,7 +289,7 @@ def test_arrays_share_the_memory_of_their_record() -> None:
 @pytest.mark.parametrize(
     "name",
     ["bool", "int8", "uint8", "int16", "uint16", "float16", "int32", "uint32", "float32", "int64", "uint64",
-     "float64", "complex64", "datetime64[s]"],
+     "float64", "complex64", "complex128", "datetime64[s]"],
 )  # fmt: skip
 def test_a_blob_of_any_type_is_what_numpy_makes_of_its_bytes(name: str) -> None:
     data = bytes(range(16))

@@ -52,6 +52,8 @@ const TOKENS: u64 = 65_536;
 /// Id, log-probability and mask.
 const TOKEN_BYTES: u64 = 9;
 const MIB: usize = 1 << 20;
+/// How long making them may take.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// So many different contents there are: more than caches hold.
 const CONTENTS: u64 = 64;
 
@@ -196,7 +198,9 @@ fn submit(address: &str, count: u64) -> Result<String> {
         };
         let nothing = RolloutsOptions { window_bytes: 1, ..RolloutsOptions::default() };
         let rollouts = client.submit(job, nothing).await?;
+        let began = Instant::now();
         loop {
+            ensure!(began.elapsed() < PATIENCE, "no records: has /dev/shm room for {count} MiB?");
             let status = client.status().await?;
             let job = status.jobs.first().and_then(|job| job.progress.as_ref());
             // What has no place in memory would come from the disk.

@@ -84,8 +84,9 @@ impl ArrayKind {
     }
 }
 
-/// Bytes of one element; `None` for a type that numpy has not.
-pub(super) fn element_bytes(dtype: &str) -> Option<u64> {
+/// Bytes of one element of a type that numpy calls so; `None` for one that is not known here.
+#[must_use]
+pub fn element_bytes(dtype: &str) -> Option<u64> {
     Some(match dtype {
         "bool" | "uint8" | "int8" => 1,
         "uint16" | "int16" | "float16" => 2,

@@ -14,6 +14,6 @@ mod format;
 mod plan;
 mod table;
 
-pub use format::{ALIGN, ArrayKind, IMAGE_OFFSET};
+pub use format::{ALIGN, ArrayKind, IMAGE_OFFSET, element_bytes};
 pub use plan::{Plan, PlanError};
 pub use table::{Array, Table, TableError};
